@@ -1,0 +1,16 @@
+-- The code runs unchanged on Lua 5.4 and on LuaJIT: what every Lua has, and what is asked for before it is used
+-- (`table.unpack or unpack`), which is named here.
+std = "min"
+max_line_length = 110
+max_comment_line_length = 130
+cache = false
+exclude_files = { "build", "build.luarocks" }
+read_globals = {
+  "jit",
+  "unpack",
+  math = { fields = { "type", "tointeger" } },
+  table = { fields = { "unpack" } },
+}
+
+files["spec"] = { std = "min+busted" }
+files["rockspec"] = { std = "rockspec" }

@@ -1,0 +1,229 @@
+--- The client of a many-to-many relation: what `post.tags` and `post:related("tags")` answer to.
+local core = require "lumo.core"
+local names = require "lumo.names"
+local queries = require "lumo.query"
+local records = require "lumo.record"
+local run = require "lumo.run"
+
+local client = {}
+
+---@class lumo.Client
+local Client = {}
+
+local STATE = {} -- key of the state in the metatable of a loaded list
+
+--- { parent, relation, connection } behind a handle or a loaded list.
+local function open(self, method)
+  local state = core.handle_state(self)
+  if not state and type(self) == "table" then
+    local metatable = getmetatable(self)
+    state = type(metatable) == "table" and metatable[STATE] or nil
+  end
+  if not state then
+    core.raise("E_ARGUMENT", ("%s is called on a relation; was it called with a dot instead of a colon?"):format(method))
+  end
+  local connection = records.connection(state.parent, state.relation.state)
+  return state.parent, state.relation, connection
+end
+
+-- Handles and lists ------------------------------------------------------------------------------------------------------------
+
+--- The relation's handle for one parent.
+---@param parent lumo.Record
+---@param relation lumo.Relation
+function client.handle(parent, relation)
+  return core.handle_new { parent = parent, relation = relation }
+end
+
+--- Makes a list of records the loaded value of the relation.
+function client.set_list(parent, relation, list)
+  setmetatable(list, {
+    __index = Client, __name = "lumo.list", [STATE] = { parent = parent, relation = relation },
+  })
+  local side = core.record_side(parent, true)
+  side.preloaded = side.preloaded or {}
+  side.preloaded[relation.relation_name] = list
+  return list
+end
+
+--- The relation's property of a record: the loaded list, else the handle.
+function client.property(parent, relation)
+  local side = core.record_side(parent)
+  local list = side and side.preloaded and side.preloaded[relation.relation_name]
+  return list or client.handle(parent, relation)
+end
+
+local function not_loaded(handle)
+  local state = core.handle_state(handle)
+  local name = state.relation.relation_name
+  core.raise("E_NOT_LOADED",
+    ("\"%s.%s\" is not loaded: call :load(\"%s\") on the record first, or :exec() on the relation for a list of its own")
+      :format(state.relation.state.name, name, name), { model = state.relation.state.name, attribute = name })
+end
+
+core.handle_metatable {
+  __index = function(handle, key)
+    return Client[key] or not_loaded(handle)
+  end,
+  __newindex = not_loaded,
+  __len = not_loaded,
+  __pairs = not_loaded,
+  __ipairs = not_loaded,
+  __call = not_loaded,
+  __tostring = function(handle)
+    local state = core.handle_state(handle)
+    return ("%s.%s of %s"):format(state.relation.state.name, state.relation.relation_name, tostring(state.parent))
+  end,
+  __name = "lumo.handle",
+  __metatable = false,
+}
+
+-- Reading ----------------------------------------------------------------------------------------------------------------------
+
+--- The related records, pivot data in `extras.pivot_*` and `record.pivot`. Loads nothing into the parent. Commands: 2 (1 when there are none).
+---@return lumo.Record[]
+function Client:exec()
+  local parent, relation, connection = open(self, "exec")
+  return relation:related_query("exec", parent, connection):exec()
+end
+
+--- A builder over the related records of this parent.
+---@return lumo.Query
+function Client:query()
+  local parent, relation, connection = open(self, "query")
+  return relation:related_query("query", parent, connection)
+end
+
+--- A builder over the pivot documents of this parent.
+---@return lumo.Query
+function Client:pivot_query()
+  local parent, relation, connection = open(self, "pivot_query")
+  local q = core.pivot_query(relation.handle, parent)
+  return queries.of_relation(q, relation:row_state(), nil, connection, true)
+end
+
+--- Whether the pair exists. Commands: 1.
+---@param id any an id, or a saved record of the related model
+---@return boolean
+function Client:exists(id)
+  local parent, relation, connection = open(self, "exists")
+  local plan = core.pivot_rows_plan("exists", relation.handle, parent, id)
+  run(connection, plan)
+  return core.plan_size(plan) > 0
+end
+
+--- The ids of the pairs. Commands: 1.
+---@return any[]
+function Client:ids()
+  local parent, relation, connection = open(self, "ids")
+  local plan = core.pivot_ids_plan(relation.handle, parent)
+  run(connection, plan)
+  return core.plan_values(plan, relation.pivot_related_foreign_key)
+end
+
+--- The number of pairs, orphans included. Commands: 1.
+---@return integer
+function Client:count()
+  local parent, relation, connection = open(self, "count")
+  local plan = core.pivot_count_plan(relation.handle, parent)
+  run(connection, plan)
+  return core.plan_count(plan)
+end
+
+--- The pivot attributes of a pair, without `_id` and keys, by the names and types of the pivot model's columns; nil when it is not attached. Commands: 1.
+---@param id any
+---@return table|nil
+function Client:pivot_data(id)
+  local parent, relation, connection = open(self, "pivot_data")
+  local plan = core.pivot_rows_plan("pivot_data", relation.handle, parent, id)
+  run(connection, plan)
+  return core.pivot_row(plan, relation.handle)
+end
+
+-- Writing ----------------------------------------------------------------------------------------------------------------------
+
+---@class lumo.Pairs each a list of ids
+---@field attached any[]
+---@field updated any[]
+---@field unchanged any[]
+---@field detached any[]
+
+local function write_pairs(self, op, method, value, form)
+  local parent, relation, connection = open(self, method)
+  local plan = core.pairs_plan(op, method, relation.handle, parent, value, form, core.now())
+  run(connection, plan)
+  return core.plan_pairs(plan)
+end
+
+--- Makes sure that these pairs exist, with the attributes given; touches nothing else.
+--- Commands: 1 for one id; at most 2 for more; with attributes at most 3, and a commit.
+---@param ids any an id or record, a list of them, or a map from id to attributes
+---@return lumo.Pairs
+function Client:attach(ids)
+  return write_pairs(self, "attach", "attach", ids, "ids_or_map")
+end
+
+--- The same from a list of { id =, pivot_data = }.
+---@param list { id: any, pivot_data: table? }[]
+---@return lumo.Pairs
+function Client:attach_with_pivot_data(list)
+  return write_pairs(self, "attach", "attach_with_pivot_data", list, "pivot_list")
+end
+
+local function sync_op(detach, method)
+  if detach ~= nil and type(detach) ~= "boolean" then
+    core.raise("E_ARGUMENT", ("the second argument of %s is a boolean, got %s"):format(method, type(detach)))
+  end
+  return detach == false and "attach" or "sync"
+end
+
+--- Makes the pairs be exactly these. Rows that stay keep their `_id`, their creation time and the attributes that are not mentioned.
+--- Commands: at most 4, and a commit.
+---@param ids any as attach's; {} removes all
+---@param detach boolean|nil false: nothing is removed
+---@return lumo.Pairs
+function Client:sync(ids, detach)
+  return write_pairs(self, sync_op(detach, "sync"), "sync", ids, "ids_or_map")
+end
+
+--- The same from a list of { id =, pivot_data = }.
+---@return lumo.Pairs
+function Client:sync_with_pivot_data(list, detach)
+  return write_pairs(self, sync_op(detach, "sync_with_pivot_data"), "sync_with_pivot_data", list, "pivot_list")
+end
+
+--- Detaches those of the ids that are attached and attaches the others. Commands: at most 3, and a commit.
+---@return lumo.Pairs
+function Client:toggle(ids)
+  return write_pairs(self, "toggle", "toggle", ids, "ids")
+end
+
+--- Removes these pairs, or without an argument all of them; {} removes nothing. Commands: 1.
+---@param ... any an id or record, or a list of them
+---@return integer removed
+function Client:detach(...)
+  local parent, relation, connection = open(self, "detach")
+  local plan
+  if select("#", ...) == 0 then
+    plan = core.detach_all_plan(relation.handle, parent)
+  else
+    plan = core.detach_plan(relation.handle, parent, (...))
+  end
+  run(connection, plan)
+  return core.plan_written(plan, "nRemoved")
+end
+
+--- Merges attributes into the row of a pair. Commands: 1.
+---@param id any
+---@param attributes table
+---@return boolean found false when it is not attached
+function Client:update_pivot_data(id, attributes)
+  local parent, relation, connection = open(self, "update_pivot_data")
+  local plan = core.pivot_update_plan(relation.handle, parent, id, attributes, core.now())
+  run(connection, plan)
+  return core.plan_written(plan, "nMatched") > 0
+end
+
+names.alias(Client)
+
+return client

@@ -1,0 +1,172 @@
+--- Connections: opened by URI, known by name, and remembered by number in the records that came through them.
+local core = require "lumo.core"
+local names = require "lumo.names"
+local run = require "lumo.run"
+
+local connection = {}
+
+local by_name, by_number = {}, {}
+
+---@class lumo.Connection
+---@field name string|nil the name it was registered under
+---@field number integer its number in this process
+---@field database string
+---@field handle userdata
+---@field embedded table|nil the server that was started for it, see lumo.embedded
+local Connection = {}
+
+local CONNECT_OPTIONS = { name = true, database = true, pool_size = true, timeout_ms = true, app_name = true }
+
+local function check_options(options)
+  for _, name in ipairs { "pool_size", "timeout_ms" } do
+    local value = options[name]
+    if value ~= nil and (type(value) ~= "number" or value < 1 or value > 2147483647 or value % 1 ~= 0) then
+      core.raise("E_ARGUMENT", ("option \"%s\" of lumo.connect is a whole number from 1"):format(name))
+    end
+  end
+  for _, name in ipairs { "name", "database", "app_name" } do
+    if options[name] ~= nil and type(options[name]) ~= "string" then
+      core.raise("E_ARGUMENT", ("option \"%s\" of lumo.connect is a string"):format(name))
+    end
+  end
+  return options
+end
+
+local Connection_mt = {}
+Connection_mt.__index = Connection
+Connection_mt.__name = "lumo.connection"
+Connection_mt.__tostring = function(self) return ("Connection(%s)"):format(self.name or self.database) end
+
+--- Opens a connection that no name is given to. Parses and checks; nothing is sent before the first use.
+---@param uri string
+---@param options table|nil as lumo.connect's
+---@return lumo.Connection
+function connection.open(uri, options)
+  options = check_options(names.options("lumo.connect", options, CONNECT_OPTIONS))
+  if type(uri) ~= "string" then
+    core.raise("E_ARGUMENT", ("lumo.connect needs a URI, got %s"):format(type(uri)))
+  end
+  local handle = core.connection_new(uri, options)
+  local number = #by_number + 1
+  local opened = setmetatable({
+    handle = handle, number = number, name = options.name, database = core.connection_database(handle),
+  }, Connection_mt)
+  by_number[number] = opened
+  return opened
+end
+
+local function open_embedded(path, options)
+  local settings = check_options(names.options("lumo.connect", options, CONNECT_OPTIONS))
+  settings.database = settings.database or "lumo"
+  local server = require("lumo.embedded").start { path = path ~= "" and path or nil }
+  local opened = connection.open(server.uri, settings)
+  opened.embedded = server
+  return opened
+end
+
+--- Registers a connection, as the default one unless `name` is given. A second one under the same name takes its place.
+--- Sends nothing (but for "embedded:", which starts a server).
+---@param uri string|nil "mongodb://…", "mongodb+srv://…", "embedded:", "embedded:DIR"; nil: the environment's MONGODB_URI
+---@param options { name: string?, database: string?, pool_size: integer?, timeout_ms: integer?, app_name: string? }|nil
+---@return lumo.Connection
+function connection.connect(uri, options)
+  if uri == nil then
+    uri = os.getenv("MONGODB_URI")
+    if not uri or uri == "" then
+      core.raise("E_ARGUMENT", "lumo.connect needs a URI: none was given, and MONGODB_URI is not set in the environment")
+    end
+  end
+  local path = type(uri) == "string" and uri:match("^embedded:(.*)$")
+  local opened = path and open_embedded(path, options) or connection.open(uri, options)
+  opened.name = opened.name or "default"
+  by_name[opened.name] = opened
+  return opened
+end
+
+--- The connection of that name.
+---@param name string|nil "default" when nil
+---@return lumo.Connection
+function connection.get(name)
+  name = name or "default"
+  local found = by_name[name]
+  if not found then
+    if name == "default" then
+      core.raise("E_UNDEFINED_CONNECTION", "there is no connection yet: call lumo.connect first")
+    end
+    local known = {}
+    for other in pairs(by_name) do
+      known[#known + 1] = other
+    end
+    table.sort(known)
+    core.raise("E_UNDEFINED_CONNECTION", ("there is no connection named \"%s\"%s"):format(tostring(name),
+      #known > 0 and "; there are: " .. table.concat(known, " ") or ""))
+  end
+  return found
+end
+
+---@param number integer
+---@return lumo.Connection|nil
+function connection.by_number(number)
+  return by_number[number]
+end
+
+--- A connection given as the object or by its name.
+---@param given lumo.Connection|string
+---@return lumo.Connection
+function connection.resolve(given)
+  if type(given) == "string" then return connection.get(given) end
+  if type(given) == "table" and getmetatable(given) == Connection_mt then return given end
+  return core.raise("E_ARGUMENT", ("a connection or its name is expected, got %s"):format(type(given)))
+end
+
+local function check(self, method)
+  if type(self) ~= "table" or getmetatable(self) ~= Connection_mt then
+    core.raise("E_ARGUMENT", ("%s is called on a connection; was it called with a dot instead of a colon?"):format(method))
+  end
+  return self
+end
+
+--- Runs a database command and gives its reply as a plain table. Raises on `ok: 0`.
+--- Commands: that one.
+---@param document table a lumo.ordered whose first key is the command's name, or a table with that one key
+---@param options { database: string? }|nil
+---@return table reply
+function Connection:command(document, options)
+  check(self, "command")
+  options = names.options("command", options, { database = true })
+  local plan = core.command_plan(options.database, document, false)
+  run(self, plan)
+  return core.plan_reply(plan)
+end
+
+--- Asks the server for a sign of life. Commands: ping.
+---@return boolean true
+function Connection:ping()
+  check(self, "ping")
+  self:command({ ping = 1 })
+  return true
+end
+
+--- What the deployment is. Commands: buildInfo.
+---@return { version: string, topology: "single"|"replica_set"|"sharded", transactions: boolean, wire_version: integer, host: string }
+function Connection:server()
+  check(self, "server")
+  local info = core.connection_server(self.handle)
+  info.version = self:command({ buildInfo = 1 }).version
+  return names.alias(info)
+end
+
+--- Ends its pool of clients and, if it started one, its embedded server. Using it afterwards raises E_UNDEFINED_CONNECTION.
+function Connection:close()
+  check(self, "close")
+  core.connection_close(self.handle)
+  if by_name[self.name] == self then by_name[self.name] = nil end
+  if self.embedded then
+    self.embedded.stop()
+    self.embedded = nil
+  end
+end
+
+names.alias(Connection)
+
+return connection

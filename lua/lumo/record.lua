@@ -1,0 +1,358 @@
+--- Records: the methods that wait, and the properties that Lua computes. Attributes are read and written in C.
+local core = require "lumo.core"
+local connections = require "lumo.connection"
+local names = require "lumo.names"
+local registry = require "lumo.registry"
+local run = require "lumo.run"
+local validation = require "lumo.validation"
+
+local record = {}
+
+---@class lumo.Record
+local Record = {}
+
+--- The state of a record's model.
+local function state_of(self, method)
+  local state = core.record_is(self)
+  return state
+    or core.raise("E_ARGUMENT", ("%s is called on a record; was it called with a dot instead of a colon?"):format(method))
+end
+
+--- The connection that a record came through, or its model's.
+---@return lumo.Connection
+function record.connection(self, state)
+  return connections.by_number(core.record_connection(self)) or connections.get(state.connection)
+end
+
+local function refuse_deleted(self, state, verb)
+  if self.is_deleted then
+    core.raise("E_MODEL_DELETED", ("a deleted \"%s\" record cannot be %s"):format(state.name, verb), { model = state.name })
+  end
+end
+
+local function gone(state, verb)
+  core.raise("E_ROW_NOT_FOUND", ("the \"%s\" document to %s is gone"):format(state.name, verb),
+    { model = state.name, op = verb, outcome = verb ~= "refresh" and "not_applied" or nil })
+end
+
+--- Inserts new records with one command, in one transaction where `atomic` and there are any.
+---@param list lumo.Record[]
+---@param connection lumo.Connection
+function record.insert(list, state, connection, atomic)
+  for _, one in ipairs(list) do
+    validation.check(one, state)
+  end
+  local plan, pending = core.insert_plan(list, core.now(), atomic)
+  run(connection, plan)
+  for i, one in ipairs(list) do
+    core.record_stored(one, pending[i], connection.number)
+  end
+end
+
+--- Stores the record: an insert when it is new, else one update with what changed, or nothing. Raises E_ROW_NOT_FOUND when the document is
+--- gone, E_MODEL_DELETED, E_VALIDATION, E_CAST, E_DUPLICATE_KEY. Commands: insert or update, or none.
+---@return lumo.Record self
+function Record:save()
+  local state = state_of(self, "save")
+  refuse_deleted(self, state, "saved")
+  local connection = record.connection(self, state)
+  if self.is_new then
+    record.insert({ self }, state, connection, false)
+    return self
+  end
+  local side = core.record_side(self)
+  local forced = side and side.force_update or false
+  validation.check(self, state)
+  local plan, pending = core.update_plan(self, core.now(), forced)
+  if not plan then return self end
+  run(connection, plan)
+  if core.plan_written(plan, "nMatched") == 0 then gone(state, "save") end
+  core.record_stored(self, pending, connection.number)
+  if forced then core.record_side(self, true).force_update = nil end
+  return self
+end
+
+--- Makes the next save send an update (and move its automatic dates) even if nothing changed.
+---@return lumo.Record self
+function Record:enable_force_update()
+  state_of(self, "enable_force_update")
+  core.record_side(self, true).force_update = true
+  return self
+end
+
+--- Removes the document. Raises E_ROW_NOT_FOUND when it is gone already. Commands: delete.
+function Record:delete()
+  local state = state_of(self, "delete")
+  refuse_deleted(self, state, "deleted again")
+  if self.is_new then
+    core.raise("E_ARGUMENT", ("a \"%s\" record that was never saved cannot be deleted"):format(state.name))
+  end
+  local plan = core.delete_plan(self)
+  run(record.connection(self, state), plan)
+  local removed = core.plan_written(plan, "nRemoved")
+  if removed == 0 then gone(state, "delete") end
+  core.record_deleted(self)
+end
+
+local function reload(self, target, state, verb)
+  local connection = record.connection(self, state)
+  local plan = core.reload_plan(self)
+  run(connection, plan)
+  if not core.record_replace(target, plan) then gone(state, verb) end
+  return target
+end
+
+--- Reads the document again; changes that were not saved are dropped. Raises E_ROW_NOT_FOUND when it is gone. Commands: find.
+---@return lumo.Record self
+function Record:refresh()
+  local state = state_of(self, "refresh")
+  refuse_deleted(self, state, "refreshed")
+  if self.is_new then
+    core.raise("E_ARGUMENT", ("a \"%s\" record that was never saved cannot be refreshed"):format(state.name))
+  end
+  return reload(self, self, state, "refresh")
+end
+
+--- The document as another record, this one left as it is; nil when it is gone. Commands: find.
+---@return lumo.Record|nil
+function Record:fresh()
+  local state = state_of(self, "fresh")
+  if self.is_new then return nil end
+  local connection = record.connection(self, state)
+  local plan = core.reload_plan(self)
+  run(connection, plan)
+  return core.plan_records(plan, state.class, connection.number)[1]
+end
+
+--- Replaces all attributes but the primary key: those not given are removed. All or, if one is refused, none.
+---@param values table<string, any>
+---@return lumo.Record self
+function Record:fill(values)
+  state_of(self, "fill")
+  return core.record_merge(self, values, true)
+end
+
+--- Changes the attributes given and no others. All or, if one is refused, none.
+---@param values table<string, any>
+---@return lumo.Record self
+function Record:merge(values)
+  state_of(self, "merge")
+  return core.record_merge(self, values, false)
+end
+
+local GET_OPTIONS = { raw = true }
+
+--- An attribute, or a field of the document that no column declares. With `raw` the stored value whatever its type.
+---@param name string
+---@param options { raw: boolean? }|nil
+---@return any
+function Record:get(name, options)
+  state_of(self, "get")
+  return core.record_get(self, name, names.options("get", options, GET_OPTIONS).raw)
+end
+
+--- Assigns an attribute; nil removes the field, lumo.null stores null. Raises E_CAST, E_UNDEFINED_COLUMN.
+---@param name string
+---@param value any
+---@return lumo.Record self
+function Record:set(name, value)
+  state_of(self, "set")
+  core.record_set(self, name, value)
+  return self
+end
+
+--- True if any of these attributes (or any at all) differs from what is stored.
+---@param ... string
+---@return boolean
+function Record:has_changed(...)
+  local state = state_of(self, "has_changed")
+  local dirty = core.record_dirty(self)
+  if select("#", ...) == 0 then return next(dirty) ~= nil end
+  for _, name in ipairs { ... } do
+    if state.strict ~= false and not state.by_attribute[name] then
+      core.raise("E_UNDEFINED_COLUMN", ("\"%s\" is not a column of the \"%s\" model%s"):format(tostring(name), state.name,
+        registry.suggest(tostring(name), state.by_attribute)))
+    end
+    if dirty[name] ~= nil then return true end
+  end
+  return false
+end
+
+--- Which of the names stand in a pick, a { pick =, omit = }, or nil (all).
+local function picker(fields)
+  if fields == nil then
+    return function() return true end
+  end
+  local pick, omit = fields, {}
+  if type(fields) ~= "table" then
+    core.raise("E_ARGUMENT", ("serialize takes fields as a list or { pick =, omit = }, got %s"):format(type(fields)))
+  end
+  if fields.pick or fields.omit then
+    pick, omit = fields.pick, fields.omit or {}
+  end
+  local picked, omitted = {}, {}
+  for _, name in ipairs(pick or {}) do picked[name] = true end
+  for _, name in ipairs(omit) do omitted[name] = true end
+  return function(name) return (pick == nil or picked[name]) and not omitted[name] end
+end
+
+local SERIALIZE_OPTIONS = { fields = true, relations = true }
+
+local function to_table(self, serialized, options)
+  local state = core.record_is(self)
+  local wanted = picker(options.fields)
+  local result = {}
+  for name, value in pairs(core.record_table(self, serialized)) do
+    if wanted(name) then result[name] = value end
+  end
+  local side = core.record_side(self)
+  for name, list in pairs(side and side.preloaded or {}) do
+    local relation = state.relations[name]
+    local key = name
+    if serialized then key = relation.serialize_as end
+    if key then
+      local inner = options.relations and options.relations[key] or {}
+      result[key] = record.list_to_table(list, serialized, inner)
+    end
+  end
+  return result
+end
+
+--- A list of records as a list of tables.
+function record.list_to_table(list, serialized, options)
+  local result = {}
+  for i, one in ipairs(list) do
+    result[i] = to_table(one, serialized, options)
+  end
+  return core.array(result)
+end
+
+--- A table under serialized names, ready for a JSON encoder, loaded relations included.
+---@param pick { fields: table?, relations: table<string, table>? }|nil fields: a list of names, or { pick =, omit = }
+---@return table<string, any>
+function Record:serialize(pick)
+  state_of(self, "serialize")
+  return to_table(self, true, names.options("serialize", pick, SERIALIZE_OPTIONS))
+end
+
+--- The same under attribute names, with hidden columns too.
+---@return table<string, any>
+function Record:to_table()
+  state_of(self, "to_table")
+  return to_table(self, false, {})
+end
+
+--- JSON text under serialized names, loaded relations included.
+---@return string
+function Record:to_json()
+  local state = state_of(self, "to_json")
+  local side = core.record_side(self)
+  local members = {}
+  for name, list in pairs(side and side.preloaded or {}) do
+    local key = state.relations[name].serialize_as
+    if key then members[#members + 1] = core.json_string(key) .. ":" .. record.list_to_json(list) end
+  end
+  table.sort(members)
+  return core.record_json(self, #members > 0 and table.concat(members, ",") or nil)
+end
+
+---@param list lumo.Record[]
+---@return string
+function record.list_to_json(list)
+  local parts = {}
+  for i, one in ipairs(list) do
+    parts[i] = one:to_json()
+  end
+  return "[" .. table.concat(parts, ",") .. "]"
+end
+
+-- Properties -----------------------------------------------------------------------------------------------------------------
+
+--- What a relation read brought along: `extras.pivot_*`, with and without prefix, by the names of the pivot's columns.
+local function pivot_fields(self, prefix)
+  local fields = {}
+  local side = core.record_side(self)
+  local relation = side and side.relation
+  local row = relation and core.record_pivot(self)
+  for stored, value in pairs(row or {}) do
+    if stored ~= "_id" and value ~= core.null then
+      fields[prefix .. relation:pivot_attribute(stored)] = value
+    end
+  end
+  return fields
+end
+
+local properties = {}
+
+function properties.is_dirty(self)
+  return next(core.record_dirty(self)) ~= nil
+end
+
+properties.dirty = core.record_dirty
+properties.original = core.record_original
+properties.attributes = core.record_attributes
+
+function properties.extras(self)
+  local side = core.record_side(self, true)
+  if not side.extras then side.extras = pivot_fields(self, "pivot_") end
+  return side.extras
+end
+
+function properties.pivot(self)
+  local side = core.record_side(self)
+  local relation = side and side.relation
+  if not relation then return nil end
+  side = core.record_side(self, true)
+  if not side.pivot then
+    local class = relation:pivot_class()
+    side.pivot = class and core.record_pivot(self, class) or pivot_fields(self, "")
+  end
+  return side.pivot
+end
+
+function properties.preloaded(self)
+  local side = core.record_side(self)
+  if side and side.preloaded then return side.preloaded end
+  return {}
+end
+
+function properties.model(self)
+  return core.record_is(self).model
+end
+
+function properties.primary_key_value(self)
+  return self[core.record_is(self).primary]
+end
+
+--- The transaction that the record belongs to: none outside one.
+function properties.trx(self)
+  local side = core.record_side(self)
+  return side and side.trx or nil
+end
+
+-- What records answer to --------------------------------------------------------------------------------------------------------
+
+--- The names that every record has before its model's columns are added: numbers are properties in C, tables computed ones.
+---@return table<string, any>
+function record.names()
+  local all = {}
+  for name, number in pairs(core.record_properties) do
+    all[name] = number
+  end
+  for name, fn in pairs(properties) do
+    all[name] = { fn }
+  end
+  for name, fn in pairs(Record) do
+    all[name] = fn
+  end
+  return names.alias(all)
+end
+
+--- Other files add the methods that belong to them (load, related).
+---@param name string
+---@param fn function
+function record.method(name, fn)
+  Record[name] = fn
+end
+
+return record

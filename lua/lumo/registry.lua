@@ -1,0 +1,101 @@
+--- Models by name, and what lumo knows of each: the state that its files share.
+local core = require "lumo.core"
+
+local registry = {}
+
+local by_name = {}
+local states = setmetatable({}, { __mode = "k" })
+
+---@class lumo.State what is compiled of one model
+---@field name string
+---@field collection string
+---@field model table the model itself, as scripts see it
+---@field schema userdata
+---@field class table the metatable of its records
+---@field names table what a record answers to: column numbers, methods, properties
+---@field primary string the primary column's attribute name
+---@field columns table[] normalised column definitions, in writing order
+---@field by_attribute table<string, table>
+---@field relations table<string, lumo.Relation>
+---@field connection string|table|nil
+---@field strict boolean|nil as the definition says; nil when it says nothing
+---@field place string where it was defined
+
+---@param state lumo.State
+function registry.add(state)
+  by_name[state.name] = state
+  states[state.model] = state
+end
+
+---@param name string
+---@return lumo.State|nil
+function registry.find(name)
+  return by_name[name]
+end
+
+--- All models, by name.
+---@return lumo.State[]
+function registry.all()
+  local all = {}
+  for _, state in pairs(by_name) do
+    all[#all + 1] = state
+  end
+  table.sort(all, function(a, b) return a.name < b.name end)
+  return all
+end
+
+--- The state behind a model, or nil if the value is not one.
+---@return lumo.State|nil
+function registry.of(model)
+  return type(model) == "table" and states[model] or nil
+end
+
+--- The state of the model that a static was called on.
+---@param method string for the message
+---@return lumo.State
+function registry.check(model, method)
+  return registry.of(model)
+    or core.raise("E_ARGUMENT", ("%s is called on a model; was it called with a dot instead of a colon?"):format(method))
+end
+
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local before = row[0]
+    row[0] = i
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      before, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, before + cost)
+    end
+  end
+  return row[#b]
+end
+
+--- `. Did you mean "…"?` for a name that is near one of the keys of `known`, else an empty text.
+---@param name string
+---@param known table<string, any>
+function registry.suggest(name, known)
+  local best, least = nil, 3
+  for other in pairs(known) do
+    if type(other) == "string" then
+      local d = distance(name:lower(), other:lower())
+      if d < least or (d == least and best and other < best) then best, least = other, d end
+    end
+  end
+  return best and (". Did you mean \"%s\"?"):format(best) or ""
+end
+
+--- A model given as itself, by its name or by a function that returns either. Raises E_UNDEFINED_MODEL.
+---@param given table|string|function
+---@return lumo.State
+function registry.resolve(given)
+  if type(given) == "function" then given = given() end
+  if type(given) == "string" then
+    return by_name[given]
+      or core.raise("E_UNDEFINED_MODEL", ("\"%s\" is not a model%s"):format(given, registry.suggest(given, by_name)))
+  end
+  return registry.of(given) or core.raise("E_UNDEFINED_MODEL", ("a model or its name is expected, got %s"):format(type(given)))
+end
+
+return registry

@@ -1,0 +1,340 @@
+--- Many-to-many relations: their definition, their boot, and the relation object.
+local core = require "lumo.core"
+local names = require "lumo.names"
+local naming = require "lumo.naming"
+local registry = require "lumo.registry"
+
+local relation = {}
+
+---@class lumo.Relation
+---@field type "manyToMany"
+---@field relation_name string the property of the parent's records
+---@field serialize_as string|false its name in JSON; false hides it
+---@field booted boolean
+---@field model table the parent model
+---@field local_key string attribute of the parent model
+---@field related_key string attribute of the related model
+---@field pivot_table string collection of the pivot
+---@field pivot_foreign_key string field of the pivot that holds the parent's key
+---@field pivot_related_foreign_key string field of the pivot that holds the related key
+---@field pivot_columns string[] fields of the pivot that reads bring along; {"*"}: all
+---@field on_query fun(query: lumo.Query)|nil
+local Relation = {}
+
+local OPTIONS = {
+  pivot_table = true, pivot_foreign_key = true, pivot_related_foreign_key = true, local_key = true, related_key = true,
+  pivot_columns = true, pivot_timestamps = true, serialize_as = true, on_query = true, pivot_model = true,
+  duplicates = true, atomic = true,
+}
+
+local TEXTS = { "pivot_table", "pivot_foreign_key", "pivot_related_foreign_key", "local_key", "related_key" }
+
+local function check_options(options, context)
+  for _, name in ipairs(TEXTS) do
+    if options[name] ~= nil and (type(options[name]) ~= "string" or options[name] == "") then
+      core.raise("E_ARGUMENT", ("option \"%s\" of %s is a name"):format(name, context))
+    end
+  end
+  for _, name in ipairs { "duplicates", "atomic" } do
+    if options[name] ~= nil and type(options[name]) ~= "boolean" then
+      core.raise("E_ARGUMENT", ("option \"%s\" of %s is a boolean"):format(name, context))
+    end
+  end
+  if options.on_query ~= nil and type(options.on_query) ~= "function" then
+    core.raise("E_ARGUMENT", ("option \"on_query\" of %s is a function"):format(context))
+  end
+  return options
+end
+
+--- What lumo.many_to_many and lumo.belongs_to_many give: a relation that no model has yet.
+local Definition = { __name = "lumo.relation_definition" }
+
+local function define(related, pivot, options, context)
+  if related == nil then
+    core.raise("E_ARGUMENT", context .. " needs the related model: itself, its name, or a function that returns it")
+  end
+  options = check_options(names.options(context, options, OPTIONS), context)
+  return setmetatable({ related = related, pivot = pivot, options = options }, Definition)
+end
+
+--- A many-to-many relation, keys given by position.
+---@param related string|table|fun(): table|string
+---@param pivot string|table|fun(): table|string|nil the pivot model
+---@param pivot_foreign_key string|nil
+---@param pivot_related_key string|nil
+---@param local_key string|nil
+---@param related_key string|nil
+---@param options table|nil as many_to_many's
+function relation.belongs_to_many(related, pivot, pivot_foreign_key, pivot_related_key, local_key, related_key, options)
+  if type(pivot_foreign_key) == "table" and pivot_related_key == nil then -- belongs_to_many(related, pivot, options)
+    options, pivot_foreign_key = pivot_foreign_key, nil
+  end
+  local definition = define(related, pivot, options, "belongs_to_many")
+  local given = {
+    pivot_foreign_key = pivot_foreign_key, pivot_related_foreign_key = pivot_related_key, local_key = local_key,
+    related_key = related_key,
+  }
+  for name, value in pairs(check_options(given, "belongs_to_many")) do
+    definition.options[name] = value
+  end
+  return definition
+end
+
+--- A many-to-many relation, everything by option.
+---@param related string|table|fun(): table|string
+---@param options table|nil
+function relation.many_to_many(related, options)
+  return define(related, nil, options, "many_to_many")
+end
+
+--- Binds a definition to its parent. The related model is resolved later, at boot.
+---@param definition table
+---@param state lumo.State the parent's
+---@param name string
+---@return lumo.Relation
+function relation.bind(definition, state, name)
+  if type(definition) ~= "table" or getmetatable(definition) ~= Definition then
+    core.raise("E_ARGUMENT",
+      ("relation \"%s.%s\" is made with lumo.belongs_to_many or lumo.many_to_many"):format(state.name, name))
+  end
+  local serialize_as = definition.options.serialize_as
+  if serialize_as == nil then serialize_as = name end
+  return setmetatable({
+    definition = definition, state = state, is_booted = false, type = "manyToMany", relation_name = name,
+    serialize_as = serialize_as, model = state.model, on_query = definition.options.on_query,
+  }, Relation)
+end
+
+-- Boot -----------------------------------------------------------------------------------------------------------------------
+
+local function check_key(self, key, state)
+  if not state.by_attribute[key] then
+    core.raise("E_MISSING_MODEL_ATTRIBUTE",
+      ("Relation \"%s.%s\" expects \"%s\" to exist on \"%s\" model, but is missing. Did you forget to define the column?")
+        :format(self.state.name, self.relation_name, key, state.name), { model = state.name, attribute = key })
+  end
+  return key
+end
+
+--- The stored names of the pivot's automatic dates: the option's, else those of the pivot model's columns.
+local function timestamps(options, pivot)
+  local given = options.pivot_timestamps
+  if given == true then return "created_at", "updated_at" end
+  if type(given) == "table" then
+    given = names.options("pivot_timestamps", given, { created_at = true, updated_at = true })
+    local function pick(name)
+      if given[name] == false then return nil end
+      return given[name] == nil and name or given[name] == true and name or given[name]
+    end
+    return pick("created_at"), pick("updated_at")
+  end
+  if given then core.raise("E_ARGUMENT", "option \"pivot_timestamps\" is true or a table of names") end
+  local created, updated
+  if not pivot then return nil, nil end
+  for _, column in ipairs(pivot.columns) do
+    if column.auto_update then
+      updated = updated or column.stored
+    elseif column.auto_create then
+      created = created or column.stored
+    end
+  end
+  return created, updated
+end
+
+--- Columns for a pivot that no model describes: the keys by the types of what they point to, and the timestamps.
+local function plain_columns(owner, related, created_at, updated_at)
+  local columns = {
+    { name = "_id", stored = "_id", serialized = "_id", type = "any", primary = true },
+    { name = owner.field, stored = owner.field, serialized = owner.field, type = owner.type },
+    { name = related.field, stored = related.field, serialized = related.field, type = related.type },
+  }
+  for _, name in ipairs { created_at or false, updated_at or false } do
+    if name then columns[#columns + 1] = { name = name, stored = name, serialized = name, type = "date" } end
+  end
+  return columns
+end
+
+--- The pivot fields that reads bring along, as stored names; nil: all of them.
+local function pivot_fields(self, pivot, created_at, updated_at)
+  local wanted = self.definition.options.pivot_columns
+  if wanted == nil then
+    if pivot then return nil, { "*" } end
+    wanted = {}
+  elseif wanted == "*" then
+    wanted = { "*" }
+  elseif type(wanted) ~= "table" then
+    core.raise("E_ARGUMENT", "option \"pivot_columns\" is a list of names")
+  end
+  local fields, seen = {}, {}
+  local function add(name)
+    if name and not seen[name] then
+      seen[name] = true
+      fields[#fields + 1] = name
+    end
+  end
+  for _, name in ipairs(wanted) do
+    if name == "*" then return nil, { "*" } end
+    if type(name) ~= "string" or name == "" then
+      core.raise("E_ARGUMENT", "option \"pivot_columns\" is a list of names")
+    end
+    local column = pivot and pivot.by_attribute[name]
+    add(column and column.stored or name)
+  end
+  add(created_at)
+  add(updated_at)
+  return fields, wanted
+end
+
+local function resolve_pivot(self)
+  local options, given = self.definition.options, self.definition.pivot
+  local pivot
+  if given ~= nil then
+    pivot = registry.resolve(given)
+  elseif options.pivot_model ~= nil then
+    pivot = registry.resolve(options.pivot_model)
+  end
+  if pivot and options.pivot_table and options.pivot_table ~= pivot.collection then
+    core.raise("E_ARGUMENT", ("relation \"%s.%s\" names the pivot collection \"%s\", but its pivot model is stored in \"%s\"")
+      :format(self.state.name, self.relation_name, options.pivot_table, pivot.collection))
+  end
+  return pivot
+end
+
+local function check_connection(self, other)
+  if other and other.connection ~= nil and other.connection ~= self.state.connection then
+    core.raise("E_ARGUMENT", ("relation \"%s.%s\" cannot reach \"%s\", whose definition names another connection")
+      :format(self.state.name, self.relation_name, other.name))
+  end
+end
+
+local function boot(self)
+  local options, parent = self.definition.options, self.state
+  local related = registry.resolve(self.definition.related)
+  local pivot = resolve_pivot(self)
+  check_connection(self, related)
+  check_connection(self, pivot)
+  local local_key = check_key(self, options.local_key or parent.primary, parent)
+  local related_key = check_key(self, options.related_key or related.primary, related)
+  local foreign_key = options.pivot_foreign_key or naming.foreign_key(parent.name, parent.primary)
+  local related_foreign_key = options.pivot_related_foreign_key or naming.foreign_key(related.name, related.primary)
+  if foreign_key == related_foreign_key then
+    core.raise("E_ARGUMENT",
+      ("relation \"%s.%s\" has \"%s\" for both keys of its pivot; name pivot_foreign_key and pivot_related_foreign_key")
+        :format(parent.name, self.relation_name, foreign_key))
+  end
+  local created_at, updated_at = timestamps(options, pivot)
+  local table_name = pivot and pivot.collection or options.pivot_table or naming.pivot_table(parent.name, related.name)
+  local rows, attributes
+  if pivot then
+    rows = pivot.schema
+    attributes = pivot.strict and pivot.schema or pivot.relaxed_schema()
+  else
+    rows = core.schema {
+      model = table_name, collection = table_name, strict = false,
+      columns = plain_columns({ field = foreign_key, type = parent.by_attribute[local_key].type },
+        { field = related_foreign_key, type = related.by_attribute[related_key].type }, created_at, updated_at),
+    }
+    attributes = rows
+  end
+  local fields, columns = pivot_fields(self, pivot, created_at, updated_at)
+  self.local_key, self.related_key = local_key, related_key
+  self.pivot_foreign_key, self.pivot_related_foreign_key = foreign_key, related_foreign_key
+  self.pivot_table, self.pivot_columns = table_name, columns
+  self.related_state, self.pivot_state = related, pivot
+  self.handle = core.relation {
+    name = self.relation_name, parent = parent.schema, related = related.schema, rows = rows, attributes = attributes,
+    local_key = local_key, related_key = related_key, pivot_table = table_name, owner_field = foreign_key,
+    related_field = related_foreign_key, created_at = created_at, updated_at = updated_at,
+    duplicates = options.duplicates or false, atomic = options.atomic ~= false, fields = fields,
+  }
+  self.rows = rows
+  self.duplicates = options.duplicates or false
+  self.is_booted = true
+end
+
+--- Resolves the related models and computes keys and names. lumo calls it itself when the relation is first used.
+---@return lumo.Relation self
+function Relation:boot()
+  if not self.is_booted then boot(self) end
+  return self
+end
+
+-- What needs the boot before it can be answered.
+local BOOTED = {
+  local_key = true, related_key = true, pivot_foreign_key = true, pivot_related_foreign_key = true, pivot_table = true,
+  pivot_columns = true, handle = true, related_state = true, rows = true, duplicates = true,
+}
+
+local methods = { boot = Relation.boot }
+
+--- The related model.
+function methods:related_model()
+  return self.related_state.model
+end
+
+--- The pivot model, or nil.
+function methods:pivot_model()
+  return self:boot().pivot_state and self.pivot_state.model or nil
+end
+
+--- The attribute name of a stored pivot field.
+function methods:pivot_attribute(stored)
+  local state = self.pivot_state
+  local column = state and state.by_stored[stored]
+  return column and column.name or stored
+end
+
+--- The class of `record.pivot` where there is a pivot model: its records, with fields that no column declares readable, too.
+function methods:pivot_class()
+  return self.pivot_state and self.pivot_state.relaxed_class()
+end
+
+--- What pivot documents are hydrated as.
+function methods:row_state()
+  if self.pivot_state then return self.pivot_state end
+  if not self.plain_state then
+    self.plain_state = require("lumo.model").plain_state(self.pivot_table, self.rows)
+  end
+  return self.plain_state
+end
+
+--- A query over the related records: of one parent, or unbound for eager loading.
+---@param method string for error messages
+---@param parent lumo.Record|nil
+---@return lumo.Query
+function methods:related_query(method, parent, connection)
+  local q = core.related_query(self.handle, method, parent)
+  require("lumo.query").of_relation(q, self.related_state, self, connection)
+  if self.on_query then self.on_query(q) end
+  return q
+end
+
+--- { field, value } of the pivot for a parent: `{ "user_id", id }`.
+---@param parent lumo.Record
+---@return table
+function methods:get_pivot_pair(parent)
+  return { self.pivot_foreign_key, parent:get(self.local_key) }
+end
+
+--- { field, value } of the pivot for a related record.
+---@param related lumo.Record
+---@return table
+function methods:get_pivot_related_pair(related)
+  return { self.pivot_related_foreign_key, related:get(self.related_key) }
+end
+
+names.alias(methods)
+
+Relation.__name = "lumo.relation"
+Relation.__tostring = function(self) return ("Relation(%s.%s)"):format(self.state.name, self.relation_name) end
+Relation.__index = function(self, key)
+  local method = methods[key]
+  if method then return method end
+  if type(key) ~= "string" then return nil end
+  local name = names.snake(key)
+  if name == "booted" then return rawget(self, "is_booted") end
+  if BOOTED[name] and not rawget(self, "is_booted") then boot(self) end
+  return rawget(self, name)
+end
+
+return relation

@@ -1,0 +1,407 @@
+/* Loading across the pivot: the commands, and the join of parents, rows and related documents. */
+#include "core/relation_read.h"
+#include "plan_script.h"
+
+static lumo_pivot pivot;
+static lumo_related_query query;
+static lumo_buf documents[8]; /* what the query points to; freed by setup */
+static int document_count;
+static lumo_error error;
+
+static void setup(void) {
+  while (document_count > 0) lumo_buf_free(&documents[--document_count]);
+  lumo_error_reset(&error);
+  pivot = (lumo_pivot){.collection = "pt", .owner_key = "post_id", .related_key = "tag_id"};
+  query = (lumo_related_query){.collection = "tags", .key = "_id", .op = LUMO_RELATED_FIND};
+}
+
+/* Makes a part of the query point to a document. */
+static void set_part(const uint8_t **part, uint32_t *len, const char *json) {
+  lumo_buf *document = &documents[document_count++];
+  *document = from_json(json);
+  *part = document->data;
+  *len = (uint32_t)document->len;
+}
+
+/* The elements of an object, without its head and its end. */
+static void set_extra(const char *json) {
+  set_part(&query.extra, &query.extra_len, json);
+  query.extra += 4;
+  query.extra_len -= 5;
+}
+
+/* The owners from 1 to n. */
+static lumo_related_plan *new_plan(int32_t n) {
+  lumo_keys owners = {0};
+  uint32_t index;
+  for (int32_t i = 1; i <= n; i++) {
+    uint8_t bytes[4];
+    memcpy(bytes, &i, sizeof bytes);
+    lumo_value owner = {bytes, sizeof bytes, LUMO_BSON_INT32};
+    lumo_keys_add(&owners, &owner, &index);
+  }
+  lumo_related_plan *plan = lumo_related_plan_new("load", &pivot, &owners, &query, &error);
+  CHECK(plan != NULL);
+  lumo_keys_free(&owners);
+  return plan;
+}
+
+static void show_number(lumo_buf *out, const struct lumo_doc *document, const char *name) {
+  char text[32];
+  snprintf(text, sizeof text, "%lld", (long long)lumo_reply_count(document->data, document->len, name));
+  show(out, text);
+}
+
+#define ROWS(plan, expected) check_rows((plan), (expected), __LINE__)
+/* The rows as "owner:name of the related/w of the pivot row", one after the other. Frees the plan. */
+static void check_rows(lumo_related_plan *plan, const char *expected, int line) {
+  lumo_buf out = {0};
+  char text[32];
+  EXPECT(&plan->plan, "done");
+  for (uint32_t i = 0; i < plan->row_count; i++) {
+    const lumo_related_row *row = &plan->rows[i];
+    snprintf(text, sizeof text, "%s%u:", i ? " " : "", row->owner);
+    show(&out, text);
+    show_number(&out, &plan->documents.items[row->document], "n");
+    show(&out, "/");
+    show_number(&out, &plan->pivots.items[row->pivot], "w");
+  }
+  check_script(&out, expected, __FILE__, line);
+  end_plan(&plan->plan);
+}
+
+/* ---- find ---- */
+
+static void test_one_owner(void) {
+  setup();
+  lumo_related_plan *plan = new_plan(1);
+  CHECK(!plan->plan.atomic);
+  EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1]}},"
+                      "'projection':{'_id':0,'post_id':1,'tag_id':1},'batchSize':1000000}");
+  /* Null and missing keys are no rows; a pair that stands twice is two; 12 is an orphan. */
+  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':10,'w':1},{'post_id':1,'tag_id':null},{'post_id':1},"
+                          "{'post_id':1,'tag_id':11,'w':2},{'post_id':1,'tag_id':12,'w':3},{'post_id':1,'tag_id':10,'w':4}"));
+  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'_id':{'$in':[10,11,12]}},'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':11,'n':110},{'_id':{'$numberDouble':'10.0'},'n':100}"));
+  ROWS(plan, "0:100/1 0:110/2 0:100/4");
+}
+
+static void test_no_rows(void) {
+  setup();
+  lumo_related_plan *plan = new_plan(2);
+  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':null}"));
+  ROWS(plan, "");
+  ROWS(new_plan(0), "");
+  plan = new_plan(2); /* only orphans */
+  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':5}"));
+  FEED(&plan->plan, BATCH(""));
+  ROWS(plan, "");
+}
+
+static void test_conditions(void) {
+  static const char *const fields[] = {"role", "post_id", "_id", "tag_id"};
+  setup();
+  set_part(&pivot.condition, &pivot.condition_len, "{'kind':'x'}");
+  set_part(&query.pivot_filter, &query.pivot_filter_len, "{'$or':[{'role':1},{'post_id':9}]}");
+  set_part(&query.filter, &query.filter_len, "{'_id':{'$gt':0}}");
+  set_part(&query.projection, &query.projection_len, "{'_id':1,'n':1}");
+  set_part(&query.sort, &query.sort_len, "{'n':-1}");
+  query.pivot_fields = fields;
+  query.pivot_field_count = 4;
+  query.limit = 3;
+  query.skip = 2;
+  set_extra("{'hint':'h','maxTimeMS':5}");
+  lumo_related_plan *plan = new_plan(1);
+  setup(); /* frees all that the plan was made from */
+  EXPECT(&plan->plan,
+         "read pt {'find':'pt','filter':{'post_id':{'$in':[1]},'$and':[{'kind':'x'},{'$or':[{'role':1},{'post_id':9}]}]},"
+         "'projection':{'role':1,'_id':1,'post_id':1,'tag_id':1},'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':10,'w':1},{'post_id':1,'tag_id':11,'w':2},{'post_id':1,'tag_id':10,'w':3}"));
+  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'_id':{'$in':[10,11]},'$and':[{'_id':{'$gt':0}}]},"
+                      "'projection':{'_id':1,'n':1},'sort':{'n':-1},'skip':2,'limit':3,'hint':'h','maxTimeMS':5,"
+                      "'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':11,'n':5},{'_id':10,'n':4}"));
+  ROWS(plan, "0:5/2 0:4/1 0:4/3");
+}
+
+/* A limit alone goes by the related key, and so do the rows. */
+static void test_limit(void) {
+  setup();
+  query.limit = 2;
+  query.all_pivot_fields = true;
+  query.key = "slug";
+  lumo_related_plan *plan = new_plan(1);
+  EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1]}},'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':'b','w':1},{'post_id':1,'tag_id':'a','w':2}"));
+  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'slug':{'$in':['b','a']}},'sort':{'slug':1},'limit':2,"
+                      "'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'slug':'a','n':1},{'slug':'b','n':2}"));
+  ROWS(plan, "0:1/2 0:2/1");
+}
+
+/* Many parents that share related records, in several batches; with and without an order. */
+static void test_many_owners(void) {
+  setup();
+  for (int sorted = 0; sorted < 2; sorted++) {
+    if (sorted) set_part(&query.sort, &query.sort_len, "{'n':1}");
+    lumo_related_plan *plan = new_plan(4);
+    EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1,2,3,4]}},"
+                        "'projection':{'_id':0,'post_id':1,'tag_id':1},'batchSize':1000000}");
+    FEED(&plan->plan, BATCH_OF(9, "{'post_id':4,'tag_id':1,'w':1},{'post_id':1,'tag_id':2,'w':2},{'post_id':7,'tag_id':3,'w':3}"));
+    EXPECT(&plan->plan, "more pt 9");
+    FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':1,'w':4},{'post_id':{'$numberLong':'3'},'tag_id':2,'w':5},"
+                            "{'post_id':1,'tag_id':9,'w':6},{'post_id':[1,2],'tag_id':2,'w':7}"));
+    FEED(&plan->plan, BATCH_OF(8, "{'_id':2,'n':20}"));
+    EXPECT(&plan->plan, "more tags 8");
+    FEED(&plan->plan, sorted ? BATCH("{'_id':9,'n':30},{'_id':1,'n':40}") : BATCH("{'_id':1,'n':40},{'_id':9,'n':30}"));
+    ROWS(plan, sorted ? "0:20/2 0:30/6 0:40/4 2:20/5 3:40/1" : "0:20/2 0:40/4 0:30/6 2:20/5 3:40/1");
+  }
+}
+
+/* A related key that is not unique, and documents without one. */
+static void test_shared_key(void) {
+  setup();
+  query.key = "slug";
+  for (int sorted = 0; sorted < 2; sorted++) {
+    if (sorted) set_part(&query.sort, &query.sort_len, "{'n':1}");
+    lumo_related_plan *plan = new_plan(2);
+    FEED(&plan->plan, BATCH("{'post_id':2,'tag_id':'a','w':1},{'post_id':1,'tag_id':'b','w':2},{'post_id':1,'tag_id':'a','w':3}"));
+    FEED(&plan->plan, BATCH("{'slug':'a','n':1},{'slug':'b','n':2},{'slug':'a','n':3},{'n':4},{'slug':['a'],'n':5}"));
+    ROWS(plan, sorted ? "0:1/3 0:2/2 0:3/3 1:1/1 1:3/1" : "0:2/2 0:1/3 0:3/3 1:1/1 1:3/1");
+  }
+}
+
+static void test_restart(void) {
+  setup();
+  lumo_related_plan *plan = new_plan(2);
+  lumo_plan *base = &plan->plan;
+  const char *find = "read pt {'find':'pt','filter':{'post_id':{'$in':[1,2]}},"
+                     "'projection':{'_id':0,'post_id':1,'tag_id':1},'batchSize':1000000}";
+  FEED(base, BATCH_OF(4, "{'post_id':1,'tag_id':1,'w':1}"));
+  EXPECT(base, "more pt 4");
+  base->class->restart(base);
+  EXPECT(base, find);
+  FEED(base, BATCH("{'post_id':1,'tag_id':1,'w':1}"));
+  FEED(base, BATCH("{'_id':1,'n':1}"));
+  EXPECT(base, "done");
+  CHECK_INT(plan->row_count, 1);
+  base->class->restart(base);
+  CHECK_INT(plan->row_count, 0);
+  EXPECT(base, find);
+  FEED(base, BATCH("{'post_id':2,'tag_id':7,'w':2}"));
+  EXPECT(base, "read tags {'find':'tags','filter':{'_id':{'$in':[7]}},'batchSize':1000000}");
+  FEED(base, BATCH("{'_id':7,'n':7}"));
+  ROWS(plan, "1:7/2");
+}
+
+/* ---- count, update, delete ---- */
+
+static void test_count(void) {
+  setup();
+  query.op = LUMO_RELATED_COUNT;
+  set_part(&query.filter, &query.filter_len, "{'n':1}");
+  set_extra("{'comment':'c'}");
+  lumo_related_plan *plan = new_plan(2);
+  EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1,2]}},'projection':{'_id':0,'tag_id':1},'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'tag_id':1},{'tag_id':2},{'tag_id':1},{'tag_id':null}"));
+  EXPECT(&plan->plan, "read1 tags {'aggregate':'tags','pipeline':[{'$match':{'_id':{'$in':[1,2]},'$and':[{'n':1}]}},"
+                      "{'$count':'n'}],'comment':'c','cursor':{'batchSize':1000000}}");
+  FEED(&plan->plan, BATCH("{'n':{'$numberLong':'2'}}"));
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->count, 2);
+  end_plan(&plan->plan);
+  plan = new_plan(1);
+  FEED(&plan->plan, BATCH("{'tag_id':1}"));
+  FEED(&plan->plan, BATCH("")); /* how the server says none */
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->count, 0);
+  end_plan(&plan->plan);
+}
+
+static void test_bulk(void) {
+  setup();
+  query.op = LUMO_RELATED_UPDATE;
+  set_part(&query.update, &query.update_len, "{'$set':{'n':2}}");
+  lumo_related_plan *plan = new_plan(1);
+  FEED(&plan->plan, BATCH("{'tag_id':1},{'tag_id':2}"));
+  EXPECT(&plan->plan, "write! tags U{'_id':{'$in':[1,2]}},{'$set':{'n':2}}");
+  FEED(&plan->plan, "{'nMatched':2,'nModified':1}");
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->count, 2);
+  end_plan(&plan->plan);
+  setup();
+  query.op = LUMO_RELATED_DELETE;
+  set_part(&query.filter, &query.filter_len, "{'n':1}");
+  plan = new_plan(1);
+  FEED(&plan->plan, BATCH("{'tag_id':1}"));
+  EXPECT(&plan->plan, "write! tags D{'_id':{'$in':[1]},'$and':[{'n':1}]}");
+  FEED(&plan->plan, "{'nRemoved':1}");
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->count, 1);
+  end_plan(&plan->plan);
+  plan = new_plan(1);
+  FEED(&plan->plan, BATCH(""));
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->count, 0);
+  end_plan(&plan->plan);
+}
+
+/* ---- more than one command takes ---- */
+
+/* A batch of pivot rows: tags from..to-1 of one post. */
+static lumo_buf make_batch(int32_t post, int32_t from, int32_t to) {
+  lumo_buf out = {0};
+  size_t reply = lumo_bson_begin(&out);
+  size_t cursor = lumo_bson_begin_document(&out, LUMO_KEY("cursor"));
+  lumo_bson_int64(&out, LUMO_KEY("id"), 0);
+  size_t batch = lumo_bson_begin_array(&out, LUMO_KEY("firstBatch"));
+  for (int32_t i = from; i < to; i++) {
+    lumo_bson_index(&out, LUMO_BSON_DOCUMENT, (uint32_t)(i - from));
+    size_t row = lumo_bson_begin(&out);
+    lumo_bson_int32(&out, LUMO_KEY("post_id"), post);
+    lumo_bson_int32(&out, LUMO_KEY("tag_id"), i);
+    lumo_bson_end(&out, row);
+  }
+  lumo_bson_end(&out, batch);
+  lumo_bson_end(&out, cursor);
+  lumo_bson_end(&out, reply);
+  return out;
+}
+
+static void feed_rows(lumo_related_plan *plan, int32_t post, int32_t from, int32_t to) {
+  lumo_buf batch = make_batch(post, from, to);
+  CHECK(feed_bytes(&plan->plan, &batch, false, &error));
+  lumo_buf_free(&batch);
+}
+
+/* The next step: a READ of this collection, with a list of this length at a path. */
+static void check_list(lumo_related_plan *plan, const char *collection, const char *path, int expected) {
+  lumo_step step;
+  lumo_value list;
+  lumo_iter it;
+  int count = 0;
+  CHECK(plan->plan.class->next(&plan->plan, &step, &error) && step.kind == LUMO_STEP_READ);
+  stepped = &plan->plan;
+  CHECK(strcmp(step.collection, collection) == 0);
+  CHECK(lumo_bson_find_path(step.command, step.command_len, path, strlen(path), &list));
+  lumo_iter_value(&it, &list);
+  while (lumo_iter_next(&it)) count++;
+  CHECK_INT(count, expected);
+}
+
+static void test_portions(void) {
+  setup();
+  lumo_related_plan *plan = new_plan(100001);
+  check_list(plan, "pt", "filter.post_id.$in", 100000);
+  feed_rows(plan, 1, 0, 100001);
+  check_list(plan, "pt", "filter.post_id.$in", 1);
+  feed_rows(plan, 100001, 0, 2);
+  check_list(plan, "tags", "filter._id.$in", 100000);
+  FEED(&plan->plan, BATCH("{'_id':1,'n':1}"));
+  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'_id':{'$in':[100000]}},'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':100000,'n':2}"));
+  ROWS(plan, "0:1/0 0:2/0 100000:1/0");
+  query.op = LUMO_RELATED_COUNT;
+  plan = new_plan(1);
+  check_list(plan, "pt", "filter.post_id.$in", 1);
+  feed_rows(plan, 1, 0, 100001);
+  check_list(plan, "tags", "pipeline.0.$match._id.$in", 100000);
+  FEED(&plan->plan, BATCH("{'n':90000}"));
+  check_list(plan, "tags", "pipeline.0.$match._id.$in", 1);
+  FEED(&plan->plan, BATCH("{'n':1}"));
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->count, 90001);
+  end_plan(&plan->plan);
+}
+
+/* Portions have no common order, so the server joins: portion of owners by portion of owners. */
+static void test_ordered_portions(void) {
+  setup();
+  set_part(&query.filter, &query.filter_len, "{'n':{'$gt':0}}");
+  set_part(&query.projection, &query.projection_len, "{'n':1}");
+  query.skip = 1;
+  query.limit = 5;
+  set_extra("{'hint':'h','collation':{'locale':'en'}}");
+  lumo_related_plan *plan = new_plan(1);
+  feed_rows(plan, 1, 0, 100001);
+  EXPECT(&plan->plan,
+         "read pt {'aggregate':'pt','pipeline':[{'$match':{'post_id':{'$in':[1]},'tag_id':{'$ne':null}}},"
+         "{'$group':{'_id':'$tag_id'}},{'$lookup':{'from':'tags','localField':'_id','foreignField':'_id','as':'r'}},"
+         "{'$unwind':{'path':'$r'}},{'$replaceRoot':{'newRoot':'$r'}},{'$match':{'n':{'$gt':0}}},{'$sort':{'_id':1}},"
+         "{'$skip':1},{'$limit':5},{'$project':{'n':1}}],'collation':{'locale':'en'},'allowDiskUse':true,"
+         "'cursor':{'batchSize':1000000}}");
+  FEED(&plan->plan, BATCH_OF(3, "{'_id':7,'n':1}"));
+  EXPECT(&plan->plan, "more pt 3");
+  FEED(&plan->plan, BATCH("{'_id':3,'n':2}"));
+  ROWS(plan, "0:1/0 0:2/0");
+  setup();
+  set_part(&query.sort, &query.sort_len, "{'n':1}");
+  plan = new_plan(100001);
+  check_list(plan, "pt", "filter.post_id.$in", 100000);
+  feed_rows(plan, 2, 0, 100001);
+  check_list(plan, "pt", "filter.post_id.$in", 1);
+  feed_rows(plan, 100001, 5, 8);
+  check_list(plan, "pt", "pipeline.0.$match.post_id.$in", 100000);
+  FEED(&plan->plan, BATCH("{'_id':6,'n':1},{'_id':100000,'n':2},{'_id':5,'n':3}"));
+  check_list(plan, "pt", "pipeline.0.$match.post_id.$in", 1);
+  FEED(&plan->plan, BATCH("{'_id':7,'n':1},{'_id':5,'n':3}"));
+  ROWS(plan, "1:1/0 1:2/0 1:3/0 100000:1/0 100000:3/0");
+}
+
+/* ---- replies that are not what they should be, and memory ---- */
+
+static void test_malformed_replies(void) {
+  static const char *const wrong[] = {"{}", "{'cursor':{}}", BATCH("1"), "{'cursor':{'id':0,'firstBatch':[]}}"};
+  for (int i = 0; i < 4; i++) {
+    setup();
+    lumo_related_plan *plan = new_plan(1);
+    CHECK(!feed_json(&plan->plan, wrong[i], false, &error));
+    CHECK(error.code && strcmp(error.code, "E_SERVER") == 0);
+    end_plan(&plan->plan);
+  }
+}
+
+static lumo_plan *make_plan(lumo_error *failure) {
+  lumo_keys owners = {0};
+  lumo_related_plan *plan = NULL;
+  uint32_t index;
+  bool fine = true;
+  for (uint8_t i = 1; i <= 9 && fine; i++) {
+    uint8_t bytes[4] = {i};
+    lumo_value owner = {bytes, sizeof bytes, LUMO_BSON_INT32};
+    fine = lumo_keys_add(&owners, &owner, &index) >= 0;
+  }
+  if (fine) plan = lumo_related_plan_new("load", &pivot, &owners, &query, failure);
+  else lumo_error_memory(failure);
+  lumo_keys_free(&owners);
+  return plan ? &plan->plan : NULL;
+}
+
+static void test_memory(void) {
+  static const char pivots[] = BATCH("{'post_id':1,'tag_id':1},{'post_id':2,'tag_id':1},{'post_id':2,'tag_id':3}");
+  setup();
+  check_memory(make_plan, (const char *const[]){BATCH_OF(3, "{'post_id':3,'tag_id':5}"), pivots,
+                                                BATCH_OF(4, "{'_id':1}"), BATCH("{'_id':3}"), NULL});
+  query.op = LUMO_RELATED_COUNT;
+  check_memory(make_plan, (const char *const[]){pivots, BATCH("{'n':1}"), NULL});
+  query.op = LUMO_RELATED_DELETE;
+  check_memory(make_plan, (const char *const[]){pivots, "{'nRemoved':1}", NULL});
+}
+
+int main(void) {
+  test_one_owner();
+  test_no_rows();
+  test_conditions();
+  test_limit();
+  test_many_owners();
+  test_shared_key();
+  test_restart();
+  test_count();
+  test_bulk();
+  test_portions();
+  test_ordered_portions();
+  test_malformed_replies();
+  test_memory();
+  setup();
+  return check_report();
+}

@@ -1,0 +1,191 @@
+#include "filter.h"
+
+#include <string.h>
+
+#include "mem.h"
+
+void lumo_filter_free(lumo_filter *filter) {
+  lumo_buf_free(&filter->bytes);
+  lumo_free(filter->clauses);
+  memset(filter, 0, sizeof *filter);
+}
+
+bool lumo_filter_copy(lumo_filter *to, const lumo_filter *from) {
+  memset(to, 0, sizeof *to);
+  if (from->count == 0) return true;
+  lumo_buf_append(&to->bytes, from->bytes.data, from->bytes.len);
+  to->clauses = lumo_malloc(from->count * sizeof *to->clauses);
+  if (!to->clauses || to->bytes.failed) {
+    lumo_filter_free(to);
+    return false;
+  }
+  memcpy(to->clauses, from->clauses, from->count * sizeof *to->clauses);
+  to->count = to->capacity = from->count;
+  to->depth = from->depth;
+  return true;
+}
+
+/* The end of the last finished condition: what stands beyond it is a condition that failed half-way. */
+static uint32_t finished(const lumo_filter *filter) {
+  for (uint32_t i = filter->count; i > 0; i--) {
+    const struct lumo_clause *c = &filter->clauses[i - 1];
+    if (c->kind == LUMO_CLAUSE_CONDITION) return c->offset + c->len;
+  }
+  return 0;
+}
+
+static bool add(lumo_filter *filter, struct lumo_clause clause) {
+  if (filter->count == filter->capacity) {
+    uint32_t capacity = filter->capacity ? filter->capacity * 2 : 8;
+    struct lumo_clause *grown = lumo_realloc(filter->clauses, capacity * sizeof *grown);
+    if (!grown) return false;
+    filter->clauses = grown;
+    filter->capacity = capacity;
+  }
+  filter->clauses[filter->count++] = clause;
+  return true;
+}
+
+void lumo_filter_begin(lumo_filter *filter) {
+  filter->bytes.len = finished(filter);
+  filter->bytes.failed = false;
+}
+
+bool lumo_filter_end(lumo_filter *filter, lumo_join join, bool negated) {
+  if (filter->bytes.failed) return false;
+  uint32_t offset = finished(filter);
+  return add(filter, (struct lumo_clause){.kind = LUMO_CLAUSE_CONDITION,
+                                          .join = join,
+                                          .negated = negated,
+                                          .offset = offset,
+                                          .len = (uint32_t)filter->bytes.len - offset});
+}
+
+bool lumo_filter_open(lumo_filter *filter, lumo_join join, bool negated, lumo_error *error) {
+  if (filter->depth >= LUMO_FILTER_MAX_DEPTH)
+    return lumo_error_set(error, "E_ARGUMENT", "where groups are nested deeper than %d", LUMO_FILTER_MAX_DEPTH);
+  if (!add(filter, (struct lumo_clause){.kind = LUMO_CLAUSE_GROUP, .join = join, .negated = negated}))
+    return lumo_error_memory(error);
+  filter->depth++;
+  return true;
+}
+
+void lumo_filter_close(lumo_filter *filter) {
+  if (filter->depth == 0) return;
+  filter->depth--;
+  if (filter->clauses[filter->count - 1].kind == LUMO_CLAUSE_GROUP) {
+    filter->count--;
+    return;
+  }
+  /* Without memory for its end the group ends with the filter, which changes its meaning: the buffer's failure flag makes the query raise. */
+  if (!add(filter, (struct lumo_clause){.kind = LUMO_CLAUSE_END})) filter->bytes.failed = true;
+}
+
+lumo_filter_mark lumo_filter_position(const lumo_filter *filter) {
+  return (lumo_filter_mark){filter->count, filter->depth};
+}
+
+void lumo_filter_rewind(lumo_filter *filter, lumo_filter_mark mark) {
+  if (mark.count <= filter->count) filter->count = mark.count;
+  filter->depth = mark.depth;
+}
+
+/* The clause after clause i, groups stepped over whole. */
+static uint32_t after(const lumo_filter *f, uint32_t i) {
+  uint32_t depth = 0;
+  for (; i < f->count; i++) {
+    if (f->clauses[i].kind == LUMO_CLAUSE_GROUP) depth++;
+    if (f->clauses[i].kind == LUMO_CLAUSE_END) depth--;
+    if (depth == 0) return i + 1;
+  }
+  return i;
+}
+
+static void write_level(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out);
+
+/* The elements of one clause, without a document around them. */
+static void write_clause(const lumo_filter *f, uint32_t i, lumo_buf *out) {
+  const struct lumo_clause *c = &f->clauses[i];
+  size_t array = 0, inside = 0;
+  if (c->negated) {
+    array = lumo_bson_begin_array(out, LUMO_KEY("$nor"));
+    inside = lumo_bson_begin_document(out, LUMO_KEY("0"));
+  }
+  if (c->kind == LUMO_CLAUSE_CONDITION) {
+    lumo_buf_append(out, f->bytes.data + c->offset + 4, c->len - 5);
+  } else {
+    uint32_t end = after(f, i);
+    if (f->clauses[end - 1].kind == LUMO_CLAUSE_END) end--;
+    write_level(f, i + 1, end, out);
+  }
+  if (c->negated) {
+    lumo_bson_end(out, inside);
+    lumo_bson_end(out, array);
+  }
+}
+
+/* The clauses from..to have no `or` among them. */
+static void write_term(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out) {
+  if (after(f, from) >= to) {
+    write_clause(f, from, out);
+    return;
+  }
+  size_t array = lumo_bson_begin_array(out, LUMO_KEY("$and"));
+  uint32_t n = 0;
+  for (uint32_t i = from; i < to; i = after(f, i)) {
+    lumo_bson_index(out, LUMO_BSON_DOCUMENT, n++);
+    size_t mark = lumo_bson_begin(out);
+    write_clause(f, i, out);
+    lumo_bson_end(out, mark);
+  }
+  lumo_bson_end(out, array);
+}
+
+static uint32_t term_end(const lumo_filter *f, uint32_t from, uint32_t to) {
+  uint32_t i = after(f, from);
+  while (i < to && f->clauses[i].join == LUMO_AND) i = after(f, i);
+  return i;
+}
+
+static void write_level(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out) {
+  if (from >= to) return;
+  uint32_t end = term_end(f, from, to);
+  if (end >= to) {
+    write_term(f, from, to, out);
+    return;
+  }
+  size_t array = lumo_bson_begin_array(out, LUMO_KEY("$or"));
+  uint32_t n = 0;
+  for (; from < to; from = end) {
+    end = term_end(f, from, to);
+    lumo_bson_index(out, LUMO_BSON_DOCUMENT, n++);
+    size_t mark = lumo_bson_begin(out);
+    write_term(f, from, end, out);
+    lumo_bson_end(out, mark);
+  }
+  lumo_bson_end(out, array);
+}
+
+void lumo_filter_write(const lumo_filter *filter, lumo_buf *out) {
+  size_t mark = lumo_bson_begin(out);
+  if (filter->bytes.failed) out->failed = true;
+  write_level(filter, 0, filter->count, out);
+  lumo_bson_end(out, mark);
+}
+
+void lumo_like_pattern(lumo_buf *out, const char *like, size_t len) {
+  lumo_buf_append(out, "^", 1);
+  for (size_t i = 0; i < len; i++) {
+    char c = like[i];
+    if (c == '%') {
+      lumo_buf_append(out, ".*", 2);
+    } else if (c == '_') {
+      lumo_buf_append(out, ".", 1);
+    } else {
+      if (c == '\\' && i + 1 < len) c = like[++i];
+      if (c && strchr("\\^$.|?*+()[]{}-/#", c)) lumo_buf_append(out, "\\", 1);
+      lumo_buf_append(out, &c, 1);
+    }
+  }
+  lumo_buf_append(out, "$", 1);
+}

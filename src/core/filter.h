@@ -1,0 +1,50 @@
+/* The one compiler of filters: conditions and groups in the order in which they were given become one MongoDB filter. `or` binds weaker than
+ * `and`, as in SQL: a, or b, and c is a OR (b AND c). The values are already BSON; no value is ever looked into for operators. */
+#ifndef LUMO_CORE_FILTER_H
+#define LUMO_CORE_FILTER_H
+
+#include "bson.h"
+#include "error.h"
+
+#define LUMO_FILTER_MAX_DEPTH 50 /* groups inside groups; each is two levels of BSON, and the server allows about 100 */
+
+typedef enum { LUMO_AND, LUMO_OR } lumo_join;
+
+/* A zeroed struct is a valid empty filter. */
+typedef struct lumo_filter {
+  lumo_buf bytes; /* the conditions, each one BSON document */
+  struct lumo_clause {
+    enum { LUMO_CLAUSE_CONDITION, LUMO_CLAUSE_GROUP, LUMO_CLAUSE_END } kind;
+    lumo_join join;
+    bool negated;
+    uint32_t offset, len; /* a condition's document in `bytes` */
+  } *clauses;
+  uint32_t count, capacity;
+  uint32_t depth; /* groups that are open */
+} lumo_filter;
+
+void lumo_filter_free(lumo_filter *filter);
+bool lumo_filter_copy(lumo_filter *to, const lumo_filter *from);
+
+/* A condition is written in place: begin, append one BSON document to filter->bytes, end. An error in between loses nothing: the next begin drops the half-written
+ * bytes. */
+void lumo_filter_begin(lumo_filter *filter);
+bool lumo_filter_end(lumo_filter *filter, lumo_join join, bool negated);
+
+/* Everything up to the matching end is one clause. A group in which nothing stands is dropped. */
+bool lumo_filter_open(lumo_filter *filter, lumo_join join, bool negated, lumo_error *error);
+void lumo_filter_close(lumo_filter *filter);
+/* For a group whose making failed: what the filter was, and back to it. */
+typedef struct lumo_filter_mark {
+  uint32_t count, depth;
+} lumo_filter_mark;
+lumo_filter_mark lumo_filter_position(const lumo_filter *filter);
+void lumo_filter_rewind(lumo_filter *filter, lumo_filter_mark mark);
+
+/* Appends the filter as one whole BSON document: {} when there is no clause. Open groups count as closed. */
+void lumo_filter_write(const lumo_filter *filter, lumo_buf *out);
+
+/* Appends the pattern of a LIKE: % any text, _ any character, \ takes the next one literally; anchored, all else escaped. */
+void lumo_like_pattern(lumo_buf *out, const char *like, size_t len);
+
+#endif

@@ -1,0 +1,363 @@
+#include "plan.h"
+
+#include <stdalign.h>
+#include <string.h>
+
+#include "mem.h"
+
+/* ---- statements ---- */
+
+void lumo_statement_begin(lumo_buf *statements, lumo_statement_kind kind) {
+  uint8_t byte = (uint8_t)kind;
+  lumo_buf_append(statements, &byte, 1);
+}
+
+/* The BSON document at *at; false when its length does not fit. */
+static bool take_document(const lumo_buf *statements, size_t *at, const uint8_t **data, uint32_t *len) {
+  if (statements->len - *at < 5) return false;
+  const uint8_t *bytes = statements->data + *at;
+  uint32_t size =
+      (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+  if (size < 5 || size > statements->len - *at) return false;
+  *data = bytes;
+  *len = size;
+  *at += size;
+  return true;
+}
+
+bool lumo_statement_next(const lumo_buf *statements, size_t *at, lumo_statement *out) {
+  if (*at >= statements->len) return false;
+  size_t end = *at + 1;
+  lumo_statement_kind kind = (lumo_statement_kind)statements->data[*at];
+  *out = (lumo_statement){.kind = kind};
+  if (kind != LUMO_INSERT && !take_document(statements, &end, &out->filter, &out->filter_len)) return false;
+  if (kind != LUMO_DELETE_ONE && kind != LUMO_DELETE_MANY &&
+      !take_document(statements, &end, &out->document, &out->document_len))
+    return false;
+  *at = end;
+  return true;
+}
+
+/* ---- plans ---- */
+
+void lumo_plan_free(lumo_plan *plan) {
+  if (!plan) return;
+  if (plan->lease) plan->release_lease(plan->lease);
+  plan->lease = NULL;
+  plan->class->free(plan);
+}
+
+/* A plan and the copy of its collection's name behind it are one block. The class is the plan's own copy, for
+ * it holds the name of the operation, which the same code serves under many. */
+static void *plan_new(size_t size, const lumo_plan_class *class, const char *name, const char *text,
+                      char **copy, lumo_error *error) {
+  size = (size + alignof(lumo_plan_class) - 1) / alignof(lumo_plan_class) * alignof(lumo_plan_class);
+  size_t text_len = text ? strlen(text) + 1 : 0;
+  uint8_t *block = lumo_calloc(1, size + sizeof *class + text_len);
+  if (!block) {
+    lumo_error_memory(error);
+    return NULL;
+  }
+  lumo_plan_class *own = (lumo_plan_class *)(block + size);
+  *own = *class;
+  own->name = name;
+  ((lumo_plan *)block)->class = own;
+  *copy = text ? memcpy(block + size + sizeof *class, text, text_len) : NULL;
+  return block;
+}
+
+/* Moves a buffer that the caller gives away; false (and freed) when writing it had run out of memory. */
+static bool take_buffer(lumo_buf *to, lumo_buf *from, lumo_error *error) {
+  if (from->failed) {
+    lumo_buf_free(from);
+    return lumo_error_memory(error);
+  }
+  *to = *from;
+  memset(from, 0, sizeof *from);
+  return true;
+}
+
+/* ---- documents of replies ---- */
+
+static void docs_clear(lumo_docs *docs) {
+  for (uint32_t i = 0; i < docs->reply_count; i++) lumo_free(docs->replies[i]);
+  docs->count = docs->reply_count = 0;
+}
+
+void lumo_docs_free(lumo_docs *docs) {
+  docs_clear(docs);
+  lumo_free(docs->replies);
+  lumo_free(docs->items);
+  memset(docs, 0, sizeof *docs);
+}
+
+/* Room for one more, where capacity is the smallest power of two that holds the count. */
+static bool reserve_reply(lumo_docs *docs) {
+  uint32_t count = docs->reply_count;
+  if (count & (count - 1)) return true;
+  uint8_t **replies = lumo_realloc(docs->replies, (count ? 2 * (size_t)count : 1) * sizeof *replies);
+  if (!replies) return false;
+  docs->replies = replies;
+  return true;
+}
+
+static bool add_document(lumo_docs *docs, const lumo_value *v) {
+  if (docs->count == docs->capacity) {
+    uint32_t capacity = docs->capacity ? docs->capacity * 2 : 1;
+    struct lumo_doc *items = lumo_realloc(docs->items, capacity * sizeof *items);
+    if (!items) return false;
+    docs->items = items;
+    docs->capacity = capacity;
+  }
+  docs->items[docs->count++] = (struct lumo_doc){v->data, v->len};
+  return true;
+}
+
+static bool malformed(lumo_error *error) {
+  return lumo_error_set(error, "E_SERVER", "the server's reply is not one of a cursor");
+}
+
+/* The cursor's id and its batch, which stands as firstBatch or nextBatch, in any order. */
+static bool find_batch(const lumo_reply *reply, int64_t *id, lumo_value *batch) {
+  lumo_value cursor;
+  lumo_iter it;
+  bool has_id = false, has_batch = false;
+  if (!lumo_bson_find(reply->data, reply->len, LUMO_KEY("cursor"), &cursor) ||
+      cursor.type != LUMO_BSON_DOCUMENT || !lumo_iter_value(&it, &cursor))
+    return false;
+  while (lumo_iter_next(&it)) {
+    if (it.value.type == LUMO_BSON_INT64 && strcmp(it.key, "id") == 0) {
+      *id = lumo_value_int64(&it.value);
+      has_id = true;
+    } else if (it.value.type == LUMO_BSON_ARRAY &&
+               (strcmp(it.key, "firstBatch") == 0 || strcmp(it.key, "nextBatch") == 0)) {
+      *batch = it.value;
+      has_batch = true;
+    }
+  }
+  return has_id && has_batch && !it.bad;
+}
+
+bool lumo_docs_take(lumo_docs *docs, lumo_reply *reply, int64_t *cursor, lumo_error *error) {
+  lumo_value batch;
+  lumo_iter it;
+  if (!find_batch(reply, cursor, &batch) || !lumo_iter_value(&it, &batch)) return malformed(error);
+  if (!reserve_reply(docs)) return lumo_error_memory(error);
+  uint32_t before = docs->count;
+  while (lumo_iter_next(&it)) {
+    bool is_document = it.value.type == LUMO_BSON_DOCUMENT;
+    if (is_document && add_document(docs, &it.value)) continue;
+    docs->count = before; /* the views must not outlive a reply that stays the caller's */
+    return is_document ? lumo_error_memory(error) : malformed(error);
+  }
+  if (it.bad) {
+    docs->count = before;
+    return malformed(error);
+  }
+  docs->replies[docs->reply_count++] = reply->data;
+  reply->data = NULL;
+  return true;
+}
+
+/* ---- read ---- */
+
+static bool read_next(lumo_plan *plan, lumo_step *step, lumo_error *error) {
+  (void)error;
+  lumo_read_plan *read = (lumo_read_plan *)plan;
+  switch (read->state) {
+  case LUMO_READ_START:
+    *step = (lumo_step){.kind = LUMO_STEP_READ,
+                        .collection = read->collection,
+                        .command = read->command.data,
+                        .command_len = (uint32_t)read->command.len,
+                        .single = read->single};
+    break;
+  case LUMO_READ_OPEN:
+    if (read->streaming) docs_clear(&read->docs);
+    *step = (lumo_step){.kind = LUMO_STEP_MORE, .collection = read->collection, .cursor = read->cursor};
+    break;
+  case LUMO_READ_BATCH:
+    read->state = read->cursor ? LUMO_READ_OPEN : LUMO_READ_END;
+    *step = (lumo_step){.kind = LUMO_STEP_PAUSE};
+    break;
+  case LUMO_READ_END:
+    if (read->streaming) docs_clear(&read->docs); /* the last batch was the last pause's */
+    *step = (lumo_step){.kind = LUMO_STEP_DONE};
+    break;
+  }
+  return true;
+}
+
+static bool read_feed(lumo_plan *plan, lumo_reply *reply, lumo_error *error) {
+  lumo_read_plan *read = (lumo_read_plan *)plan;
+  if (!lumo_docs_take(&read->docs, reply, &read->cursor, error)) return false;
+  if (read->single) read->cursor = 0;
+  /* An empty batch is nothing to pause for. */
+  if (read->streaming && read->docs.count > 0)
+    read->state = LUMO_READ_BATCH;
+  else
+    read->state = read->cursor ? LUMO_READ_OPEN : LUMO_READ_END;
+  return true;
+}
+
+static void read_restart(lumo_plan *plan) {
+  lumo_read_plan *read = (lumo_read_plan *)plan;
+  docs_clear(&read->docs);
+  read->cursor = 0;
+  read->state = LUMO_READ_START;
+}
+
+static void read_free(lumo_plan *plan) {
+  lumo_read_plan *read = (lumo_read_plan *)plan;
+  lumo_docs_free(&read->docs);
+  lumo_buf_free(&read->command);
+  lumo_free(read);
+}
+
+static const lumo_plan_class read_class = {NULL, read_next, read_feed, read_restart, read_free};
+
+lumo_read_plan *lumo_read_plan_new(const char *name, const char *collection, lumo_buf *command, bool single,
+                                   bool streaming, lumo_error *error) {
+  char *copy;
+  lumo_read_plan *read = plan_new(sizeof *read, &read_class, name, collection, &copy, error);
+  if (!read) {
+    lumo_buf_free(command);
+    return NULL;
+  }
+  read->collection = copy;
+  read->single = single;
+  read->streaming = streaming;
+  if (take_buffer(&read->command, command, error)) return read;
+  lumo_plan_free(&read->plan);
+  return NULL;
+}
+
+/* ---- write ---- */
+
+static bool write_next(lumo_plan *plan, lumo_step *step, lumo_error *error) {
+  (void)error;
+  lumo_write_plan *write = (lumo_write_plan *)plan;
+  if (write->sent || write->statements.len == 0) {
+    *step = (lumo_step){.kind = LUMO_STEP_DONE};
+    return true;
+  }
+  *step = (lumo_step){.kind = LUMO_STEP_WRITE,
+                      .collection = write->collection,
+                      .statements = &write->statements,
+                      .ordered = write->ordered};
+  return true;
+}
+
+static bool write_feed(lumo_plan *plan, lumo_reply *reply, lumo_error *error) {
+  (void)error;
+  lumo_write_plan *write = (lumo_write_plan *)plan;
+  write->sent = true;
+  write->reply = reply->data;
+  write->reply_len = reply->len;
+  reply->data = NULL;
+  return true;
+}
+
+static void write_restart(lumo_plan *plan) {
+  lumo_write_plan *write = (lumo_write_plan *)plan;
+  lumo_free(write->reply);
+  write->reply = NULL;
+  write->reply_len = 0;
+  write->sent = false;
+}
+
+static void write_free(lumo_plan *plan) {
+  lumo_write_plan *write = (lumo_write_plan *)plan;
+  lumo_free(write->reply);
+  lumo_buf_free(&write->statements);
+  lumo_free(write);
+}
+
+static const lumo_plan_class write_class = {NULL, write_next, write_feed, write_restart, write_free};
+
+lumo_write_plan *lumo_write_plan_new(const char *name, const char *collection, lumo_buf *statements,
+                                     bool ordered, bool atomic, lumo_error *error) {
+  char *copy;
+  lumo_write_plan *write = plan_new(sizeof *write, &write_class, name, collection, &copy, error);
+  if (!write) {
+    lumo_buf_free(statements);
+    return NULL;
+  }
+  write->plan.atomic = atomic;
+  write->collection = copy;
+  write->ordered = ordered;
+  if (take_buffer(&write->statements, statements, error)) return write;
+  lumo_plan_free(&write->plan);
+  return NULL;
+}
+
+int64_t lumo_reply_count(const uint8_t *reply, uint32_t len, const char *name) {
+  lumo_value v;
+  if (!reply || !lumo_bson_find(reply, len, name, strlen(name), &v)) return 0;
+  switch (v.type) {
+  case LUMO_BSON_INT32: return lumo_value_int32(&v);
+  case LUMO_BSON_INT64: return lumo_value_int64(&v);
+  case LUMO_BSON_DOUBLE: return (int64_t)lumo_value_double(&v); /* servers have answered counts as doubles */
+  default: return 0;
+  }
+}
+
+/* ---- command ---- */
+
+static bool command_next(lumo_plan *plan, lumo_step *step, lumo_error *error) {
+  (void)error;
+  lumo_command_plan *command = (lumo_command_plan *)plan;
+  if (command->sent) {
+    *step = (lumo_step){.kind = LUMO_STEP_DONE};
+    return true;
+  }
+  *step = (lumo_step){.kind = LUMO_STEP_COMMAND,
+                      .database = command->database,
+                      .command = command->command.data,
+                      .command_len = (uint32_t)command->command.len,
+                      .writes = command->writes};
+  return true;
+}
+
+static bool command_feed(lumo_plan *plan, lumo_reply *reply, lumo_error *error) {
+  (void)error;
+  lumo_command_plan *command = (lumo_command_plan *)plan;
+  command->sent = true;
+  command->reply = reply->data;
+  command->reply_len = reply->len;
+  reply->data = NULL;
+  return true;
+}
+
+static void command_restart(lumo_plan *plan) {
+  lumo_command_plan *command = (lumo_command_plan *)plan;
+  lumo_free(command->reply);
+  command->reply = NULL;
+  command->reply_len = 0;
+  command->sent = false;
+}
+
+static void command_free(lumo_plan *plan) {
+  lumo_command_plan *command = (lumo_command_plan *)plan;
+  lumo_free(command->reply);
+  lumo_buf_free(&command->command);
+  lumo_free(command);
+}
+
+static const lumo_plan_class command_class = {NULL, command_next, command_feed, command_restart,
+                                              command_free};
+
+lumo_command_plan *lumo_command_plan_new(const char *name, const char *database, lumo_buf *command,
+                                         bool writes, lumo_error *error) {
+  char *copy;
+  lumo_command_plan *plan = plan_new(sizeof *plan, &command_class, name, database, &copy, error);
+  if (!plan) {
+    lumo_buf_free(command);
+    return NULL;
+  }
+  plan->database = copy;
+  plan->writes = writes;
+  if (take_buffer(&plan->command, command, error)) return plan;
+  lumo_plan_free(&plan->plan);
+  return NULL;
+}

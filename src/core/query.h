@@ -1,0 +1,35 @@
+/* A query as a value: what a builder has gathered, and the commands that are made of it. */
+#ifndef LUMO_CORE_QUERY_H
+#define LUMO_CORE_QUERY_H
+
+#include "filter.h"
+#include "schema.h"
+
+/* A zeroed struct with a schema is a query for everything. The schema is borrowed and outlives the query. */
+typedef struct lumo_query {
+  const lumo_schema *schema;
+  lumo_filter filter;
+  lumo_buf projection; /* elements `stored: 1`; empty: whole documents */
+  lumo_buf sort;       /* elements `stored: ±1` */
+  lumo_buf extra;      /* elements of the command as they are: hint, collation, maxTimeMS, comment */
+  int64_t limit, skip; /* 0: none */
+  bool everything;     /* a bulk write without a filter is meant */
+} lumo_query;
+
+void lumo_query_free(lumo_query *query);
+bool lumo_query_copy(lumo_query *to, const lumo_query *from);
+
+/* Adds a field to the projection or the sort, given by its stored path; a second mention of a sort field replaces the first, of a projected field (or of
+ * one inside it or around it, which the server refuses as a collision) is dropped. */
+void lumo_query_select(lumo_query *query, const char *stored, size_t len);
+void lumo_query_order(lumo_query *query, const char *stored, size_t len, int direction);
+
+/* Commands as whole BSON documents, appended to out. `bound` is a filter document that is joined by $and so that the query cannot escape it, or NULL. batch_size 0:
+ * all that fits a reply. */
+void lumo_query_find(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, int64_t limit, int32_t batch_size, lumo_buf *out);
+/* An aggregate with one document {n: …}, or none for 0; honours limit and skip. */
+void lumo_query_count(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out);
+/* Only the filter. */
+void lumo_query_filter(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out);
+
+#endif

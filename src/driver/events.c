@@ -1,0 +1,146 @@
+/* libmongoc's command events: the trace of one call, and the log of commands for lumo_commands_begin. */
+#include <string.h>
+
+#include "../core/mem.h"
+#include "private.h"
+
+static _Thread_local lumo_trace *current;
+
+/* The log is kept while anybody counts. Each of them remembers where it began, so nesting needs no more. */
+static struct {
+  unsigned readers; /* under the lock, as everything here */
+  lumo_command_event *items;
+  size_t count, capacity;
+  bool failed; /* no memory: what followed is missing */
+} command_log;
+/* `readers > 0`, readable without the lock: this is looked at for every command. */
+static atomic_bool logging;
+
+static void log_command(const char *name, int64_t duration_us, bool failed) {
+  if (!atomic_load_explicit(&logging, memory_order_acquire)) return;
+  lumo_driver_lock();
+  if (command_log.readers > 0 && !command_log.failed && command_log.count == command_log.capacity) {
+    size_t capacity = command_log.capacity ? command_log.capacity * 2 : 16;
+    lumo_command_event *items = lumo_realloc(command_log.items, capacity * sizeof *items);
+    command_log.failed = !items;
+    if (items) {
+      command_log.items = items;
+      command_log.capacity = capacity;
+    }
+  }
+  if (command_log.readers > 0 && !command_log.failed) {
+    lumo_command_event *event = &command_log.items[command_log.count++];
+    *event = (lumo_command_event){.duration_us = duration_us, .failed = failed};
+    strncat(event->name, name, sizeof event->name - 1);
+    strncat(event->collection, current->collection, sizeof event->collection - 1);
+  }
+  lumo_driver_unlock();
+}
+
+size_t lumo_commands_begin(void) {
+  lumo_driver_lock();
+  command_log.readers++;
+  atomic_store_explicit(&logging, true, memory_order_release);
+  size_t begin = command_log.count;
+  lumo_driver_unlock();
+  return begin;
+}
+
+bool lumo_commands_end(size_t begin, lumo_command_event **events, size_t *count) {
+  *events = NULL;
+  *count = 0;
+  lumo_driver_lock();
+  bool ok = !command_log.failed;
+  if (ok && command_log.count > begin) {
+    size_t n = command_log.count - begin;
+    *events = lumo_malloc(n * sizeof **events);
+    ok = *events != NULL;
+    if (ok) {
+      memcpy(*events, command_log.items + begin, n * sizeof **events);
+      *count = n;
+    }
+  }
+  if (--command_log.readers == 0) {
+    atomic_store_explicit(&logging, false, memory_order_release);
+    lumo_free(command_log.items);
+    memset(&command_log, 0, sizeof command_log);
+  }
+  lumo_driver_unlock();
+  return ok;
+}
+
+/* ---- the trace ---- */
+
+static void on_succeeded(const mongoc_apm_command_succeeded_t *event) {
+  lumo_trace *trace = current;
+  if (!trace) return;
+  trace->sent++;
+  trace->answered++;
+  trace->server_id = mongoc_apm_command_succeeded_get_server_id(event);
+  /* After a failure that libmongoc retries this is the retry. After any other one it is the next command of an unordered write, and the failure
+   * stands: libmongoc forgets it. */
+  if (trace->failed && trace->retried) trace->failed = trace->lost = false;
+  log_command(mongoc_apm_command_succeeded_get_command_name(event),
+              mongoc_apm_command_succeeded_get_duration(event), false);
+}
+
+/* The server's name of an error is an identifier: anything else is not repeated in messages. */
+static void copy_code_name(lumo_trace *trace, const bson_t *reply) {
+  bson_iter_t it;
+  uint32_t len;
+  trace->code_name[0] = '\0';
+  if (!reply || !bson_iter_init_find(&it, reply, "codeName") || !BSON_ITER_HOLDS_UTF8(&it)) return;
+  const char *name = bson_iter_utf8(&it, &len);
+  if (len < sizeof trace->code_name &&
+      strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == len)
+    memcpy(trace->code_name, name, len + 1);
+}
+
+static void on_failed(const mongoc_apm_command_failed_t *event) {
+  lumo_trace *trace = current;
+  if (!trace) return;
+  int64_t duration_us = mongoc_apm_command_failed_get_duration(event);
+  const bson_t *reply = mongoc_apm_command_failed_get_reply(event);
+  mongoc_apm_command_failed_get_error(event, &trace->error);
+  trace->sent++;
+  trace->server_id = mongoc_apm_command_failed_get_server_id(event);
+  trace->failed = true;
+  bool answered = trace->error.domain == MONGOC_ERROR_SERVER;
+  trace->retried = !answered || (reply && mongoc_error_has_label(reply, "RetryableWriteError"));
+  copy_code_name(trace, reply);
+  if (!answered) {
+    trace->lost = true;
+    /* libmongoc's own error does not tell a timeout from a broken connection. Its clock counts whole milliseconds. */
+    if (trace->socket_timeout_ms > 0 && duration_us >= ((int64_t)trace->socket_timeout_ms - 5) * 1000)
+      trace->timed_out = true;
+  }
+  log_command(mongoc_apm_command_failed_get_command_name(event), duration_us, true);
+}
+
+void lumo_trace_reset(lumo_trace *trace, const lumo_connection *connection, const char *collection) {
+  /* The error is left as it is: it is half a kilobyte, and `failed` tells whether there is one. */
+  trace->began_ms = lumo_clock_ms();
+  trace->collection = collection ? collection : "";
+  trace->socket_timeout_ms = connection->socket_timeout_ms;
+  trace->sent = trace->answered = trace->server_id = 0;
+  trace->lost = trace->timed_out = trace->failed = trace->retried = false;
+  trace->code_name[0] = '\0';
+}
+
+void lumo_trace_begin(lumo_trace *trace, const lumo_connection *connection, const char *collection) {
+  lumo_trace_reset(trace, connection, collection);
+  current = trace;
+}
+
+void lumo_trace_end(void) {
+  current = NULL;
+}
+
+void lumo_trace_pool(mongoc_client_pool_t *pool) {
+  mongoc_apm_callbacks_t *callbacks = mongoc_apm_callbacks_new();
+  /* No callback for started commands: libmongoc would copy every bulk write's documents into its event. */
+  mongoc_apm_set_command_succeeded_cb(callbacks, on_succeeded);
+  mongoc_apm_set_command_failed_cb(callbacks, on_failed);
+  mongoc_client_pool_set_apm_callbacks(pool, callbacks, NULL);
+  mongoc_apm_callbacks_destroy(callbacks);
+}

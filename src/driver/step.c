@@ -1,0 +1,372 @@
+/* One step of a plan, as calls of libmongoc. */
+#include <string.h>
+
+#include "../core/mem.h"
+#include "private.h"
+
+static lumo_context context_of(const lumo_run_state *run, const lumo_step *step) {
+  const lumo_connection *connection = run->connection;
+  return (lumo_context){.op = run->plan->class->name,
+                        .database = step->database ? step->database : connection->database,
+                        .collection = step->collection,
+                        .timeout_ms = connection->timeout_ms,
+                        .writes = step->kind == LUMO_STEP_WRITE || step->writes,
+                        .written = run->written,
+                        .in_transaction = run->transaction != NULL};
+}
+
+/* A failure before libmongoc had a part in it. Always LUMO_SEND_FAILED. */
+static lumo_sent refuse(lumo_run_state *run, const lumo_step *step) {
+  lumo_context context = context_of(run, step);
+  lumo_error_complete(run->error, &context);
+  return LUMO_SEND_FAILED;
+}
+
+static lumo_sent refuse_argument(lumo_run_state *run, const lumo_step *step, const char *why) {
+  lumo_error_set(run->error, "E_ARGUMENT", "%s: %s", run->plan->class->name, why);
+  return refuse(run, step);
+}
+
+/* Not cleared as a whole: the two errors in it are a kilobyte. */
+static void answer_init(const lumo_run_state *run, const lumo_step *step, lumo_answer *answer) {
+  answer->ok = answer->has_reply = false;
+  answer->error.domain = answer->error.code = 0;
+  answer->error.message[0] = '\0';
+  lumo_trace_reset(&answer->trace, run->connection, step->collection);
+}
+
+static void answer_free(lumo_answer *answer) {
+  if (answer->has_reply) bson_destroy(&answer->reply);
+  answer->has_reply = false;
+}
+
+/* The reply's bytes change hands without a copy: libbson's allocator is malloc, and lumo_free is free. */
+static void take_reply(lumo_answer *answer, lumo_reply *reply) {
+  reply->data = bson_destroy_with_steal(&answer->reply, true, &reply->len);
+  answer->has_reply = false;
+}
+
+/* The one place that turns a failed call into an error; frees the answer. */
+static lumo_sent fail(lumo_run_state *run, const lumo_step *step, lumo_answer *answer) {
+  lumo_context context = context_of(run, step);
+  lumo_error *error = run->error;
+  lumo_error_classify(error, answer, &context);
+  run->selection_failed = answer->error.domain == MONGOC_ERROR_SERVER_SELECTION;
+  /* libmongoc leaves the label out when the connection fails before the command is written. */
+  if (run->transaction && strcmp(error->code, "E_NETWORK") == 0) error->labels |= LUMO_LABEL_TRANSIENT;
+  answer_free(answer);
+  return LUMO_SEND_FAILED;
+}
+
+/* Nothing has been sent, as libmongoc could not set up the connection; its own retries only begin after that. Not after a long wait:
+ * together they would exceed the timeout. */
+static bool may_repeat(const lumo_run_state *run, const lumo_answer *answer) {
+  return !answer->ok && !run->transaction && answer->trace.sent == 0 && lumo_answer_unavailable(answer) &&
+         lumo_clock_ms() - answer->trace.began_ms < 250;
+}
+
+/* ---- READ and MORE ---- */
+
+static bool append_session(mongoc_client_session_t *session, bson_t *opts, lumo_answer *answer) {
+  return !session || mongoc_client_session_append(session, opts, &answer->error);
+}
+
+/* A session for a cursor that may stay open, in a new lease on the plan. */
+static bool open_lease(lumo_run_state *run, const lumo_step *step, lumo_answer *answer) {
+  lumo_lease *lease = lumo_lease_new(run->connection, step->collection, run->error);
+  if (!lease) return false;
+  run->plan->lease = lease;
+  run->plan->release_lease = lumo_lease_release;
+  lease->in_transaction = run->transaction != NULL;
+  if (run->transaction) return true;
+  lease->session = lumo_session_start(run->client, &answer->error);
+  /* A server without sessions has cursors that need none. */
+  return lease->session || (answer->error.domain == MONGOC_ERROR_CLIENT &&
+                            answer->error.code == MONGOC_ERROR_CLIENT_SESSION_FAILURE);
+}
+
+static void close_lease(lumo_run_state *run) {
+  lumo_lease *lease = run->plan->lease;
+  if (!lease) return;
+  lease->cursor = 0;
+  run->plan->lease = NULL;
+  lumo_lease_release(lease);
+}
+
+void lumo_run_drop_lease(lumo_run_state *run) {
+  lumo_lease *lease = run->plan->lease;
+  if (!lease) return;
+  if (run->own_transaction) lease->cursor = 0;
+  run->plan->lease = NULL;
+  lumo_lease_release(lease);
+}
+
+static int64_t cursor_of(const lumo_answer *answer) {
+  lumo_value id;
+  const uint8_t *reply = bson_get_data(&answer->reply);
+  if (!lumo_bson_find_path(reply, answer->reply.len, LUMO_KEY("cursor.id"), &id) ||
+      id.type != LUMO_BSON_INT64)
+    return 0;
+  return lumo_value_int64(&id);
+}
+
+/* A batch size that was asked for holds for every batch. */
+static int32_t batch_size_of(const lumo_step *step) {
+  lumo_value v;
+  if (!lumo_bson_find(step->command, step->command_len, LUMO_KEY("batchSize"), &v) &&
+      !lumo_bson_find_path(step->command, step->command_len, LUMO_KEY("cursor.batchSize"), &v))
+    return 0;
+  int64_t n = v.type == LUMO_BSON_INT32   ? lumo_value_int32(&v)
+              : v.type == LUMO_BSON_INT64 ? lumo_value_int64(&v)
+                                          : 0;
+  return n > 0 && n <= INT32_MAX ? (int32_t)n : 0;
+}
+
+static void call_read(lumo_run_state *run, const lumo_step *step, const bson_t *command, const bson_t *opts,
+                      lumo_answer *answer) {
+  /* In a transaction the read preference must be given as primary, whatever the URI's is. */
+  mongoc_read_prefs_t *primary = run->transaction ? mongoc_read_prefs_new(MONGOC_READ_PRIMARY) : NULL;
+  lumo_trace_begin(&answer->trace, run->connection, step->collection);
+  answer->ok = mongoc_client_read_command_with_opts(run->client, run->connection->database, command, primary,
+                                                    opts, &answer->reply, &answer->error);
+  lumo_trace_end();
+  answer->has_reply = true;
+  mongoc_read_prefs_destroy(primary);
+}
+
+static lumo_sent send_read(lumo_run_state *run, const lumo_step *step, lumo_reply *reply) {
+  lumo_answer answer;
+  bson_t command, opts = BSON_INITIALIZER;
+  if (!bson_init_static(&command, step->command, step->command_len))
+    return refuse_argument(run, step, "the command is not a document");
+  answer_init(run, step, &answer);
+  lumo_run_drop_lease(run); /* a plan that gave up a cursor for a new one */
+  bool ready = step->single || open_lease(run, step, &answer);
+  if (!ready && run->error->code) {
+    bson_destroy(&opts);
+    return refuse(run, step);
+  }
+  lumo_lease *lease = run->plan->lease;
+  mongoc_client_session_t *session = run->transaction ? run->transaction : lease ? lease->session : NULL;
+  if (ready && append_session(session, &opts, &answer)) {
+    call_read(run, step, &command, &opts, &answer);
+    if (may_repeat(run, &answer)) {
+      answer_free(&answer);
+      call_read(run, step, &command, &opts, &answer);
+    }
+  }
+  bson_destroy(&opts);
+  if (!answer.ok) {
+    close_lease(run);
+    return fail(run, step, &answer);
+  }
+  int64_t cursor = lease ? cursor_of(&answer) : 0;
+  if (cursor) {
+    lease->cursor = cursor;
+    lease->server_id = answer.trace.server_id;
+    lease->batch_size = batch_size_of(step);
+  } else {
+    close_lease(run);
+  }
+  take_reply(&answer, reply);
+  return LUMO_SENT;
+}
+
+static void append_get_more(bson_t *command, bson_t *opts, const lumo_step *step, const lumo_lease *lease) {
+  BSON_APPEND_INT64(command, "getMore", step->cursor);
+  BSON_APPEND_UTF8(command, "collection", step->collection);
+  if (lease->batch_size) BSON_APPEND_INT32(command, "batchSize", lease->batch_size);
+  BSON_APPEND_INT64(opts, "serverId", lease->server_id);
+}
+
+static lumo_sent send_more(lumo_run_state *run, const lumo_step *step, lumo_reply *reply) {
+  lumo_lease *lease = run->plan->lease;
+  if (!lease || lease->cursor != step->cursor || lease->in_transaction != (run->transaction != NULL))
+    return refuse_argument(run, step, "the cursor is closed");
+  lumo_answer answer;
+  bson_t command = BSON_INITIALIZER, opts = BSON_INITIALIZER;
+  answer_init(run, step, &answer);
+  append_get_more(&command, &opts, step, lease);
+  if (append_session(run->transaction ? run->transaction : lease->session, &opts, &answer))
+    call_read(run, step, &command, &opts,
+              &answer); /* never repeated: the batch may have been taken from the cursor */
+  bson_destroy(&command);
+  bson_destroy(&opts);
+  if (!answer.ok) return fail(run, step, &answer);
+  lease->cursor = cursor_of(&answer);
+  if (!lease->cursor) close_lease(run);
+  take_reply(&answer, reply);
+  return LUMO_SENT;
+}
+
+/* ---- WRITE ---- */
+
+typedef struct write_opts {
+  bson_t plain, upsert; /* what was encoded here need not be validated again */
+} write_opts;
+
+/* libmongoc takes a document that is no update as a replacement of the whole document; lumo never replaces. */
+static bool is_update(const lumo_statement *statement) {
+  lumo_iter it, stage;
+  bool any = false;
+  if (!lumo_iter_init(&it, statement->document, statement->document_len)) return false;
+  while (lumo_iter_next(&it)) {
+    any = true;
+    if (it.key[0] == '$') continue;
+    if (it.value.type != LUMO_BSON_DOCUMENT || !lumo_iter_value(&stage, &it.value) ||
+        !lumo_iter_next(&stage) || stage.key[0] != '$')
+      return false;
+  }
+  return any && !it.bad;
+}
+
+static bool add_statement(mongoc_bulk_operation_t *bulk, const lumo_statement *statement,
+                          const write_opts *opts, bson_error_t *error) {
+  bson_t filter, document;
+  bool has_filter = statement->filter && bson_init_static(&filter, statement->filter, statement->filter_len);
+  bool has_document =
+      statement->document && bson_init_static(&document, statement->document, statement->document_len);
+  switch (statement->kind) {
+  case LUMO_INSERT:
+    return has_document && mongoc_bulk_operation_insert_with_opts(bulk, &document, &opts->plain, error);
+  case LUMO_UPDATE_ONE:
+  case LUMO_UPSERT_ONE:
+    return has_filter && has_document && is_update(statement) &&
+           mongoc_bulk_operation_update_one_with_opts(
+               bulk, &filter, &document, statement->kind == LUMO_UPSERT_ONE ? &opts->upsert : &opts->plain,
+               error);
+  case LUMO_UPDATE_MANY:
+    return has_filter && has_document && is_update(statement) &&
+           mongoc_bulk_operation_update_many_with_opts(bulk, &filter, &document, &opts->plain, error);
+  case LUMO_DELETE_ONE:
+    return has_filter && mongoc_bulk_operation_remove_one_with_opts(bulk, &filter, NULL, error);
+  case LUMO_DELETE_MANY:
+    return has_filter && mongoc_bulk_operation_remove_many_with_opts(bulk, &filter, NULL, error);
+  }
+  return false;
+}
+
+/* Fills the bulk; *only_deletes: every statement removes all that match, so that repeating them changes nothing more. */
+static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statements, bool *only_deletes,
+                           bson_error_t *error) {
+  write_opts opts = {BSON_INITIALIZER, BSON_INITIALIZER};
+  lumo_statement statement;
+  size_t at = 0;
+  bool ok = true;
+  BSON_APPEND_BOOL(&opts.plain, "validate", false);
+  BSON_APPEND_BOOL(&opts.upsert, "validate", false);
+  BSON_APPEND_BOOL(&opts.upsert, "upsert", true);
+  *only_deletes = true;
+  while (ok && lumo_statement_next(statements, &at, &statement)) {
+    if (statement.kind != LUMO_DELETE_MANY) *only_deletes = false;
+    ok = add_statement(bulk, &statement, &opts, error);
+  }
+  bson_destroy(&opts.plain);
+  bson_destroy(&opts.upsert);
+  return ok && at == statements->len;
+}
+
+static mongoc_bulk_operation_t *new_bulk(const lumo_run_state *run, const lumo_step *step) {
+  mongoc_bulk_operation_t *bulk = mongoc_bulk_operation_new(step->ordered);
+  mongoc_bulk_operation_set_database(bulk, run->connection->database);
+  mongoc_bulk_operation_set_collection(bulk, step->collection);
+  mongoc_bulk_operation_set_client(bulk, run->client);
+  mongoc_bulk_operation_set_write_concern(bulk, mongoc_client_get_write_concern(run->client));
+  if (run->transaction) mongoc_bulk_operation_set_client_session(bulk, run->transaction);
+  return bulk;
+}
+
+/* False if the statements are not well formed: nothing is sent then. */
+static bool call_write(const lumo_run_state *run, const lumo_step *step, lumo_answer *answer,
+                       bool *only_deletes) {
+  mongoc_bulk_operation_t *bulk = new_bulk(run, step);
+  bool ok = add_statements(bulk, step->statements, only_deletes, &answer->error);
+  if (ok) {
+    lumo_trace_begin(&answer->trace, run->connection, step->collection);
+    answer->ok = mongoc_bulk_operation_execute(bulk, &answer->reply, &answer->error) != 0;
+    lumo_trace_end();
+    answer->has_reply = true;
+  }
+  mongoc_bulk_operation_destroy(bulk);
+  return ok;
+}
+
+/* libmongoc repeats what the server recognizes by its transaction number: inserts, and updates and deletes of one. Deletes of many are repeated here,
+ * once, for they come to the same; what the first attempt had removed is then missing in the count. */
+static bool may_repeat_deletes(const lumo_run_state *run, const lumo_answer *answer, bool only_deletes) {
+  return !answer->ok && only_deletes && !run->transaction && !answer->trace.timed_out &&
+         lumo_answer_unavailable(answer);
+}
+
+static lumo_sent send_write(lumo_run_state *run, const lumo_step *step, lumo_reply *reply) {
+  lumo_answer answer;
+  bool only_deletes;
+  answer_init(run, step, &answer);
+  if (!call_write(run, step, &answer, &only_deletes))
+    return refuse_argument(run, step, "a statement is malformed, or an update without operators");
+  if (may_repeat(run, &answer) || may_repeat_deletes(run, &answer, only_deletes)) {
+    bool lost = answer.trace.lost;
+    answer_free(&answer);
+    call_write(run, step, &answer, &only_deletes);
+    answer.trace.lost |= lost && !answer.ok;
+  }
+  if (!answer.ok) {
+    bool duplicates = step->feed_duplicates && lumo_answer_duplicates_only(&answer);
+    if (!duplicates || (run->transaction && !run->own_transaction)) return fail(run, step, &answer);
+    reply->transaction_dead = run->own_transaction;
+  }
+  take_reply(&answer, reply);
+  return reply->transaction_dead ? LUMO_SENT_DEAD : LUMO_SENT;
+}
+
+/* ---- COMMAND ---- */
+
+static void call_command(lumo_run_state *run, const lumo_step *step, const bson_t *command,
+                         const bson_t *opts, lumo_answer *answer) {
+  const char *database = step->database ? step->database : run->connection->database;
+  lumo_trace_begin(&answer->trace, run->connection, step->collection);
+  if (step->writes)
+    answer->ok = mongoc_client_write_command_with_opts(run->client, database, command, opts, &answer->reply,
+                                                       &answer->error);
+  else
+    answer->ok = mongoc_client_command_with_opts(run->client, database, command, NULL, opts, &answer->reply,
+                                                 &answer->error);
+  lumo_trace_end();
+  answer->has_reply = true;
+  if (answer->ok && lumo_answer_refused(answer)) answer->ok = false;
+}
+
+static lumo_sent send_command(lumo_run_state *run, const lumo_step *step, lumo_reply *reply) {
+  lumo_answer answer;
+  bson_t command, opts = BSON_INITIALIZER;
+  if (!bson_init_static(&command, step->command, step->command_len) || bson_empty(&command))
+    return refuse_argument(run, step, "the command is not a document, or an empty one");
+  answer_init(run, step, &answer);
+  if (append_session(run->transaction, &opts, &answer)) {
+    call_command(run, step, &command, &opts, &answer);
+    if (may_repeat(run, &answer)) {
+      answer_free(&answer);
+      call_command(run, step, &command, &opts, &answer);
+    }
+  }
+  bson_destroy(&opts);
+  if (!answer.ok) return fail(run, step, &answer);
+  take_reply(&answer, reply);
+  return LUMO_SENT;
+}
+
+lumo_sent lumo_step_send(lumo_run_state *run, const lumo_step *step, lumo_reply *reply) {
+  run->selection_failed = false;
+  lumo_sent sent = LUMO_SEND_FAILED;
+  switch (step->kind) {
+  case LUMO_STEP_READ: sent = send_read(run, step, reply); break;
+  case LUMO_STEP_MORE: sent = send_more(run, step, reply); break;
+  case LUMO_STEP_WRITE: sent = send_write(run, step, reply); break;
+  case LUMO_STEP_COMMAND: sent = send_command(run, step, reply); break;
+  case LUMO_STEP_PAUSE:
+  case LUMO_STEP_DONE: break; /* the runner's */
+  }
+  run->steps++;
+  if (step->kind == LUMO_STEP_WRITE || step->writes) run->written = true;
+  return sent;
+}

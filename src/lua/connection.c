@@ -1,0 +1,152 @@
+/* Connections as userdata, and the watching of commands. What users see as a connection is a table of lua/lumo/connection.lua around one. */
+#include <string.h>
+
+#include "../core/mem.h"
+#include "private.h"
+
+typedef struct {
+  lumo_connection *connection;
+} connection_box;
+
+lumo_connection *lumo_check_connection(lua_State *L, int i) {
+  connection_box *box = lumo_test(L, i, &LUMO_MT_CONNECTION);
+  if (!box || !box->connection) lumo_raise_code(L, "E_ARGUMENT", "a connection is expected");
+  return box->connection;
+}
+
+static int connection_gc(lua_State *L) {
+  connection_box *box = lua_touserdata(L, 1);
+  if (box->connection) lumo_connection_unref(box->connection);
+  box->connection = NULL;
+  return 0;
+}
+
+/* core.connection_new(uri, { database, app_name, pool_size, timeout_ms }) */
+static int connection_new(lua_State *L) {
+  lumo_error error;
+  lumo_connection_options options = {0};
+  lumo_error_init(&error);
+  const char *uri = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_getfield(L, 2, "database");
+  options.database = lua_tostring(L, -1);
+  lua_getfield(L, 2, "app_name");
+  options.app_name = lua_tostring(L, -1);
+  lua_getfield(L, 2, "pool_size");
+  options.pool_size = (int32_t)lua_tointeger(L, -1);
+  lua_getfield(L, 2, "timeout_ms");
+  options.timeout_ms = (int32_t)lua_tointeger(L, -1);
+  connection_box *box = lumo_newud(L, sizeof *box);
+  box->connection = NULL;
+  lumo_get(L, &LUMO_MT_CONNECTION);
+  lua_setmetatable(L, -2);
+  box->connection = lumo_connection_new(uri, &options, &error);
+  if (!box->connection) lumo_raise(L, &error);
+  return 1;
+}
+
+static int connection_close(lua_State *L) {
+  lumo_connection_close(lumo_check_connection(L, 1));
+  return 0;
+}
+
+static int connection_database(lua_State *L) {
+  lua_pushstring(L, lumo_connection_database(lumo_check_connection(L, 1)));
+  return 1;
+}
+
+/* core.connection_server(connection): { topology, wire_version, transactions, host } */
+static int connection_server(lua_State *L) {
+  static const char *const topologies[] = {"unknown", "single", "replica_set", "sharded"};
+  lumo_error error;
+  lumo_server_info info;
+  lumo_error_init(&error);
+  if (!lumo_connection_server(lumo_check_connection(L, 1), &info, &error)) lumo_raise(L, &error);
+  lua_createtable(L, 0, 4);
+  lua_pushstring(L, topologies[info.topology]);
+  lua_setfield(L, -2, "topology");
+  lua_pushinteger(L, info.wire_version);
+  lua_setfield(L, -2, "wire_version");
+  lua_pushboolean(L, info.transactions);
+  lua_setfield(L, -2, "transactions");
+  lua_pushstring(L, info.host);
+  lua_setfield(L, -2, "host");
+  return 1;
+}
+
+/* core.command_plan(database or nil, document, writes) */
+static int command_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  const char *database = luaL_optstring(L, 1, NULL);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  bool writes = lua_toboolean(L, 3);
+  lumo_place place = {.key = "command", .key_len = 7};
+  lumo_buf *command = lumo_push_buffer(L);
+  lumo_encode_document(L, 2, NULL, NULL, command, &place, LUMO_ENCODE_RAW);
+  lumo_check_buffer(L, command);
+  if (command->len == 5) lumo_raise_code(L, "E_ARGUMENT", "command needs a document that names the command");
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND, lumo_command_plan_new("command", database, command, writes, &error), &error);
+  return 1;
+}
+
+static int commands_begin(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)lumo_commands_begin());
+  return 1;
+}
+
+/* The events between their C memory and the table: a userdata owns them meanwhile. */
+static int events_gc(lua_State *L) {
+  lumo_command_event **events = lua_touserdata(L, 1);
+  lumo_free(*events);
+  *events = NULL;
+  return 0;
+}
+
+/* core.commands_end(begin): a list of { name, collection, duration_ms, failed } */
+static int commands_end(lua_State *L) {
+  size_t begin = (size_t)luaL_checkinteger(L, 1), count = 0;
+  lumo_command_event **events = lumo_newud(L, sizeof *events);
+  *events = NULL;
+  if (luaL_newmetatable(L, "lumo.command_events")) {
+    lua_pushcfunction(L, events_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  if (!lumo_commands_end(begin, events, &count)) {
+    lumo_error error;
+    lumo_error_init(&error);
+    lumo_error_memory(&error);
+    lumo_raise(L, &error);
+  }
+  lua_createtable(L, (int)count, 0);
+  for (size_t i = 0; i < count; i++) {
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, (*events)[i].name);
+    lua_setfield(L, -2, "name");
+    if ((*events)[i].collection[0]) {
+      lua_pushstring(L, (*events)[i].collection);
+      lua_setfield(L, -2, "collection");
+    }
+    lua_pushnumber(L, (lua_Number)(*events)[i].duration_us / 1000);
+    lua_setfield(L, -2, "duration_ms");
+    lua_pushboolean(L, (*events)[i].failed);
+    lua_setfield(L, -2, "failed");
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  return 1;
+}
+
+void lumo_open_connection(lua_State *L) {
+  static const luaL_Reg metamethods[] = {{"__gc", connection_gc}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"connection_new", connection_new},     {"connection_close", connection_close},
+      {"connection_server", connection_server}, {"connection_database", connection_database},
+      {"command_plan", command_plan},         {"commands_begin", commands_begin},
+      {"commands_end", commands_end},         {NULL, NULL},
+  };
+  lumo_metatable(L, &LUMO_MT_CONNECTION, "lumo.connection", NULL, metamethods);
+  lua_pop(L, 1);
+  luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,1218 @@
+/* Records: a userdata over raw BSON without __gc, columns decoded when they are read. A record has a companion table only once it needs one (an
+ * assigned value, a table that was handed out, anything that the Lua layer keeps with it):
+ *   [column number]  the Lua value that stands for the column, see the flags of lumo_record.places
+ *   [0]              the userdata that holds the document, when it is not in the record's own block
+ *   [&UNDECLARED]    values of attributes that no column declares (models with strict = false)
+ *   names            what lua/lumo keeps: extras, preloaded, trx, relation
+ * The class of a record is its metatable: [1] the schema userdata, [&CLASS] true. */
+#include "../core/record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/json.h"
+#include "../core/text.h"
+#include "private.h"
+
+static const char CLASS = 0, UNSET = 0, UNDECLARED = 0;
+
+/* ---- the block and its companion ---- */
+
+static bool is_class(lua_State *L, int i) {
+  lua_pushlightuserdata(L, (void *)&CLASS);
+  lua_rawget(L, i);
+  bool is = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return is;
+}
+
+lumo_record *lumo_test_record(lua_State *L, int i) {
+  lumo_record *record = lua_touserdata(L, i);
+  if (!record || lua_islightuserdata(L, i) || !lua_getmetatable(L, i)) return NULL;
+  bool is = is_class(L, lua_gettop(L));
+  lua_pop(L, 1);
+  return is ? record : NULL;
+}
+
+static lumo_record *check_record(lua_State *L, int i) {
+  lumo_record *record = lumo_test_record(L, i);
+  if (!record)
+    lumo_raise_code(L, "E_ARGUMENT", "a record is expected, got %s; was a method called with a dot instead of a colon?",
+                    luaL_typename(L, i));
+  return record;
+}
+
+const lumo_schema *lumo_class_schema(lua_State *L, int i) {
+  lua_rawgeti(L, i, 1);
+  const lumo_schema *schema = lumo_check_schema(L, -1);
+  lua_pop(L, 1);
+  return schema;
+}
+
+static lumo_record *new_block(lua_State *L, int klass, const lumo_schema *schema, uint32_t doc_len, uint32_t pivot_len) {
+  lumo_record *record = lumo_newud(L, lumo_record_size(schema, doc_len, pivot_len));
+  memset(record, 0, lumo_record_size(schema, 0, 0));
+  record->schema = schema;
+  lua_pushvalue(L, klass);
+  lua_setmetatable(L, -2);
+  return record;
+}
+
+lumo_record *lumo_push_record(lua_State *L, int klass, int companion, bool shared, const uint8_t *doc, uint32_t doc_len,
+                              const uint8_t *pivot, uint32_t pivot_len, uint16_t connection) {
+  klass = lua_absindex(L, klass);
+  if (companion) companion = lua_absindex(L, companion);
+  lumo_record *record = new_block(L, klass, lumo_class_schema(L, klass), shared ? 0 : doc_len, pivot_len);
+  uint8_t *room = lumo_record_room(record);
+  record->doc = doc;
+  record->doc_len = doc_len;
+  record->connection = connection;
+  record->flags = LUMO_RECORD_PERSISTED;
+  if (!shared) {
+    record->doc = memcpy(room, doc, doc_len);
+    room += doc_len;
+  }
+  if (companion) {
+    record->flags |= LUMO_RECORD_SIDE | LUMO_RECORD_SIDE_SHARED;
+    lua_pushvalue(L, companion);
+    lumo_setuv(L, -2);
+  }
+  if (pivot) {
+    memcpy(room, pivot, pivot_len);
+    record->pivot = (uint32_t)(room - (uint8_t *)record);
+    record->pivot_len = pivot_len;
+  }
+  if (!lumo_record_index(record)) lumo_raise_code(L, "E_SERVER", "a document of \"%s\" is malformed", record->schema->model);
+  return record;
+}
+
+/* Pushes the companion table for reading, or nil. */
+static void push_side(lua_State *L, int i, const lumo_record *record) {
+  if (record->flags & LUMO_RECORD_SIDE) lumo_getuv(L, i);
+  else lua_pushnil(L);
+}
+
+/* Pushes the companion table as one that may be written. */
+static void push_own_side(lua_State *L, int i, lumo_record *record) {
+  i = lua_absindex(L, i);
+  if ((record->flags & LUMO_RECORD_SIDE) && !(record->flags & LUMO_RECORD_SIDE_SHARED)) {
+    lumo_getuv(L, i);
+    return;
+  }
+  lua_newtable(L);
+  if (record->flags & LUMO_RECORD_SIDE_SHARED) {
+    lumo_getuv(L, i);
+    for (lua_pushnil(L); lua_next(L, -2);) {
+      lua_pushvalue(L, -2);
+      lua_insert(L, -2);
+      lua_rawset(L, -5);
+    }
+    lua_pop(L, 1);
+  }
+  lua_pushvalue(L, -1);
+  lumo_setuv(L, i);
+  record->flags = (uint8_t)((record->flags | LUMO_RECORD_SIDE) & ~LUMO_RECORD_SIDE_SHARED);
+}
+
+/* core.record_side(record, create): what lua/lumo keeps with a record. */
+static int record_side(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  if (lua_toboolean(L, 2)) push_own_side(L, 1, record);
+  else push_side(L, 1, record);
+  return 1;
+}
+
+/* ---- reading ---- */
+
+static lumo_place place_of(const lumo_record *record, const lumo_column *column) {
+  return (lumo_place){.model = record->schema->model, .key = column->name, .key_len = column->name_len};
+}
+
+/* Pushes what the companion table holds for the column: never nil. */
+static void push_side_value(lua_State *L, int i, const lumo_record *record, uint32_t column) {
+  push_side(L, i, record);
+  lua_rawgeti(L, -1, (int)column + 1);
+  lua_remove(L, -2);
+}
+
+static bool is_unset(lua_State *L, int i) {
+  return lua_touserdata(L, i) == (void *)&UNSET;
+}
+
+/* Pushes the attribute as a script sees it. */
+static void push_attribute(lua_State *L, int i, lumo_record *record, uint32_t number) {
+  const lumo_column *column = record->schema->columns[number];
+  if (record->places[number] & ~LUMO_PLACE_OFFSET) {
+    push_side_value(L, i, record, number);
+    if (lua_islightuserdata(L, -1)) { /* null or unset */
+      lua_pop(L, 1);
+      lua_pushnil(L);
+    }
+    return;
+  }
+  lumo_value value = lumo_record_value(record, number);
+  lumo_place place = place_of(record, column);
+  i = lua_absindex(L, i);
+  lumo_push_column_value(L, &value, column, &place);
+  if (lua_istable(L, -1)) { /* it may be changed in place: keep it, to compare it when saving */
+    push_own_side(L, i, record);
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, (int)number + 1);
+    lua_pop(L, 1);
+    record->places[number] |= LUMO_PLACE_HANDED_OUT;
+  }
+}
+
+enum { PROP_PERSISTED = -1, PROP_NEW = -2, PROP_LOCAL = -3, PROP_DELETED = -4 };
+
+static int push_property(lua_State *L, const lumo_record *record, lua_Integer property) {
+  switch (property) {
+  case PROP_PERSISTED: lua_pushboolean(L, record->flags & LUMO_RECORD_PERSISTED); break;
+  case PROP_NEW: lua_pushboolean(L, !(record->flags & LUMO_RECORD_PERSISTED)); break;
+  case PROP_LOCAL: lua_pushboolean(L, record->flags & LUMO_RECORD_LOCAL); break;
+  default: lua_pushboolean(L, record->flags & LUMO_RECORD_DELETED); break;
+  }
+  return 1;
+}
+
+/* Upvalues: 1 names, 2 a Lua function for names that are not there. In `names` a positive number is a column, a negative one a property of the block, a function a
+ * method, and a table {f} a property that f(record) computes. */
+static int record_index(lua_State *L) {
+  lumo_record *record = lua_touserdata(L, 1);
+  lua_pushvalue(L, 2);
+  lua_rawget(L, lua_upvalueindex(1));
+  switch (lua_type(L, -1)) {
+  case LUA_TNUMBER: {
+    lua_Integer number = lua_tointeger(L, -1);
+    if (number < 0) return push_property(L, record, number);
+    push_attribute(L, 1, record, (uint32_t)number - 1);
+    return 1;
+  }
+  case LUA_TTABLE:
+    lua_rawgeti(L, -1, 1);
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    return 1;
+  case LUA_TNIL:
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, 2);
+    lua_call(L, 2, 1);
+    return 1;
+  default: return 1;
+  }
+}
+
+/* ---- writing attributes ---- */
+
+static void refuse_deleted(lua_State *L, const lumo_record *record) {
+  if (record->flags & LUMO_RECORD_DELETED)
+    lumo_raise_code(L, "E_MODEL_DELETED", "a deleted \"%s\" record cannot be changed", record->schema->model);
+}
+
+/* Casts the value at `value` and pushes it as the record will give it back: a scalar in the column's own type, a table as it is (it stays shared with the
+ * caller). Raises without having changed anything. */
+static void push_cast(lua_State *L, int value, const lumo_schema *schema, const lumo_column *column) {
+  lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
+  if (lua_isnil(L, value)) {
+    lua_pushlightuserdata(L, (void *)&UNSET);
+    return;
+  }
+  lumo_buf *buf = lumo_scratch(L);
+  lumo_encode(L, value, column, "", 0, NULL, buf, &place, LUMO_ENCODE_DATA);
+  lumo_check_buffer(L, buf);
+  if (lua_istable(L, value)) {
+    lua_pushvalue(L, value);
+    /* A table that only describes a scalar, such as os.date"*t", is given back as the scalar. */
+    if (buf->data[0] == LUMO_BSON_DOCUMENT || buf->data[0] == LUMO_BSON_ARRAY) return;
+    lua_pop(L, 1);
+  }
+  lumo_value cast = {.type = buf->data[0], .data = buf->data + 2, .len = (uint32_t)buf->len - 2};
+  if (cast.type == LUMO_BSON_NULL) lua_pushlightuserdata(L, NULL);
+  else lumo_push_column_value(L, &cast, column, &place);
+}
+
+static void refuse_primary(lua_State *L, const lumo_record *record, const lumo_column *column) {
+  if (column->primary && (record->flags & LUMO_RECORD_PERSISTED))
+    lumo_raise_code(L, "E_ARGUMENT", "the primary key \"%s.%s\" of a persisted record cannot be assigned",
+                    record->schema->model, column->name);
+}
+
+/* Puts the cast value on top of the stack in the column's place; pops it. */
+static void put_attribute(lua_State *L, int i, lumo_record *record, uint32_t number) {
+  push_own_side(L, i, record);
+  lua_insert(L, -2);
+  lua_rawseti(L, -2, (int)number + 1);
+  lua_pop(L, 1);
+  record->places[number] = (record->places[number] & LUMO_PLACE_OFFSET) | LUMO_PLACE_ASSIGNED;
+}
+
+static void assign(lua_State *L, int i, lumo_record *record, uint32_t number, int value) {
+  const lumo_column *column = record->schema->columns[number];
+  refuse_primary(L, record, column);
+  push_cast(L, value, record->schema, column);
+  put_attribute(L, i, record, number);
+}
+
+/* Pushes the table of undeclared values, making it. */
+static void push_undeclared(lua_State *L, int i, lumo_record *record) {
+  push_own_side(L, i, record);
+  lua_pushlightuserdata(L, (void *)&UNDECLARED);
+  lua_rawget(L, -2);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushlightuserdata(L, (void *)&UNDECLARED);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, -4);
+  }
+  lua_remove(L, -2);
+}
+
+static int raise_undefined(lua_State *L, const lumo_schema *schema, const char *name) {
+  lumo_push_nearest(L, schema, name);
+  return lumo_raise_code(L, "E_UNDEFINED_COLUMN", "%s", lua_tostring(L, -1));
+}
+
+/* An attribute that no column declares: as it is, where the model is not strict. */
+static void assign_undeclared(lua_State *L, int i, lumo_record *record, int name, int value) {
+  size_t len;
+  const char *text = lua_tolstring(L, name, &len);
+  if (record->schema->strict) raise_undefined(L, record->schema, text);
+  lumo_place place = {.model = record->schema->model, .key = text, .key_len = len};
+  if (len == 0 || text[0] == '$' || strlen(text) != len || memchr(text, '.', len))
+    lumo_raise_code(L, "E_CAST", "\"%s.%s\" cannot be the name of a field", place.model, text);
+  if (!lua_isnil(L, value)) {
+    lumo_buf *buf = lumo_scratch(L);
+    lumo_encode(L, value, NULL, text, len, NULL, buf, &place, LUMO_ENCODE_DATA);
+    lumo_check_buffer(L, buf);
+  }
+  push_undeclared(L, i, record);
+  lua_pushvalue(L, name);
+  if (lua_isnil(L, value)) lua_pushlightuserdata(L, (void *)&UNSET);
+  else lua_pushvalue(L, value);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+/* The column that the name at `name` means, or NULL; raises for names of methods and properties. Upvalue-free: asks the schema and the class. */
+static const lumo_column *writable_column(lua_State *L, const lumo_record *record, int i, int name) {
+  size_t len;
+  if (lua_type(L, name) != LUA_TSTRING)
+    lumo_raise_code(L, "E_ARGUMENT", "the name of an attribute is a string, got %s", luaL_typename(L, name));
+  const char *text = lua_tolstring(L, name, &len);
+  const lumo_column *column = lumo_schema_find(record->schema, text, len);
+  if (column) return column;
+  lua_getmetatable(L, i);
+  lua_getfield(L, -1, "names");
+  lua_pushvalue(L, name);
+  lua_rawget(L, -2);
+  if (lua_type(L, -1) == LUA_TNUMBER && lua_tointeger(L, -1) > 0) /* `id` for a primary column of another name */
+    column = record->schema->columns[lua_tointeger(L, -1) - 1];
+  else if (!lua_isnil(L, -1))
+    lumo_raise_code(L, "E_ARGUMENT", "\"%s\" of a \"%s\" record cannot be assigned: it is not an attribute", text,
+                    record->schema->model);
+  lua_pop(L, 3);
+  return column;
+}
+
+static int record_newindex(lua_State *L) {
+  lumo_record *record = lua_touserdata(L, 1);
+  refuse_deleted(L, record);
+  const lumo_column *column = writable_column(L, record, 1, 2);
+  if (column) assign(L, 1, record, column->index, 3);
+  else assign_undeclared(L, 1, record, 2, 3);
+  return 0;
+}
+
+static int record_set(lua_State *L) {
+  check_record(L, 1);
+  return record_newindex(L);
+}
+
+/* core.record_merge(record, values, replace): all of the values or, if one is refused, none. With `replace` the attributes that are not given, but the primary
+ * key, are unset. */
+static int record_merge(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  const lumo_schema *schema = record->schema;
+  refuse_deleted(L, record);
+  if (!lua_istable(L, 2)) lumo_raise_argument(L, lua_toboolean(L, 3) ? "fill" : "merge", 1, "a table of attributes", 2);
+  lua_settop(L, 3);
+  lua_createtable(L, (int)schema->count, 0); /* 4: cast values by column number */
+  lua_newtable(L);                           /* 5: undeclared ones by name */
+  for (lua_pushnil(L); lua_next(L, 2); lua_settop(L, 6)) {
+    const lumo_column *column = writable_column(L, record, 1, 6);
+    if (column) {
+      refuse_primary(L, record, column);
+      push_cast(L, 7, schema, column);
+      lua_rawseti(L, 4, (int)column->index + 1);
+    } else {
+      /* Tried on the spot, so that a refusal comes before anything is changed. */
+      if (schema->strict) raise_undefined(L, schema, lua_tostring(L, 6));
+      lua_pushvalue(L, 6);
+      lua_pushvalue(L, 7);
+      lua_rawset(L, 5);
+    }
+  }
+  for (lua_pushnil(L); lua_next(L, 5); lua_settop(L, 6)) assign_undeclared(L, 1, record, 6, 7);
+  lua_settop(L, 5);
+  for (uint32_t i = 0; i < schema->count; i++) {
+    lua_rawgeti(L, 4, (int)i + 1);
+    if (lua_isnil(L, -1)) {
+      lua_pop(L, 1);
+      if (!lua_toboolean(L, 3) || schema->columns[i]->primary) continue;
+      lua_pushlightuserdata(L, (void *)&UNSET);
+    }
+    put_attribute(L, 1, record, i);
+  }
+  lua_pushvalue(L, 1);
+  return 1;
+}
+
+/* ---- making new ones ---- */
+
+/* Pushes a table of what the default functions of the columns that `values` lacks give, by column number, or nil when there are no defaults. Functions run
+ * before anything is written to the scratch buffer, as they may use it. */
+static void push_defaults(lua_State *L, int schema_index, const lumo_schema *schema, int values) {
+  if (!lumo_schema_has_defaults(L, schema_index)) {
+    lua_pushnil(L);
+    return;
+  }
+  lua_createtable(L, (int)schema->count, 0);
+  lumo_getuv(L, schema_index);
+  for (uint32_t i = 0; i < schema->count; i++) {
+    lua_pushstring(L, schema->columns[i]->name);
+    lua_rawget(L, values);
+    lua_rawgeti(L, -2, (int)i + 1);
+    if (lua_isnil(L, -2) && !lua_isnil(L, -1)) {
+      if (lua_isfunction(L, -1)) lua_call(L, 0, 1);
+      lua_rawseti(L, -4, (int)i + 1);
+      lua_pop(L, 1);
+    } else {
+      lua_pop(L, 2);
+    }
+  }
+  lua_pop(L, 1);
+}
+
+/* Refuses names in `values` that no column has; only called when there are more of them than columns were found. */
+static void check_names(lua_State *L, const lumo_schema *schema, int values, int klass) {
+  for (lua_pushnil(L); lua_next(L, values); lua_pop(L, 1)) {
+    size_t len;
+    if (lua_type(L, -2) != LUA_TSTRING)
+      lumo_raise_code(L, "E_ARGUMENT", "the name of an attribute is a string, got %s", luaL_typename(L, -2));
+    const char *name = lua_tolstring(L, -2, &len);
+    if (lumo_schema_find(schema, name, len)) continue;
+    lua_getfield(L, klass, "names");
+    lua_pushvalue(L, -3);
+    lua_rawget(L, -2);
+    bool taken = !lua_isnil(L, -1);
+    bool primary = lua_type(L, -1) == LUA_TNUMBER && lua_tointeger(L, -1) > 0;
+    lua_pop(L, 2);
+    if (primary) continue;
+    if (taken) lumo_raise_code(L, "E_ARGUMENT", "\"%s\" of a \"%s\" record is not an attribute", name, schema->model);
+    if (schema->strict) raise_undefined(L, schema, name);
+  }
+}
+
+static int count_keys(lua_State *L, int table) {
+  int n = 0;
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) n++;
+  return n;
+}
+
+/* Pushes the value that the row at `values` has for a column, or its default, or nil. *given tells that the row has it. */
+static void push_row_value(lua_State *L, const lumo_column *column, int values, int defaults, bool *given) {
+  lua_pushlstring(L, column->name, column->name_len);
+  lua_rawget(L, values);
+  *given = !lua_isnil(L, -1);
+  if (!*given && column->primary) { /* the primary column also answers to `id` */
+    lua_pop(L, 1);
+    lua_pushliteral(L, "id");
+    lua_rawget(L, values);
+    *given = !lua_isnil(L, -1);
+  }
+  if (!*given && !lua_isnil(L, defaults)) {
+    lua_pop(L, 1);
+    lua_rawgeti(L, defaults, (int)column->index + 1);
+  }
+}
+
+/* Appends the undeclared attributes of a row. */
+static void encode_undeclared_row(lua_State *L, const lumo_schema *schema, int values, lumo_buf *buf) {
+  for (lua_pushnil(L); lua_next(L, values); lua_pop(L, 1)) {
+    size_t len;
+    const char *name = lua_tolstring(L, -2, &len);
+    if (lumo_schema_find(schema, name, len)) continue;
+    lumo_place place = {.model = schema->model, .key = name, .key_len = len};
+    if (len == 0 || name[0] == '$' || strlen(name) != len || memchr(name, '.', len))
+      lumo_raise_code(L, "E_CAST", "\"%s.%s\" cannot be the name of a field", schema->model, name);
+    lumo_encode(L, -1, NULL, name, len, NULL, buf, &place, LUMO_ENCODE_DATA);
+  }
+}
+
+/* Appends the document of a row. With now >= 0 the row is about to be inserted: a missing ObjectId and the automatic dates are filled in. */
+static void encode_row(lua_State *L, const lumo_schema *schema, int klass, int values, int defaults, int64_t now, lumo_buf *buf) {
+  int found = 0;
+  bool given;
+  size_t mark = lumo_bson_begin(buf);
+  for (uint32_t i = 0; i < schema->count; i++) {
+    const lumo_column *column = schema->columns[i];
+    push_row_value(L, column, values, defaults, &given);
+    found += given;
+    if (!lua_isnil(L, -1)) {
+      lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
+      lumo_encode(L, -1, column, column->stored, column->stored_len, NULL, buf, &place, LUMO_ENCODE_DATA);
+    } else if (now >= 0 && column->primary && column->type == LUMO_OBJECTID) {
+      uint8_t id[12];
+      lumo_objectid_new(id);
+      lumo_bson_objectid(buf, column->stored, column->stored_len, id);
+    } else if (now >= 0 && (column->auto_create || column->auto_update)) {
+      lumo_bson_date(buf, column->stored, column->stored_len, now);
+    }
+    lua_pop(L, 1);
+  }
+  if (count_keys(L, values) != found) {
+    check_names(L, schema, values, klass);
+    if (!schema->strict) encode_undeclared_row(L, schema, values, buf);
+  }
+  lumo_bson_end(buf, mark);
+  lumo_check_buffer(L, buf);
+}
+
+/* core.record_new(class, values or nil, connection number, now or nil): a local record, not stored yet. */
+static int record_new(lua_State *L) {
+  const lumo_schema *schema = lumo_class_schema(L, 1);
+  int64_t now = lua_isnoneornil(L, 4) ? -1 : (int64_t)luaL_checknumber(L, 4);
+  uint16_t connection = (uint16_t)luaL_optinteger(L, 3, 0);
+  lua_settop(L, 2);
+  if (lua_isnil(L, 2)) {
+    lua_newtable(L);
+    lua_replace(L, 2);
+  } else if (!lua_istable(L, 2)) {
+    lumo_raise_argument(L, "new", 1, "a table of attributes", 2);
+  }
+  lua_rawgeti(L, 1, 1);            /* 3: the schema userdata */
+  push_defaults(L, 3, schema, 2);  /* 4 */
+  lumo_buf *buf = lumo_scratch(L);
+  encode_row(L, schema, 1, 2, 4, now, buf);
+  lumo_record *record = lumo_push_record(L, 1, 0, false, buf->data, (uint32_t)buf->len, NULL, 0, connection);
+  record->flags = LUMO_RECORD_LOCAL;
+  return 1;
+}
+
+/* ---- what changed ---- */
+
+bool lumo_record_element(lua_State *L, int i, uint32_t number, const char *key, size_t key_len, lumo_buf *buf) {
+  lumo_record *record = lua_touserdata(L, i);
+  const lumo_column *column = record->schema->columns[number];
+  lumo_value stored = lumo_record_value(record, number);
+  if (!(record->places[number] & ~LUMO_PLACE_OFFSET)) {
+    if (stored.type == LUMO_BSON_END) return false;
+    lumo_bson_value(buf, key, key_len, &stored);
+    return true;
+  }
+  push_side_value(L, i, record, number);
+  bool there = !is_unset(L, -1);
+  if (there) {
+    lumo_place place = place_of(record, column);
+    lumo_encode(L, lua_gettop(L), column, key, key_len, stored.type == LUMO_BSON_END ? NULL : &stored, buf, &place,
+                LUMO_ENCODE_DATA);
+  }
+  lua_pop(L, 1);
+  return there;
+}
+
+static bool same_value(const lumo_buf *buf, size_t element, size_t name_len, const lumo_value *stored) {
+  const uint8_t *data = buf->data + element + 1 + name_len + 1;
+  return !buf->failed && buf->data[element] == stored->type && buf->len == element + 2 + name_len + stored->len &&
+         memcmp(data, stored->data, stored->len) == 0;
+}
+
+typedef enum { SAME, CHANGED, REMOVED } change;
+
+/* What became of a column since the document: CHANGED leaves its element in buf, the others leave buf as it was. */
+static change column_change(lua_State *L, int i, uint32_t number, lumo_buf *buf) {
+  lumo_record *record = lua_touserdata(L, i);
+  const lumo_column *column = record->schema->columns[number];
+  if (!(record->places[number] & ~LUMO_PLACE_OFFSET)) return SAME;
+  size_t before = buf->len;
+  lumo_value stored = lumo_record_value(record, number);
+  if (!lumo_record_element(L, i, number, column->stored, column->stored_len, buf))
+    return stored.type == LUMO_BSON_END ? SAME : REMOVED;
+  if (!same_value(buf, before, column->stored_len, &stored)) return CHANGED;
+  buf->len = before;
+  return SAME;
+}
+
+/* The same for the undeclared attributes: sorted by name, so that the same record is always written alike. Pushes nothing. */
+static void undeclared_changes(lua_State *L, int i, lumo_buf *set, lumo_buf *unset) {
+  lumo_record *record = lua_touserdata(L, i);
+  if (!(record->flags & LUMO_RECORD_SIDE)) return;
+  int top = lua_gettop(L);
+  push_side(L, i, record);
+  lua_pushlightuserdata(L, (void *)&UNDECLARED);
+  lua_rawget(L, -2);
+  if (lua_istable(L, -1)) {
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+      size_t len, before = set->len;
+      const char *name = lua_tolstring(L, -2, &len);
+      lumo_value stored;
+      bool there = record->doc && lumo_bson_find(record->doc, record->doc_len, name, len, &stored);
+      if (is_unset(L, -1)) {
+        if (there) lumo_bson_null(unset, name, len);
+        continue;
+      }
+      lumo_place place = {.model = record->schema->model, .key = name, .key_len = len};
+      lumo_encode(L, lua_gettop(L), NULL, name, len, there ? &stored : NULL, set, &place, LUMO_ENCODE_DATA);
+      if (there && same_value(set, before, len, &stored)) set->len = before;
+    }
+  }
+  lua_settop(L, top);
+}
+
+/* Gathers all changes: elements to set and names to remove. */
+static void changes(lua_State *L, int i, lumo_buf *set, lumo_buf *unset) {
+  const lumo_record *record = lua_touserdata(L, i);
+  for (uint32_t n = 0; n < record->schema->count; n++) {
+    if (column_change(L, i, n, set) == REMOVED)
+      lumo_bson_null(unset, record->schema->columns[n]->stored, record->schema->columns[n]->stored_len);
+  }
+  undeclared_changes(L, i, set, unset);
+  lumo_check_buffer(L, set);
+  lumo_check_buffer(L, unset);
+}
+
+/* The attribute name of a stored one: itself when no column declares it. */
+static void push_attribute_name(lua_State *L, const lumo_schema *schema, const char *stored, uint32_t len) {
+  const lumo_column *column = lumo_schema_find_stored(schema, stored, len);
+  if (column) lua_pushlstring(L, column->name, column->name_len);
+  else lua_pushlstring(L, stored, len);
+}
+
+/* core.record_dirty(record): attribute → current value for what changed (lumo.null for what was removed). A record that was never stored is dirty in all it has. */
+static int record_dirty(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  lua_settop(L, 1);
+  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L);
+  lua_newtable(L); /* 4 */
+  changes(L, 1, set, unset);
+  if (!(record->flags & LUMO_RECORD_PERSISTED)) {
+    lumo_buf *whole = lumo_push_buffer(L); /* 5 */
+    lumo_record_apply(record->doc, record->doc_len, set, unset, whole);
+    lumo_check_buffer(L, whole);
+    lua_replace(L, 2);
+    set = lua_touserdata(L, 2);
+    memmove(set->data, set->data + 4, set->len - 5);
+    set->len -= 5;
+  }
+  lumo_iter it = {.next = set->data, .end = set->data + set->len};
+  while (set->len && lumo_iter_next(&it)) {
+    push_attribute_name(L, record->schema, it.key, it.key_len);
+    lumo_push_value(L, &it.value);
+    lua_rawset(L, 4);
+  }
+  it = (lumo_iter){.next = unset->data, .end = unset->data + unset->len};
+  while (unset->len && lumo_iter_next(&it)) {
+    push_attribute_name(L, record->schema, it.key, it.key_len);
+    lua_pushlightuserdata(L, NULL);
+    lua_rawset(L, 4);
+  }
+  lua_settop(L, 4);
+  return 1;
+}
+
+/* core.record_original(record): attribute → value as they stand in the document that is stored. */
+static int record_original(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  lua_newtable(L);
+  if (!(record->flags & LUMO_RECORD_PERSISTED)) return 1;
+  for (uint32_t i = 0; i < record->schema->count; i++) {
+    const lumo_column *column = record->schema->columns[i];
+    lumo_value value = lumo_record_value(record, i);
+    lumo_place place = place_of(record, column);
+    lua_pushlstring(L, column->name, column->name_len);
+    lumo_push_column_value(L, &value, column, &place);
+    lua_rawset(L, -3);
+  }
+  return 1;
+}
+
+/* ---- storing ---- */
+
+/* Pushes a userdata that holds the document: it takes the record's place once the write has succeeded, without any further allocation that could fail. */
+static void push_pending(lua_State *L, const lumo_buf *doc, size_t from) {
+  memcpy(lumo_newud(L, doc->len - from), doc->data + from, doc->len - from);
+}
+
+/* What the record lacks that an insert gives: an ObjectId and the automatic dates, as elements of `set`. */
+static void fill_in(lua_State *L, int i, int64_t now, lumo_buf *probe, lumo_buf *set) {
+  const lumo_record *record = lua_touserdata(L, i);
+  for (uint32_t n = 0; n < record->schema->count; n++) {
+    const lumo_column *column = record->schema->columns[n];
+    bool automatic = column->auto_create || column->auto_update;
+    if (!column->primary && !automatic) continue;
+    lumo_buf_clear(probe);
+    if (lumo_record_element(L, i, n, column->stored, column->stored_len, probe) &&
+        !(probe->data && probe->data[0] == LUMO_BSON_NULL))
+      continue;
+    if (automatic) {
+      lumo_bson_date(set, column->stored, column->stored_len, now);
+    } else if (column->type == LUMO_OBJECTID) {
+      uint8_t id[12];
+      lumo_objectid_new(id);
+      lumo_bson_objectid(set, column->stored, column->stored_len, id);
+    } else {
+      lumo_raise_code(L, "E_ARGUMENT", "\"%s.%s\" is the primary key and must be given before the record is saved",
+                      record->schema->model, column->name);
+    }
+  }
+}
+
+/* Appends the record's document as it is to be inserted, its columns in the schema's order and then the rest. */
+static void write_insert(lua_State *L, int i, int64_t now, lumo_buf *statements) {
+  lumo_record *record = lua_touserdata(L, i);
+  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *given = lumo_push_buffer(L), *probe = lumo_push_buffer(L);
+  lumo_value value;
+  changes(L, i, set, unset);
+  fill_in(L, i, now, probe, set);
+  lumo_record_apply(record->doc, record->doc_len, set, unset, given);
+  lumo_check_buffer(L, given);
+  size_t mark = lumo_bson_begin(statements);
+  for (uint32_t n = 0; n < record->schema->count; n++) {
+    const lumo_column *column = record->schema->columns[n];
+    if (lumo_bson_find(given->data, given->len, column->stored, column->stored_len, &value))
+      lumo_bson_value(statements, column->stored, column->stored_len, &value);
+  }
+  lumo_iter it;
+  lumo_iter_init(&it, given->data, given->len);
+  while (lumo_iter_next(&it)) {
+    if (!lumo_schema_find_stored(record->schema, it.key, it.key_len))
+      lumo_bson_value(statements, it.key, it.key_len, &it.value);
+  }
+  lumo_bson_end(statements, mark);
+  lua_pop(L, 4);
+}
+
+/* True if the record's own document is what an insert would store. */
+static bool is_complete(const lumo_record *record) {
+  if (record->flags & LUMO_RECORD_SIDE) return false;
+  for (uint32_t n = 0; n < record->schema->count; n++) {
+    const lumo_column *column = record->schema->columns[n];
+    if ((column->primary || column->auto_create || column->auto_update) && !(record->places[n] & LUMO_PLACE_OFFSET))
+      return false;
+  }
+  return true;
+}
+
+/* core.insert_plan(records, now, atomic): → plan, list of pending documents (false where the record's own document is stored as it is). */
+static int insert_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  int64_t now = (int64_t)luaL_checknumber(L, 2);
+  int count = (int)lua_rawlen(L, 1);
+  bool atomic = lua_toboolean(L, 3);
+  lua_settop(L, 1);
+  lumo_buf *statements = lumo_push_buffer(L); /* 2 */
+  lua_createtable(L, count, 0);               /* 3: pending documents */
+  const char *collection = NULL;
+  for (int n = 1; n <= count; n++) {
+    lua_rawgeti(L, 1, n);
+    lumo_record *record = check_record(L, 4);
+    collection = record->schema->collection;
+    lumo_statement_begin(statements, LUMO_INSERT);
+    size_t start = statements->len;
+    if (is_complete(record)) {
+      lumo_buf_append(statements, record->doc, record->doc_len);
+      lua_pushboolean(L, 0);
+    } else {
+      write_insert(L, 4, now, statements);
+      lumo_check_buffer(L, statements);
+      push_own_side(L, 4, record); /* made now, so that storing needs no memory */
+      lua_pop(L, 1);
+      push_pending(L, statements, start);
+    }
+    lumo_check_buffer(L, statements);
+    if (statements->len - start > LUMO_BSON_MAX_SIZE)
+      lumo_raise_code(L, "E_CAST", "a \"%s\" document is larger than 16 MiB", record->schema->model);
+    lua_rawseti(L, 3, n);
+    lua_settop(L, 3);
+  }
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, 4, LUMO_PLAN_WRITE, lumo_write_plan_new("insert", collection, statements, true, atomic, &error), &error);
+  lua_insert(L, 3);
+  return 2;
+}
+
+/* The filter {_id: {$eq: id}} of a record that is stored. */
+static void write_id_filter(const lumo_record *record, lumo_buf *out) {
+  const lumo_column *primary = record->schema->columns[record->schema->primary];
+  lumo_value id = lumo_record_value(record, (uint32_t)record->schema->primary);
+  size_t filter = lumo_bson_begin(out);
+  size_t operators = lumo_bson_begin_document(out, primary->stored, primary->stored_len);
+  lumo_bson_value(out, LUMO_KEY("$eq"), &id);
+  lumo_bson_end(out, operators);
+  lumo_bson_end(out, filter);
+}
+
+static void write_operator(const char *name, const lumo_buf *elements, lumo_buf *out) {
+  if (elements->len == 0) return;
+  size_t mark = lumo_bson_begin_document(out, name, strlen(name));
+  lumo_buf_append(out, elements->data, elements->len);
+  lumo_bson_end(out, mark);
+}
+
+/* Dates that move with every update, unless the caller has set them. */
+static void touch(const lumo_record *record, int64_t now, lumo_buf *set) {
+  for (uint32_t n = 0; n < record->schema->count; n++) {
+    const lumo_column *column = record->schema->columns[n];
+    if (column->auto_update && !(record->places[n] & LUMO_PLACE_ASSIGNED))
+      lumo_bson_date(set, column->stored, column->stored_len, now);
+  }
+}
+
+/* A key without which the record cannot be found again. */
+static void check_key(lua_State *L, const lumo_record *record, const char *method) {
+  if (!(record->places[record->schema->primary] & LUMO_PLACE_OFFSET))
+    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s a \"%s\" record, value of \"%s.%s\" is nil", method,
+                    record->schema->model, record->schema->model, record->schema->columns[record->schema->primary]->name);
+}
+
+/* core.update_plan(record, now, force): → plan, pending document; nothing when nothing has changed (and force is not set). */
+static int update_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_record *record = check_record(L, 1);
+  int64_t now = (int64_t)luaL_checknumber(L, 2);
+  bool force = lua_toboolean(L, 3);
+  check_key(L, record, "save");
+  lua_settop(L, 1);
+  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *statement = lumo_push_buffer(L); /* 2, 3, 4 */
+  changes(L, 1, set, unset);
+  if (set->len == 0 && unset->len == 0 && !force) return 0;
+  touch(record, now, set);
+  lumo_statement_begin(statement, LUMO_UPDATE_ONE);
+  write_id_filter(record, statement);
+  size_t update = lumo_bson_begin(statement);
+  write_operator("$set", set, statement);
+  write_operator("$unset", unset, statement);
+  if (set->len == 0 && unset->len == 0) { /* a forced update of a model without automatic dates: the key onto itself */
+    const lumo_column *primary = record->schema->columns[record->schema->primary];
+    lumo_value id = lumo_record_value(record, (uint32_t)record->schema->primary);
+    size_t mark = lumo_bson_begin_document(statement, LUMO_KEY("$set"));
+    lumo_bson_value(statement, primary->stored, primary->stored_len, &id);
+    lumo_bson_end(statement, mark);
+  }
+  lumo_bson_end(statement, update);
+  lumo_buf *document = lumo_push_buffer(L); /* 5 */
+  lumo_record_apply(record->doc, record->doc_len, set, unset, document);
+  lumo_check_buffer(L, document);
+  if (document->len > LUMO_BSON_MAX_SIZE)
+    lumo_raise_code(L, "E_CAST", "a \"%s\" document is larger than 16 MiB", record->schema->model);
+  push_own_side(L, 1, record);
+  lumo_prepare_plan(L); /* 7 */
+  push_pending(L, document, 0);
+  lumo_check_buffer(L, statement);
+  lumo_fill_plan(L, 7, LUMO_PLAN_WRITE,
+                 lumo_write_plan_new("save", record->schema->collection, statement, true, false, &error), &error);
+  return 2;
+}
+
+/* A column whose companion value is the document's again needs no flag: a scalar is dropped, a table stays handed out. What was changed while the write was
+ * under way stays assigned. */
+static void settle(lua_State *L, int i, uint32_t number, lumo_buf *probe) {
+  lumo_record *record = lua_touserdata(L, i);
+  uint32_t *place = &record->places[number];
+  if (!(*place & ~LUMO_PLACE_OFFSET)) return;
+  lumo_buf_clear(probe);
+  if (column_change(L, i, number, probe) != SAME) {
+    *place = (*place & LUMO_PLACE_OFFSET) | LUMO_PLACE_ASSIGNED;
+    return;
+  }
+  push_own_side(L, i, record);
+  lua_rawgeti(L, -1, (int)number + 1);
+  if (lua_istable(L, -1)) {
+    *place = (*place & LUMO_PLACE_OFFSET) | LUMO_PLACE_HANDED_OUT;
+    lua_pop(L, 2);
+    return;
+  }
+  *place &= LUMO_PLACE_OFFSET;
+  lua_pop(L, 1);
+  lua_pushnil(L);
+  lua_rawseti(L, -2, (int)number + 1);
+  lua_pop(L, 1);
+}
+
+/* Makes the userdata at `pending` the record's document. */
+static void adopt(lua_State *L, int i, int pending) {
+  lumo_record *record = lua_touserdata(L, i);
+  push_own_side(L, i, record);
+  lua_pushvalue(L, pending);
+  lua_rawseti(L, -2, 0);
+  lua_pop(L, 1);
+  record->doc = lua_touserdata(L, pending);
+  record->doc_len = (uint32_t)lua_rawlen(L, pending);
+  lumo_record_index(record); /* it has been walked before: as a reply, or by the encoder */
+}
+
+static void forget_undeclared(lua_State *L, int i, lumo_record *record) {
+  if (!(record->flags & LUMO_RECORD_SIDE)) return;
+  push_own_side(L, i, record);
+  lua_pushlightuserdata(L, (void *)&UNDECLARED);
+  lua_pushnil(L);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+/* core.record_stored(record, pending or false, connection number): the write has succeeded. */
+static int record_stored(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  lua_settop(L, 3);
+  if (lua_toboolean(L, 2)) {
+    adopt(L, 1, 2);
+    lumo_buf *probe = lumo_push_buffer(L);
+    for (uint32_t n = 0; n < record->schema->count; n++) settle(L, 1, n, probe);
+    forget_undeclared(L, 1, record);
+  }
+  record->connection = (uint16_t)lua_tointeger(L, 3);
+  record->flags |= LUMO_RECORD_PERSISTED;
+  return 0;
+}
+
+/* core.record_replace(record, read plan): the document as it was found. False when none was. */
+static int record_replace(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  const lumo_read_plan *plan = lumo_check_plan(L, 2, LUMO_PLAN_READ);
+  lua_settop(L, 2);
+  if (plan->docs.count == 0) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  memcpy(lumo_newud(L, plan->docs.items[0].len), plan->docs.items[0].data, plan->docs.items[0].len);
+  for (uint32_t n = 0; n < record->schema->count; n++) record->places[n] &= LUMO_PLACE_OFFSET;
+  forget_undeclared(L, 1, record);
+  adopt(L, 1, 3);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* core.delete_plan(record) */
+static int delete_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_record *record = check_record(L, 1);
+  check_key(L, record, "delete");
+  lumo_buf *statement = lumo_push_buffer(L);
+  lumo_statement_begin(statement, LUMO_DELETE_ONE);
+  write_id_filter(record, statement);
+  lumo_check_buffer(L, statement);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_WRITE,
+                 lumo_write_plan_new("delete", record->schema->collection, statement, true, false, &error), &error);
+  return 1;
+}
+
+/* core.reload_plan(record): a find of its document. */
+static int reload_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_record *record = check_record(L, 1);
+  check_key(L, record, "refresh");
+  lumo_buf *command = lumo_push_buffer(L);
+  size_t mark = lumo_bson_begin(command);
+  const char *collection = record->schema->collection;
+  lumo_bson_string(command, LUMO_KEY("find"), collection, strlen(collection));
+  lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("filter"));
+  write_id_filter(record, command);
+  lumo_bson_int32(command, LUMO_KEY("limit"), 1);
+  lumo_bson_end(command, mark);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
+                 lumo_read_plan_new("refresh", collection, command, true, false, &error), &error);
+  return 1;
+}
+
+static int record_deleted(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  record->flags = (uint8_t)((record->flags | LUMO_RECORD_DELETED) & ~LUMO_RECORD_PERSISTED);
+  return 0;
+}
+
+/* ---- what else is asked of a record ---- */
+
+/* core.record_get(record, name, raw): an attribute, or a field that no column declares; nil when there is none. */
+static int record_get(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  size_t len;
+  if (lua_type(L, 2) != LUA_TSTRING) lumo_raise_argument(L, "get", 1, "the name of an attribute", 2);
+  const char *name = lua_tolstring(L, 2, &len);
+  const lumo_column *column = lumo_schema_find(record->schema, name, len);
+  lumo_value value = {0};
+  if (column && !lua_toboolean(L, 3)) {
+    push_attribute(L, 1, record, column->index);
+    return 1;
+  }
+  if (column) {
+    value = lumo_record_value(record, column->index);
+  } else {
+    push_side(L, 1, record);
+    if (lua_istable(L, -1)) {
+      lua_pushlightuserdata(L, (void *)&UNDECLARED);
+      lua_rawget(L, -2);
+      if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, name);
+        if (is_unset(L, -1)) lua_pushnil(L);
+        else if (lua_isnil(L, -1)) goto stored;
+        return 1;
+      }
+    }
+  stored:
+    if (record->doc) lumo_bson_find(record->doc, record->doc_len, name, len, &value);
+  }
+  if (lumo_value_is_null(&value)) lua_pushnil(L);
+  else lumo_push_value(L, &value);
+  return 1;
+}
+
+/* core.record_connection(record, number or nil): the number of the connection that it was loaded from or saved to, 0: none; set when given. */
+static int record_connection(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  if (!lua_isnoneornil(L, 2)) record->connection = (uint16_t)lua_tointeger(L, 2);
+  lua_pushinteger(L, record->connection);
+  return 1;
+}
+
+/* The current document (changes applied) under the attribute names of its columns, or the serialized ones. Fields that no column declares come along only where the model
+ * is not strict. */
+static void write_document(lua_State *L, int i, bool serialized, lumo_buf *out) {
+  lumo_record *record = lua_touserdata(L, i);
+  const lumo_schema *schema = record->schema;
+  size_t mark = lumo_bson_begin(out);
+  for (uint32_t n = 0; n < schema->count; n++) {
+    const lumo_column *column = schema->columns[n];
+    const char *name = serialized ? column->serialized : column->name;
+    if (name) lumo_record_element(L, i, n, name, strlen(name), out);
+  }
+  if (!schema->strict) {
+    lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *whole = lumo_push_buffer(L);
+    changes(L, i, set, unset);
+    lumo_record_apply(record->doc, record->doc_len, set, unset, whole);
+    lumo_check_buffer(L, whole);
+    lumo_iter it;
+    lumo_iter_init(&it, whole->data, whole->len);
+    while (lumo_iter_next(&it))
+      if (!lumo_schema_find_stored(schema, it.key, it.key_len)) lumo_bson_value(out, it.key, it.key_len, &it.value);
+    lua_pop(L, 3);
+  }
+  lumo_bson_end(out, mark);
+  lumo_check_buffer(L, out);
+}
+
+/* core.record_json(record, members): the JSON text of the record; `members` is JSON text to stand inside the same braces, or nil. */
+static int record_json(lua_State *L) {
+  check_record(L, 1);
+  lua_settop(L, 2);
+  lumo_buf *document = lumo_push_buffer(L), *text = lumo_push_buffer(L);
+  write_document(L, 1, true, document);
+  lumo_json_document(text, document->data, document->len, false, LUMO_JSON_PLAIN);
+  if (lua_isstring(L, 2)) {
+    size_t len;
+    const char *members = lua_tolstring(L, 2, &len);
+    if (text->len) text->len--;
+    if (document->len > 5) lumo_buf_append(text, ",", 1);
+    lumo_buf_append(text, members, len);
+    lumo_buf_append(text, "}", 1);
+  }
+  lumo_check_buffer(L, text);
+  lua_pushlstring(L, (const char *)text->data, text->len);
+  return 1;
+}
+
+/* A value as one that every JSON encoder for Lua takes: what has no JSON type of its own becomes its text, as in to_json. `text` is a buffer to work in. Recursion ends
+ * with the depth of the document, which the encoder or the reply's check has limited. */
+static void write_plain(lumo_buf *out, const char *key, size_t key_len, const lumo_value *value, lumo_buf *text) {
+  lumo_iter it;
+  switch (value->type) {
+  case LUMO_BSON_DOCUMENT:
+  case LUMO_BSON_ARRAY: {
+    lumo_bson_key(out, value->type, key, key_len);
+    size_t mark = lumo_bson_begin(out);
+    if (lumo_iter_value(&it, value))
+      while (lumo_iter_next(&it)) write_plain(out, it.key, it.key_len, &it.value, text);
+    lumo_bson_end(out, mark);
+    return;
+  }
+  case LUMO_BSON_DOUBLE:
+  case LUMO_BSON_STRING:
+  case LUMO_BSON_BOOL:
+  case LUMO_BSON_NULL:
+  case LUMO_BSON_INT32: lumo_bson_value(out, key, key_len, value); return;
+  case LUMO_BSON_INT64:
+    if (llabs(lumo_value_int64(value)) <= (1LL << 53)) {
+      lumo_bson_value(out, key, key_len, value);
+      return;
+    }
+    break;
+  default: break;
+  }
+  lumo_buf_clear(text);
+  lumo_json_value(text, value, LUMO_JSON_PLAIN);
+  if (text->failed) out->failed = true;
+  else if (text->len > 1 && text->data[0] == '"') lumo_bson_string(out, key, key_len, (const char *)text->data + 1, text->len - 2);
+  else lumo_bson_string(out, key, key_len, (const char *)text->data, text->len);
+}
+
+/* core.record_table(record, serialized): the current document as a table under serialized or attribute names, ids, dates and the like as text; null is lumo.null. */
+static int record_table(lua_State *L) {
+  check_record(L, 1);
+  bool serialized = lua_toboolean(L, 2);
+  lua_settop(L, 1);
+  lumo_buf *document = lumo_push_buffer(L), *plain = lumo_push_buffer(L), *text = lumo_push_buffer(L);
+  write_document(L, 1, serialized, document);
+  lumo_iter it;
+  size_t mark = lumo_bson_begin(plain);
+  lumo_iter_init(&it, document->data, document->len);
+  while (lumo_iter_next(&it)) write_plain(plain, it.key, it.key_len, &it.value, text);
+  lumo_bson_end(plain, mark);
+  lumo_check_buffer(L, plain);
+  lumo_push_document(L, plain->data, plain->len);
+  return 1;
+}
+
+/* core.json_string(text): as a JSON literal. */
+static int json_string(lua_State *L) {
+  size_t len;
+  const char *text = luaL_checklstring(L, 1, &len);
+  lumo_buf *out = lumo_scratch(L);
+  lumo_json_string(out, text, len);
+  lumo_check_buffer(L, out);
+  lua_pushlstring(L, (const char *)out->data, out->len);
+  return 1;
+}
+
+/* core.record_attributes(record): attribute → value of all that the record has, undeclared ones of a model that is not strict included. */
+static int record_attributes(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  lua_settop(L, 1);
+  lua_newtable(L);
+  if (!record->schema->strict) {
+    lumo_buf *document = lumo_push_buffer(L);
+    write_document(L, 1, false, document);
+    lumo_iter it;
+    lumo_iter_init(&it, document->data, document->len);
+    while (lumo_iter_next(&it)) {
+      if (lumo_schema_find(record->schema, it.key, it.key_len) || it.value.type == LUMO_BSON_NULL) continue;
+      lua_pushlstring(L, it.key, it.key_len);
+      lumo_push_value(L, &it.value);
+      lua_rawset(L, 2);
+    }
+    lua_pop(L, 1);
+  }
+  for (uint32_t n = 0; n < record->schema->count; n++) {
+    lua_pushlstring(L, record->schema->columns[n]->name, record->schema->columns[n]->name_len);
+    push_attribute(L, 1, record, n);
+    lua_rawset(L, 2);
+  }
+  return 1;
+}
+
+/* core.record_pivot(record, class or nil, connection number): the pivot document that the record was loaded with, as a table or as a record of the pivot model; nil when there is
+ * none. */
+static int record_pivot(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  const uint8_t *pivot = (const uint8_t *)record + record->pivot;
+  if (!record->pivot) lua_pushnil(L);
+  else if (lua_istable(L, 2)) lumo_push_record(L, 2, 0, false, pivot, record->pivot_len, NULL, 0, record->connection);
+  else lumo_push_document(L, pivot, record->pivot_len);
+  return 1;
+}
+
+static int record_is(lua_State *L) {
+  lumo_record *record = lumo_test_record(L, 1);
+  if (!record) return 0;
+  lua_getmetatable(L, 1);
+  lua_getfield(L, -1, "model");
+  return 1;
+}
+
+static int record_tostring(lua_State *L) {
+  lumo_record *record = lua_touserdata(L, 1);
+  int primary = record->schema->primary;
+  lua_pushfstring(L, "%s(", record->schema->model);
+  push_attribute(L, 1, record, (uint32_t)primary);
+  lua_getglobal(L, "tostring");
+  lua_insert(L, -2);
+  lua_call(L, 1, 1);
+  lua_pushliteral(L, ")");
+  lua_concat(L, 3);
+  return 1;
+}
+
+/* core.record_class(schema, model, names, missing): the metatable of a model's records. */
+static int record_class(lua_State *L) {
+  lumo_check_schema(L, 1);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  luaL_checktype(L, 4, LUA_TFUNCTION);
+  lua_settop(L, 4);
+  lua_newtable(L);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, 5, 1);
+  lua_pushlightuserdata(L, (void *)&CLASS);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, 5);
+  lua_pushvalue(L, 2);
+  lua_setfield(L, 5, "model");
+  lua_pushvalue(L, 3);
+  lua_setfield(L, 5, "names");
+  lua_pushvalue(L, 3);
+  lua_pushvalue(L, 4);
+  lua_pushcclosure(L, record_index, 2);
+  lua_setfield(L, 5, "__index");
+  lua_pushcfunction(L, record_newindex);
+  lua_setfield(L, 5, "__newindex");
+  lua_pushcfunction(L, record_tostring);
+  lua_setfield(L, 5, "__tostring");
+  lua_pushliteral(L, "lumo.record");
+  lua_setfield(L, 5, "__name");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, 5, "__metatable");
+  return 1;
+}
+
+void lumo_open_record(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"record_class", record_class},
+      {"record_new", record_new},
+      {"record_is", record_is},
+      {"record_side", record_side},
+      {"record_get", record_get},
+      {"record_set", record_set},
+      {"record_merge", record_merge},
+      {"record_dirty", record_dirty},
+      {"record_original", record_original},
+      {"record_attributes", record_attributes},
+      {"record_json", record_json},
+      {"record_table", record_table},
+      {"json_string", json_string},
+      {"record_pivot", record_pivot},
+      {"record_connection", record_connection},
+      {"record_stored", record_stored},
+      {"record_replace", record_replace},
+      {"record_deleted", record_deleted},
+      {"insert_plan", insert_plan},
+      {"update_plan", update_plan},
+      {"delete_plan", delete_plan},
+      {"reload_plan", reload_plan},
+      {NULL, NULL},
+  };
+  luaL_setfuncs(L, functions, 0);
+  lua_newtable(L); /* the properties that the block itself answers, for the table of names */
+  static const struct { const char *name; int property; } properties[] = {
+      {"is_persisted", PROP_PERSISTED}, {"is_new", PROP_NEW}, {"is_local", PROP_LOCAL}, {"is_deleted", PROP_DELETED}};
+  for (size_t i = 0; i < sizeof properties / sizeof *properties; i++) {
+    lua_pushinteger(L, properties[i].property);
+    lua_setfield(L, -2, properties[i].name);
+  }
+  lua_setfield(L, -2, "record_properties");
+}

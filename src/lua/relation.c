@@ -1,0 +1,673 @@
+/* Many-to-many relations: the compiled relation, the one place that turns Lua's ids and attributes into packed pairs, and the plans of the relation's client. */
+#include "relation.h"
+
+#include <string.h>
+
+#include "../core/record.h"
+
+lumo_relation *lumo_check_relation(lua_State *L, int i) {
+  lumo_relation *relation = lumo_test(L, i, &LUMO_MT_RELATION);
+  if (!relation) lumo_raise_code(L, "E_ARGUMENT", "a relation is expected");
+  return relation;
+}
+
+/* ---- compiling ---- */
+
+static const char *text_field(lua_State *L, const char *name) {
+  lua_getfield(L, 1, name);
+  const char *text = lua_tostring(L, -1);
+  lua_pop(L, 1); /* the definition, which the companion keeps, holds it */
+  return text;
+}
+
+static const lumo_schema *schema_field(lua_State *L, const char *name) {
+  lua_getfield(L, 1, name);
+  const lumo_schema *schema = lumo_check_schema(L, -1);
+  lua_pop(L, 1);
+  return schema;
+}
+
+static const lumo_column *column_field(lua_State *L, const lumo_schema *schema, const char *name) {
+  const char *column = text_field(L, name);
+  return lumo_schema_find(schema, column, strlen(column));
+}
+
+static bool flag_field(lua_State *L, const char *name) {
+  lua_getfield(L, 1, name);
+  bool flag = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return flag;
+}
+
+/* core.relation{ name, parent, related, rows, attributes (schemas), local_key, related_key (attributes that exist), pivot_table, owner_field, related_field, created_at,
+ * updated_at, duplicates, atomic, fields (a list of stored names, or nil: all) }. The table becomes the relation's own. */
+static int relation_new(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lumo_relation *relation = lumo_newud(L, sizeof *relation);
+  memset(relation, 0, sizeof *relation);
+  relation->name = text_field(L, "name");
+  relation->parent = schema_field(L, "parent");
+  relation->related = schema_field(L, "related");
+  relation->rows = schema_field(L, "rows");
+  relation->attributes = schema_field(L, "attributes");
+  relation->local = column_field(L, relation->parent, "local_key");
+  relation->key = column_field(L, relation->related, "related_key");
+  relation->pivot = (lumo_pivot){
+      .collection = text_field(L, "pivot_table"),
+      .owner_key = text_field(L, "owner_field"),
+      .related_key = text_field(L, "related_field"),
+      .created_at = text_field(L, "created_at"),
+      .updated_at = text_field(L, "updated_at"),
+      .duplicates = flag_field(L, "duplicates"),
+      .atomic = flag_field(L, "atomic"),
+  };
+  lua_getfield(L, 1, "fields");
+  relation->all_fields = !lua_istable(L, 3);
+  if (!relation->all_fields) {
+    relation->field_count = (uint32_t)lua_rawlen(L, 3);
+    relation->fields = lua_newuserdata(L, (relation->field_count + 1) * sizeof *relation->fields);
+    lua_setfield(L, 1, "field_pointers");
+    for (uint32_t i = 0; i < relation->field_count; i++) {
+      lua_rawgeti(L, 3, (int)i + 1);
+      relation->fields[i] = lua_tostring(L, -1);
+      lua_pop(L, 1);
+    }
+  }
+  lua_settop(L, 2);
+  lumo_get(L, &LUMO_MT_RELATION);
+  lua_setmetatable(L, 2);
+  lua_pushvalue(L, 1);
+  lumo_setuv(L, 2);
+  return 1;
+}
+
+/* ---- keys of records ---- */
+
+/* The parent's key as an element "k" in `out`, and a view of it. Raises E_MISSING_ATTRIBUTE_VALUE. */
+static lumo_value owner_value(lua_State *L, const lumo_relation *relation, const char *method, int parent, lumo_buf *out) {
+  lumo_record *record = lumo_test_record(L, parent);
+  if (!record) lumo_raise_code(L, "E_ARGUMENT", "%s needs a record of \"%s\"", method, relation->parent->model);
+  lumo_buf_clear(out);
+  bool there = lumo_record_element(L, parent, relation->local->index, "k", 1, out);
+  lumo_check_buffer(L, out);
+  if (!there || out->data[0] == LUMO_BSON_NULL)
+    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method, relation->name,
+                    relation->parent->model, relation->local->name);
+  return (lumo_value){.type = out->data[0], .data = out->data + 3, .len = (uint32_t)out->len - 3};
+}
+
+/* One id as an element "k" in `out`: a value of the related key's type, or a saved record of the related model. */
+static lumo_value id_value(lua_State *L, const lumo_relation *relation, const char *method, int index, lumo_buf *out) {
+  lumo_record *record = lumo_test_record(L, index);
+  lumo_buf_clear(out);
+  if (record) {
+    if (strcmp(record->schema->model, relation->related->model) != 0)
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes records of \"%s\", got one of \"%s\"", method, relation->name,
+                      relation->related->model, record->schema->model);
+    if (!(record->flags & LUMO_RECORD_PERSISTED))
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes saved records, got one that is not stored", method, relation->name);
+    const lumo_column *key = lumo_schema_find(record->schema, relation->key->name, relation->key->name_len);
+    if (!key || !lumo_record_element(L, index, key->index, "k", 1, out))
+      lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method, relation->name,
+                      relation->related->model, relation->key->name);
+  } else {
+    if (lua_isnoneornil(L, index) || lumo_is_null(L, index) || lua_istable(L, index))
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" needs an id, got %s", method, relation->name,
+                      lua_isnoneornil(L, index) ? "nil" : lua_istable(L, index) ? "a table" : "null");
+    lumo_place place = {.model = relation->related->model, .key = relation->key->name, .key_len = relation->key->name_len};
+    lumo_encode(L, index, relation->key, "k", 1, NULL, out, &place, LUMO_ENCODE_DATA);
+  }
+  lumo_check_buffer(L, out);
+  if (out->data[0] == LUMO_BSON_NULL)
+    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method, relation->name,
+                    relation->related->model, relation->key->name);
+  return (lumo_value){.type = out->data[0], .data = out->data + 3, .len = (uint32_t)out->len - 3};
+}
+
+/* ---- ids and attributes ---- */
+
+/* Owned pairs, being gathered: everything that may raise happens with this userdata on the stack. */
+typedef struct {
+  lumo_pairs pairs;
+  lumo_keys owners;
+  lumo_buf id, set, fresh;
+} gathering;
+
+static const char GATHERING_MT = 0;
+
+static int gathering_gc(lua_State *L) {
+  gathering *g = lua_touserdata(L, 1);
+  lumo_pairs_free(&g->pairs);
+  lumo_keys_free(&g->owners);
+  lumo_buf_free(&g->id);
+  lumo_buf_free(&g->set);
+  lumo_buf_free(&g->fresh);
+  return 0;
+}
+
+static gathering *push_gathering(lua_State *L) {
+  gathering *g = lumo_newud(L, sizeof *g);
+  memset(g, 0, sizeof *g);
+  lumo_get(L, &GATHERING_MT);
+  lua_setmetatable(L, -2);
+  return g;
+}
+
+typedef struct {
+  lua_State *L;
+  const lumo_relation *relation;
+  const char *method;
+  gathering *g;
+  int64_t now;
+  int defaults; /* stack place of the pivot model's defaults by column number, 0: none */
+} gatherer;
+
+static bool names_key(const lumo_relation *relation, const lumo_buf *doc) {
+  static const char *const id = "_id";
+  const char *const keys[] = {relation->pivot.owner_key, relation->pivot.related_key, id};
+  lumo_value value;
+  for (size_t i = 0; i < 3; i++)
+    if (lumo_bson_find(doc->data, doc->len, keys[i], strlen(keys[i]), &value)) return true;
+  return false;
+}
+
+/* The attributes at `index` as a document in g->set; false when there are none. */
+static bool gather_attributes(const gatherer *w, int index) {
+  lua_State *L = w->L;
+  if (lua_isnoneornil(L, index)) return false;
+  if (!lua_istable(L, index))
+    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes pivot attributes as a table, got %s", w->method, w->relation->name,
+                    luaL_typename(L, index));
+  lumo_place place = {.model = w->relation->pivot.collection, .key = NULL};
+  lumo_buf_clear(&w->g->set);
+  lumo_encode_document(L, index, w->relation->attributes, NULL, &w->g->set, &place, LUMO_ENCODE_DATA);
+  lumo_check_buffer(L, &w->g->set);
+  if (names_key(w->relation, &w->g->set))
+    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\": pivot attributes cannot change the keys of a pair", w->method, w->relation->name);
+  return w->g->set.len > 5;
+}
+
+/* What a new row gets beside the attributes given: the pivot model's defaults and automatic dates. False: nothing. Default functions are called here. */
+static bool gather_fresh(const gatherer *w, bool has_set) {
+  lua_State *L = w->L;
+  const lumo_schema *schema = w->relation->attributes;
+  lumo_value value;
+  lumo_buf *fresh = &w->g->fresh;
+  lumo_buf_clear(fresh);
+  size_t mark = lumo_bson_begin(fresh);
+  for (uint32_t i = 0; i < schema->count; i++) {
+    const lumo_column *column = schema->columns[i];
+    const lumo_pivot *pivot = &w->relation->pivot;
+    if (column->primary || strcmp(column->stored, pivot->owner_key) == 0 || strcmp(column->stored, pivot->related_key) == 0) continue;
+    if (has_set && lumo_bson_find(w->g->set.data, w->g->set.len, column->stored, column->stored_len, &value)) continue;
+    bool stamped = (pivot->created_at && strcmp(pivot->created_at, column->stored) == 0) ||
+                   (pivot->updated_at && strcmp(pivot->updated_at, column->stored) == 0);
+    if (stamped) continue; /* the plan's own */
+    if (w->defaults) {
+      lua_rawgeti(L, w->defaults, (int)i + 1);
+      if (lua_isfunction(L, -1)) lua_call(L, 0, 1);
+      if (!lua_isnil(L, -1)) {
+        lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
+        lumo_encode(L, lua_gettop(L), column, column->stored, column->stored_len, NULL, fresh, &place, LUMO_ENCODE_DATA);
+        lua_pop(L, 1);
+        continue;
+      }
+      lua_pop(L, 1);
+    }
+    if (column->auto_create || column->auto_update) lumo_bson_date(fresh, column->stored, column->stored_len, w->now);
+  }
+  lumo_bson_end(fresh, mark);
+  lumo_check_buffer(L, fresh);
+  return fresh->len > 5;
+}
+
+static void gather_pair(const gatherer *w, int id, int attributes) {
+  lumo_error error;
+  lumo_error_init(&error);
+  bool has_set = attributes && gather_attributes(w, attributes);
+  bool has_fresh = gather_fresh(w, has_set);
+  lumo_value value = id_value(w->L, w->relation, w->method, id, &w->g->id);
+  if (!lumo_pairs_add(&w->g->pairs, &value, has_set ? w->g->set.data : NULL, has_set ? (uint32_t)w->g->set.len : 0,
+                      has_fresh ? w->g->fresh.data : NULL, has_fresh ? (uint32_t)w->g->fresh.len : 0, &error))
+    lumo_raise(w->L, &error);
+}
+
+/* Field `snake` or `camel` of the table at `index`, pushed. */
+static void push_either(lua_State *L, int index, const char *snake, const char *camel) {
+  lua_getfield(L, index, snake);
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
+  lua_getfield(L, index, camel);
+}
+
+/* { {id =, pivot_data =}, … } */
+static void gather_pivot_list(const gatherer *w, int list) {
+  lua_State *L = w->L;
+  for (int i = 1; i <= (int)lua_rawlen(L, list); i++) {
+    lua_rawgeti(L, list, i);
+    int item = lua_gettop(L);
+    if (!lua_istable(L, item))
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = }, entry %d is %s", w->method, w->relation->name, i,
+                      luaL_typename(L, item));
+    lua_getfield(L, item, "id");
+    push_either(L, item, "pivot_data", "pivotData");
+    gather_pair(w, item + 1, item + 2);
+    lua_settop(L, item - 1);
+  }
+}
+
+/* What the table at `index` is. */
+typedef struct {
+  int entries, tables, length;
+  bool pivot_list; /* its first entry looks like {id =, pivot_data =} */
+} table_shape;
+
+static table_shape shape_of(lua_State *L, int index) {
+  table_shape shape = {.length = (int)lua_rawlen(L, index)};
+  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+    shape.entries++;
+    if (!lua_istable(L, -1)) continue;
+    shape.tables++;
+    if (lua_type(L, -2) != LUA_TNUMBER) continue;
+    int entry = lua_gettop(L);
+    push_either(L, entry, "pivot_data", "pivotData");
+    lua_getfield(L, entry, "id");
+    if (!lua_isnil(L, -1) && lua_istable(L, -2)) shape.pivot_list = true;
+    lua_settop(L, entry);
+  }
+  return shape;
+}
+
+static void gather_list(const gatherer *w, int list, const table_shape *shape) {
+  lua_State *L = w->L;
+  if (shape->entries != shape->length)
+    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of ids without holes%s", w->method, w->relation->name,
+                    shape->tables ? "; ids and a map from ids to attributes cannot be mixed" : "");
+  for (int i = 1; i <= shape->length; i++) {
+    lua_rawgeti(L, list, i);
+    gather_pair(w, lua_gettop(L), 0);
+    lua_pop(L, 1);
+  }
+}
+
+static void gather_map(const gatherer *w, int map) {
+  lua_State *L = w->L;
+  lumo_error error;
+  lumo_error_init(&error);
+  for (lua_pushnil(L); lua_next(L, map); lua_pop(L, 1)) {
+    int attributes = lua_gettop(L);
+    lua_pushvalue(L, attributes - 1); /* a copy, for converting the key in place would confuse lua_next */
+    gather_pair(w, attributes + 1, attributes);
+    lua_pop(L, 1);
+  }
+  if (!lumo_pairs_sort(&w->g->pairs)) {
+    lumo_error_memory(&error);
+    lumo_raise(L, &error);
+  }
+}
+
+typedef enum { FORM_IDS, FORM_IDS_OR_MAP, FORM_PIVOT_LIST } ids_form;
+
+/* The one normaliser of ids. */
+static void gather(const gatherer *w, int index, ids_form form) {
+  lua_State *L = w->L;
+  if (lua_isnoneornil(L, index))
+    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" got nil; an empty list is {}", w->method, w->relation->name);
+  if (!lua_istable(L, index)) {
+    if (form == FORM_PIVOT_LIST)
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = }, got %s", w->method, w->relation->name,
+                      luaL_typename(L, index));
+    gather_pair(w, index, 0);
+    return;
+  }
+  table_shape shape = shape_of(L, index);
+  if (form == FORM_PIVOT_LIST) {
+    if (shape.entries != shape.length)
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = } without holes", w->method, w->relation->name);
+    gather_pivot_list(w, index);
+  } else if (shape.tables == 0 || shape.tables != shape.entries) {
+    gather_list(w, index, &shape);
+  } else if (shape.pivot_list) {
+    bool sync = strncmp(w->method, "sync", 4) == 0;
+    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" got a list of { id =, pivot_data = }; that is what %s takes", w->method,
+                    w->relation->name, sync ? "sync_with_pivot_data" : "attach_with_pivot_data");
+  } else if (form == FORM_IDS) {
+    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes ids, not attributes", w->method, w->relation->name);
+  } else {
+    gather_map(w, index);
+  }
+}
+
+/* A table with pairs for the writing of new rows has the defaults of the pivot model at hand. Pushes one value. */
+static int push_pivot_defaults(lua_State *L, int relation) {
+  lumo_getuv(L, relation);
+  lua_getfield(L, -1, "attributes");
+  if (lumo_schema_has_defaults(L, -1)) {
+    lumo_getuv(L, -1);
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+    return lua_gettop(L);
+  }
+  lua_pop(L, 1);
+  return 0;
+}
+
+/* ---- plans of the client ---- */
+
+/* core.pairs_plan(op, method, relation, parent, value, form, now): op "attach", "sync" or "toggle"; sync with `form`'s pairs only adds when op is "attach". */
+static int pairs_plan(lua_State *L) {
+  static const char *const ops[] = {"attach", "sync", "toggle", NULL};
+  static const lumo_pairs_op values[] = {LUMO_ATTACH, LUMO_SYNC, LUMO_TOGGLE};
+  static const char *const forms[] = {"ids", "ids_or_map", "pivot_list", NULL};
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_pairs_op op = values[luaL_checkoption(L, 1, NULL, ops)];
+  gatherer w = {.L = L, .method = luaL_checkstring(L, 2), .relation = lumo_check_relation(L, 3)};
+  ids_form form = (ids_form)luaL_checkoption(L, 6, NULL, forms);
+  w.now = (int64_t)luaL_checknumber(L, 7);
+  lua_settop(L, 7);
+  w.g = push_gathering(L);                                      /* 8 */
+  lumo_buf *owner = lumo_push_buffer(L);                        /* 9 */
+  lumo_value key = owner_value(L, w.relation, w.method, 4, owner);
+  w.defaults = push_pivot_defaults(L, 3);                       /* 10 */
+  gather(&w, 5, form);
+  lua_settop(L, 10);
+  lumo_prepare_plan(L); /* 11 */
+  lumo_fill_plan(L, 11, LUMO_PLAN_PAIRS,
+                 lumo_pairs_plan_new(op, w.method, &w.relation->pivot, &key, &w.g->pairs, w.now, &error), &error);
+  return 1;
+}
+
+/* core.detach_plan(relation, parent, value): value nil is an error here; core.detach_all_plan(relation, parent). */
+static int detach_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  gatherer w = {.L = L, .method = "detach", .relation = lumo_check_relation(L, 1)};
+  lua_settop(L, 3);
+  w.g = push_gathering(L);               /* 4 */
+  lumo_buf *owner = lumo_push_buffer(L); /* 5 */
+  lumo_value key = owner_value(L, w.relation, "detach", 2, owner);
+  gather(&w, 3, FORM_IDS);
+  lumo_prepare_plan(L); /* 6 */
+  lumo_fill_plan(L, 6, LUMO_PLAN_WRITE,
+                 lumo_detach_plan_new("detach", &w.relation->pivot, &key, &w.g->pairs.keys, &error), &error);
+  return 1;
+}
+
+static int detach_all_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  const lumo_relation *relation = lumo_check_relation(L, 1);
+  lua_settop(L, 2);
+  lumo_buf *owner = lumo_push_buffer(L); /* 3 */
+  lumo_value key = owner_value(L, relation, "detach", 2, owner);
+  lumo_prepare_plan(L); /* 4 */
+  lumo_fill_plan(L, 4, LUMO_PLAN_WRITE, lumo_detach_plan_new("detach", &relation->pivot, &key, NULL, &error), &error);
+  return 1;
+}
+
+/* core.pivot_rows_plan(method, relation, parent, id): the rows of one pair, at most one of them. */
+static int pivot_rows_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  const char *method = luaL_checkstring(L, 1);
+  const lumo_relation *relation = lumo_check_relation(L, 2);
+  lua_settop(L, 4);
+  lumo_buf *owner = lumo_push_buffer(L), *related = lumo_push_buffer(L); /* 5, 6 */
+  lumo_value key = owner_value(L, relation, method, 3, owner);
+  lumo_value id = id_value(L, relation, method, 4, related);
+  lumo_prepare_plan(L); /* 7 */
+  lumo_fill_plan(L, 7, LUMO_PLAN_READ, lumo_pivot_rows_plan_new(method, &relation->pivot, &key, &id, 1, &error), &error);
+  return 1;
+}
+
+static int pivot_ids_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  const lumo_relation *relation = lumo_check_relation(L, 1);
+  lua_settop(L, 2);
+  lumo_buf *owner = lumo_push_buffer(L);
+  lumo_value key = owner_value(L, relation, "ids", 2, owner);
+  lumo_prepare_plan(L); /* 4 */
+  lumo_fill_plan(L, 4, LUMO_PLAN_READ, lumo_pivot_ids_plan_new("ids", &relation->pivot, &key, &error), &error);
+  return 1;
+}
+
+static int pivot_count_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  const lumo_relation *relation = lumo_check_relation(L, 1);
+  lua_settop(L, 2);
+  lumo_buf *owner = lumo_push_buffer(L);
+  lumo_value key = owner_value(L, relation, "count", 2, owner);
+  lumo_prepare_plan(L); /* 4 */
+  lumo_fill_plan(L, 4, LUMO_PLAN_READ, lumo_pivot_count_plan_new("count", &relation->pivot, &key, &error), &error);
+  return 1;
+}
+
+/* core.pivot_update_plan(relation, parent, id, attributes, now) */
+static int pivot_update_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  gatherer w = {.L = L, .method = "update_pivot_data", .relation = lumo_check_relation(L, 1)};
+  int64_t now = (int64_t)luaL_checknumber(L, 5);
+  lua_settop(L, 4);
+  w.g = push_gathering(L);               /* 5 */
+  lumo_buf *owner = lumo_push_buffer(L); /* 6 */
+  lumo_value key = owner_value(L, w.relation, w.method, 2, owner);
+  lumo_value id = id_value(L, w.relation, w.method, 3, &w.g->id);
+  if (!lua_istable(L, 4)) lumo_raise_argument(L, w.method, 2, "a table of pivot attributes", 4);
+  if (!gather_attributes(&w, 4)) lumo_raise_code(L, "E_ARGUMENT", "update_pivot_data \"%s\" got no attributes", w.relation->name);
+  lumo_prepare_plan(L); /* 7 */
+  lumo_fill_plan(L, 7, LUMO_PLAN_WRITE,
+                 lumo_pivot_update_plan_new(w.method, &w.relation->pivot, &key, &id, w.g->set.data, (uint32_t)w.g->set.len, now, &error),
+                 &error);
+  return 1;
+}
+
+/* core.pivot_row(plan, relation): the first row of a pivot_rows_plan as its attributes, without _id and keys, under the names and types of the pivot
+ * model's columns; nil when there is no row. */
+static int pivot_row(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  const lumo_relation *relation = lumo_check_relation(L, 2);
+  lumo_iter it;
+  if (plan->docs.count == 0) return 0;
+  lua_newtable(L);
+  if (!lumo_iter_init(&it, plan->docs.items[0].data, plan->docs.items[0].len)) return 1;
+  while (lumo_iter_next(&it)) {
+    if (strcmp(it.key, "_id") == 0 || strcmp(it.key, relation->pivot.owner_key) == 0 ||
+        strcmp(it.key, relation->pivot.related_key) == 0 || lumo_value_is_null(&it.value))
+      continue;
+    const lumo_column *column = lumo_schema_find_stored(relation->attributes, it.key, it.key_len);
+    lua_pushstring(L, column ? column->name : it.key);
+    lumo_place place = {.model = relation->attributes->model, .key = it.key, .key_len = it.key_len};
+    if (column) lumo_push_column_value(L, &it.value, column, &place);
+    else lumo_push_value(L, &it.value);
+    lua_rawset(L, -3);
+  }
+  return 1;
+}
+
+/* ---- queries across the relation ---- */
+
+/* core.related_query(relation, method, parent or nil): a query over the related records, bound to the parent when there is one. */
+static int related_query(lua_State *L) {
+  lumo_relation *relation = lumo_check_relation(L, 1);
+  const char *method = luaL_checkstring(L, 2);
+  lua_settop(L, 3);
+  lumo_getuv(L, 1);
+  lua_getfield(L, 4, "related");
+  lumo_query_box *box = lumo_push_query(L, 5, LUMO_QUERY_RELATED); /* 6 */
+  box->relation = relation;
+  lumo_getuv(L, 6);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, 2); /* the companion keeps the relation */
+  if (!lua_isnil(L, 3)) owner_value(L, relation, method, 3, &box->owner);
+  lua_settop(L, 6);
+  return 1;
+}
+
+/* core.pivot_query(relation, parent): a query over the pivot documents of one parent. */
+static int pivot_query(lua_State *L) {
+  lumo_relation *relation = lumo_check_relation(L, 1);
+  lua_settop(L, 2);
+  lumo_getuv(L, 1);
+  lua_getfield(L, 3, "rows");
+  lumo_query_box *box = lumo_push_query(L, 4, LUMO_QUERY_PIVOT); /* 5 */
+  box->relation = relation;
+  lumo_getuv(L, 5);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, 2);
+  lumo_value key = owner_value(L, relation, "pivot_query", 2, &box->owner);
+  lumo_pivot_filter(&box->bound, &relation->pivot, &key);
+  lumo_check_buffer(L, &box->bound);
+  lua_settop(L, 5);
+  return 1;
+}
+
+static void put_document(lumo_buf *out, const lumo_buf *elements) {
+  size_t mark = lumo_bson_begin(out);
+  lumo_buf_append(out, elements->data, elements->len);
+  lumo_bson_end(out, mark);
+}
+
+/* Leaves the plan on the stack; the buffers below it are garbage. */
+void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char *name, lumo_related_op op, int64_t limit,
+                            const lumo_buf *update, const lumo_keys *owners) {
+  lumo_error error;
+  lumo_error_init(&error);
+  const lumo_relation *relation = box->relation;
+  lumo_buf *filter = lumo_push_buffer(L), *projection = lumo_push_buffer(L), *sort = lumo_push_buffer(L);
+  lumo_related_query query = {
+      .collection = relation->related->collection,
+      .key = relation->key->stored,
+      .op = op,
+      .limit = limit,
+      .skip = box->query.skip,
+      .pivot_fields = relation->fields,
+      .pivot_field_count = relation->field_count,
+      .all_pivot_fields = relation->all_fields && op == LUMO_RELATED_FIND,
+  };
+  if (box->query.filter.count > 0) {
+    lumo_filter_write(&box->query.filter, filter);
+    query.filter = filter->data;
+    query.filter_len = (uint32_t)filter->len;
+  }
+  if (box->query.projection.len > 0) {
+    lumo_query *selected = (lumo_query *)&box->query; /* the key must come along for the join */
+    lumo_query_select(selected, relation->key->stored, relation->key->stored_len);
+    put_document(projection, &selected->projection);
+    query.projection = projection->data;
+    query.projection_len = (uint32_t)projection->len;
+  }
+  if (box->query.sort.len > 0) {
+    put_document(sort, &box->query.sort);
+    query.sort = sort->data;
+    query.sort_len = (uint32_t)sort->len;
+  }
+  if (update) {
+    query.update = update->data;
+    query.update_len = (uint32_t)update->len;
+  }
+  lumo_check_buffer(L, filter);
+  lumo_check_buffer(L, projection);
+  lumo_check_buffer(L, sort);
+  gathering *g = push_gathering(L);
+  if (!owners) {
+    uint32_t index;
+    if (box->owner.len == 0) lumo_raise_code(L, "E_ARGUMENT", "this query is made for eager loading and is not run by itself");
+    lumo_value key = {.type = box->owner.data[0], .data = box->owner.data + 3, .len = (uint32_t)box->owner.len - 3};
+    if (lumo_keys_add(&g->owners, &key, &index) < 0) {
+      lumo_error_memory(&error);
+      lumo_raise(L, &error);
+    }
+    owners = &g->owners;
+  }
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_RELATED, lumo_related_plan_new(name, &relation->pivot, owners, &query, &error), &error);
+}
+
+/* core.load_plan(query, parents): → plan, number of distinct parents, list of each parent's place among them. */
+static int load_plan(lua_State *L) {
+  const lumo_query_box *box = lumo_check_query(L, 1, "load");
+  lumo_error error;
+  lumo_error_init(&error);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_settop(L, 2);
+  int count = (int)lua_rawlen(L, 2);
+  gathering *g = push_gathering(L);  /* 3 */
+  lua_createtable(L, count, 0);      /* 4 */
+  for (int i = 1; i <= count; i++) {
+    uint32_t index;
+    lua_rawgeti(L, 2, i);
+    lumo_value key = owner_value(L, box->relation, "load", 5, &g->id);
+    if (lumo_keys_add(&g->owners, &key, &index) < 0) {
+      lumo_error_memory(&error);
+      lumo_raise(L, &error);
+    }
+    lua_pushinteger(L, (lua_Integer)index + 1);
+    lua_rawseti(L, 4, i);
+    lua_settop(L, 4);
+  }
+  lumo_push_related_plan(L, box, "load", LUMO_RELATED_FIND, box->query.limit, NULL, &g->owners);
+  lua_pushinteger(L, (lua_Integer)g->owners.count);
+  lua_pushvalue(L, 4);
+  return 3;
+}
+
+/* ---- handles: what a relation's property is until it is loaded ---- */
+
+static const char HANDLE_MT = 0;
+
+/* core.handle_metatable(metatable): its functions are Lua's; it is a userdata that wears it, so that # and pairs can refuse on LuaJIT, too. */
+static int handle_metatable(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lumo_set(L, &HANDLE_MT);
+  return 0;
+}
+
+/* core.handle_new(state table) */
+static int handle_new(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lumo_newud(L, 1);
+  lumo_get(L, &HANDLE_MT);
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, 1);
+  lumo_setuv(L, -2);
+  return 1;
+}
+
+/* core.handle_state(value): its state table, nil for anything else. */
+static int handle_state(lua_State *L) {
+  if (!lumo_test(L, 1, &HANDLE_MT)) return 0;
+  lumo_getuv(L, 1);
+  return 1;
+}
+
+void lumo_open_relation(lua_State *L) {
+  static const luaL_Reg metamethods[] = {{"__gc", gathering_gc}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"relation", relation_new},
+      {"pairs_plan", pairs_plan},
+      {"detach_plan", detach_plan},
+      {"detach_all_plan", detach_all_plan},
+      {"pivot_rows_plan", pivot_rows_plan},
+      {"pivot_ids_plan", pivot_ids_plan},
+      {"pivot_count_plan", pivot_count_plan},
+      {"pivot_update_plan", pivot_update_plan},
+      {"pivot_row", pivot_row},
+      {"related_query", related_query},
+      {"pivot_query", pivot_query},
+      {"load_plan", load_plan},
+      {"handle_metatable", handle_metatable},
+      {"handle_new", handle_new},
+      {"handle_state", handle_state},
+      {NULL, NULL},
+  };
+  lumo_metatable(L, &GATHERING_MT, "lumo.gathering", NULL, metamethods);
+  lumo_metatable(L, &LUMO_MT_RELATION, "lumo.relation", NULL, NULL);
+  lua_pop(L, 2);
+  luaL_setfuncs(L, functions, 0);
+}

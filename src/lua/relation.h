@@ -1,0 +1,35 @@
+/* What query.c and relation.c share: a compiled relation, and the query userdata that may be bound to one. */
+#ifndef LUMO_LUA_RELATION_H
+#define LUMO_LUA_RELATION_H
+
+#include "../core/query.h"
+#include "../core/relation_read.h"
+#include "private.h"
+
+/* A userdata whose companion table keeps the schemas and the texts alive. */
+struct lumo_relation {
+  const char *name;            /* "tags" */
+  lumo_pivot pivot;
+  const lumo_schema *parent, *related, *rows; /* rows: of the pivot's documents */
+  const lumo_schema *attributes; /* for casting pivot attributes; strict only where the pivot model says so */
+  const lumo_column *local, *key; /* the keys' columns in parent and related */
+  const char **fields;           /* stored names of the pivot fields to read, in the companion's [&fields] userdata */
+  uint32_t field_count;
+  bool all_fields;
+};
+lumo_relation *lumo_check_relation(lua_State *L, int i);
+
+struct lumo_query_box {
+  lumo_query query;
+  lumo_query_kind kind;
+  lumo_relation *relation; /* RELATED, PIVOT; kept alive by the companion */
+  lumo_buf owner;          /* the owner's key, one BSON element "k"; empty while unbound (eager loading) */
+  lumo_buf bound;          /* PIVOT: the filter that binds it to the owner, a document */
+};
+lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method);
+
+/* relation.c: the plan of a RELATED query for its own owner. */
+void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char *name, lumo_related_op op, int64_t limit,
+                            const lumo_buf *update, const lumo_keys *owners);
+
+#endif
