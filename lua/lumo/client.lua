@@ -63,7 +63,8 @@ end
 
 core.handle_metatable {
   __index = function(handle, key)
-    return Client[key] or not_loaded(handle)
+    if type(key) == "string" then return Client[key] end
+    return not_loaded(handle)
   end,
   __newindex = not_loaded,
   __len = not_loaded,

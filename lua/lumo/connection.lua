@@ -28,6 +28,9 @@ local function check_options(options)
     if options[name] ~= nil and type(options[name]) ~= "string" then
       core.raise("E_ARGUMENT", ("option \"%s\" of lumo.connect is a string"):format(name))
     end
+    if options[name] == "" or options[name] and options[name]:find("\0", 1, true) then
+      core.raise("E_ARGUMENT", ("option \"%s\" of lumo.connect is empty or holds NUL"):format(name))
+    end
   end
   return options
 end
@@ -148,7 +151,7 @@ function Connection:ping()
 end
 
 --- What the deployment is. Commands: buildInfo.
----@return { version: string, topology: "single"|"replica_set"|"sharded", transactions: boolean, wire_version: integer, host: string }
+---@return { version: string, topology: "single"|"replica_set"|"sharded", wire_version: integer, host: string, capabilities: { transactions: boolean } }
 function Connection:server()
   check(self, "server")
   local info = core.connection_server(self.handle)

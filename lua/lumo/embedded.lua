@@ -1,4 +1,5 @@
 --- A private MongoDB server: a replica set of one on a free loopback port, which ends with this process.
+require "lumo" -- for who loads this module alone: errors then name the caller's line
 local core = require "lumo.core"
 local connection = require "lumo.connection"
 local names = require "lumo.names"
@@ -63,7 +64,7 @@ local function check_args(args)
     end
     local name = arg:match("^%-[^=]*")
     if OWN[name] then
-      raise("E_ARGUMENT", 'option "%s" of mongod cannot be given to an embedded server: lumo decides it', name)
+      raise("E_ARGUMENT", 'option "%s" of mongod cannot be given to an embedded server: lumo sets it', name)
     elseif name then
       given[name] = true
     end

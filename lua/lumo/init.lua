@@ -76,6 +76,8 @@ function lumo.to_table(list)
   return records.list_to_table(check_list(list, "to_table"), false, {})
 end
 
-names.alias(lumo)
+for _, group in ipairs { lumo, lumo.datetime, lumo.bson } do
+  names.alias(group)
+end
 
 return lumo

@@ -62,6 +62,10 @@ local function normalise(context, name, given)
   if type(given) ~= "table" or type(given[1]) ~= "string" then
     core.raise("E_ARGUMENT", ("column \"%s\" needs a type: \"string\", or { \"string\", … }"):format(context))
   end
+  if not core.column_types[given[1]] then
+    core.raise("E_ARGUMENT", ("column \"%s\" has an unknown type \"%s\"%s"):format(context, given[1],
+      registry.suggest(given[1], core.column_types)))
+  end
   local written = {}
   for key, value in pairs(given) do
     if key ~= 1 then written[key] = value end

@@ -95,7 +95,7 @@ function registry.resolve(given)
     return by_name[given]
       or core.raise("E_UNDEFINED_MODEL", ("\"%s\" is not a model%s"):format(given, registry.suggest(given, by_name)))
   end
-  return registry.of(given) or core.raise("E_UNDEFINED_MODEL", ("a model or its name is expected, got %s"):format(type(given)))
+  return registry.of(given) or core.raise("E_ARGUMENT", ("a model or its name is expected, got %s"):format(type(given)))
 end
 
 return registry

@@ -50,7 +50,7 @@ end
 local Definition = { __name = "lumo.relation_definition" }
 
 local function define(related, pivot, options, context)
-  if related == nil then
+  if type(related) ~= "string" and type(related) ~= "function" and not registry.of(related) then
     core.raise("E_ARGUMENT", context .. " needs the related model: itself, its name, or a function that returns it")
   end
   options = check_options(names.options(context, options, OPTIONS), context)
@@ -226,8 +226,9 @@ local function boot(self)
   local table_name = pivot and pivot.collection or options.pivot_table or naming.pivot_table(parent.name, related.name)
   local rows, attributes
   if pivot then
-    rows = pivot.schema
+    -- Fields that the pivot model does not declare pass, unless it insists.
     attributes = pivot.strict and pivot.schema or pivot.relaxed_schema()
+    rows = attributes
   else
     rows = core.schema {
       model = table_name, collection = table_name, strict = false,
@@ -284,18 +285,22 @@ function methods:pivot_attribute(stored)
   return column and column.name or stored
 end
 
---- The class of `record.pivot` where there is a pivot model: its records, with fields that no column declares readable, too.
+--- The class of `record.pivot` where there is a pivot model.
 function methods:pivot_class()
-  return self.pivot_state and self.pivot_state.relaxed_class()
+  return self.pivot_state and self:row_state().class
 end
 
---- What pivot documents are hydrated as.
+--- What pivot documents are hydrated as: the name of a model and the class of its records.
 function methods:row_state()
-  if self.pivot_state then return self.pivot_state end
-  if not self.plain_state then
-    self.plain_state = require("lumo.model").plain_state(self.pivot_table, self.rows)
+  local pivot = self.pivot_state
+  if not self.row_model then
+    if pivot then
+      self.row_model = pivot.strict and pivot or { name = pivot.name, class = pivot.relaxed_class() }
+    else
+      self.row_model = require("lumo.model").plain_state(self.pivot_table, self.rows)
+    end
   end
-  return self.plain_state
+  return self.row_model
 end
 
 --- A query over the related records: of one parent, or unbound for eager loading.

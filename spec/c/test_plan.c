@@ -282,7 +282,8 @@ static void leases(void) {
   lumo_plan_free(NULL);
 }
 
-/* Every allocation of a plan's life fails once: it reports E_MEMORY, and nothing leaks (the sanitizer build sees that). */
+/* Every allocation of a plan's life fails once: it reports E_MEMORY, and nothing leaks (the sanitizer build
+ * sees that). */
 static void no_memory(void) {
   for (unsigned long n = 1;; n++) {
     lumo_buf command = document("find", 1);

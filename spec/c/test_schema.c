@@ -4,9 +4,8 @@
 
 #include "check.h"
 
-/* A post: _id, title, slug (stored as post_slug), meta { author { name (stored as n) }, tags [string] }, labels [string],
- * parts [{ code }], any, "dotted.name", views; given out of order, the primary column in the middle. NULL without memory. */
-static lumo_schema *make_fields(const char *first, const char *first_stored, lumo_type type, lumo_error *error) {
+static lumo_schema *make_fields(const char *first, const char *first_stored, lumo_type type,
+                                lumo_error *error) {
   lumo_schema *fields = lumo_schema_new("Post", NULL, true, error);
   if (fields && lumo_schema_add(fields, first, first_stored, first, type, error)) return fields;
   lumo_schema_free(fields);
@@ -34,6 +33,7 @@ static bool add_arrays(lumo_schema *schema, lumo_error *error) {
          lumo_schema_add(schema, "list", "list", "list", LUMO_ARRAY, error) != NULL;
 }
 
+/* A post: the primary column comes third, some are stored under other names, some nest. */
 static bool fill(lumo_schema *schema, lumo_error *error) {
   if (!lumo_schema_add(schema, "title", "title", "title", LUMO_STRING, error)) return false;
   if (!lumo_schema_add(schema, "slug", "post_slug", "permalink", LUMO_STRING, error)) return false;
@@ -43,7 +43,8 @@ static bool fill(lumo_schema *schema, lumo_error *error) {
   return add_meta(schema, error) && add_arrays(schema, error) &&
          lumo_schema_add(schema, "any", "any", "any", LUMO_ANY, error) &&
          lumo_schema_add(schema, "dotted.name", "dn", "dn", LUMO_INTEGER, error) &&
-         lumo_schema_add(schema, "views", "views", "views", LUMO_INTEGER, error) && lumo_schema_seal(schema, error);
+         lumo_schema_add(schema, "views", "views", "views", LUMO_INTEGER, error) &&
+         lumo_schema_seal(schema, error);
 }
 
 static lumo_schema *make(bool strict, lumo_error *error) {
@@ -64,7 +65,8 @@ static void test_types(void) {
 }
 
 static void test_lookup(const lumo_schema *schema) {
-  static const char *const order[] = {"id", "title", "slug", "meta", "labels", "parts", "list", "any", "dotted.name", "views"};
+  static const char *const order[] = {"id",    "title", "slug", "meta",        "labels",
+                                      "parts", "list",  "any",  "dotted.name", "views"};
   CHECK_INT(schema->count, sizeof order / sizeof *order);
   for (uint32_t i = 0; i < schema->count; i++) {
     const lumo_column *column = schema->columns[i];
@@ -85,13 +87,23 @@ static void test_lookup(const lumo_schema *schema) {
 }
 
 static void test_nearest(const lumo_schema *schema) {
-  static const char *const cases[][2] = {{"titel", "title"}, {"tilte", "title"}, {"Title", "title"}, {"titles", "title"},
-                                         {"vews", "views"},  {"lables", "labels"}, {"dottedName", "dotted.name"},
-                                         {"nonsense", NULL}, {"", NULL}, {"x", NULL}, {"ix", "id"}};
+  static const char *const cases[][2] = {{"titel", "title"},
+                                         {"tilte", "title"},
+                                         {"Title", "title"},
+                                         {"titles", "title"},
+                                         {"vews", "views"},
+                                         {"lables", "labels"},
+                                         {"dottedName", "dotted.name"},
+                                         {"nonsense", NULL},
+                                         {"", NULL},
+                                         {"x", NULL},
+                                         {"ix", "id"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     const char *nearest = lumo_schema_nearest(schema, cases[i][0], strlen(cases[i][0]));
-    if (cases[i][1]) CHECK_TEXT(nearest ? nearest : "(none)", nearest ? strlen(nearest) : 6, cases[i][1]);
-    else CHECK(!nearest);
+    if (cases[i][1])
+      CHECK_TEXT(nearest ? nearest : "(none)", nearest ? strlen(nearest) : 6, cases[i][1]);
+    else
+      CHECK(!nearest);
   }
   char longest[200];
   memset(longest, 't', sizeof longest);
@@ -106,12 +118,14 @@ static void check_resolves(const lumo_schema *schema, const char *path, const ch
   lumo_error_init(&error);
   if (CHECK(lumo_schema_resolve(schema, path, strlen(path), &buf, &column, &error)))
     CHECK_TEXT(buf.data, buf.len, stored);
-  else fprintf(stderr, "  %s: %s\n", path, error.message);
+  else
+    fprintf(stderr, "  %s: %s\n", path, error.message);
   CHECK_INT(column ? (int)column->type : -1, type);
   lumo_buf_free(&buf);
 }
 
-static void check_refused(const lumo_schema *schema, const char *path, size_t len, const char *code, const char *message) {
+static void check_refused(const lumo_schema *schema, const char *path, size_t len, const char *code,
+                          const char *message) {
   lumo_buf buf = {0};
   lumo_error error;
   const lumo_column *column = NULL;
@@ -145,7 +159,8 @@ static void test_paths(const lumo_schema *schema) {
 #define REFUSED(path, code, message) check_refused(schema, (path), sizeof(path) - 1, (code), (message))
 
 static void test_refused_paths(const lumo_schema *schema) {
-  REFUSED("titel", "E_UNDEFINED_COLUMN", "\"titel\" is not a column of the \"Post\" model. Did you mean \"title\"?");
+  REFUSED("titel", "E_UNDEFINED_COLUMN",
+          "\"titel\" is not a column of the \"Post\" model. Did you mean \"title\"?");
   REFUSED("nonsense.x", "E_UNDEFINED_COLUMN", "\"nonsense\" is not a column of the \"Post\" model");
   REFUSED("meta.autor.name", "E_UNDEFINED_COLUMN",
           "\"meta.autor\" is not a column of the \"Post\" model. Did you mean \"meta.author\"?");
@@ -187,7 +202,8 @@ static void check_seal_fails(const char *const names[][2], bool primary, const c
   lumo_error error;
   lumo_error_init(&error);
   lumo_schema *schema = lumo_schema_new("Post", "posts", true, &error);
-  for (int i = 0; i < 2; i++) lumo_schema_add(schema, names[i][0], names[i][1], NULL, LUMO_ANY, &error)->primary = primary;
+  for (int i = 0; i < 2; i++)
+    lumo_schema_add(schema, names[i][0], names[i][1], NULL, LUMO_ANY, &error)->primary = primary;
   CHECK(!lumo_schema_seal(schema, &error));
   CHECK_TEXT(error.code, strlen(error.code), "E_ARGUMENT");
   CHECK_TEXT(error.message, strlen(error.message), message);
@@ -195,8 +211,9 @@ static void check_seal_fails(const char *const names[][2], bool primary, const c
 }
 
 static void test_seal(void) {
-  static const char *const same_name[][2] = {{"a", "x"}, {"a", "y"}}, same_stored[][2] = {{"a", "x"}, {"b", "x"}},
-                           different[][2] = {{"a", "x"}, {"b", "y"}};
+  static const char *const same_name[][2] = {{"a", "x"}, {"a", "y"}};
+  static const char *const same_stored[][2] = {{"a", "x"}, {"b", "x"}};
+  static const char *const different[][2] = {{"a", "x"}, {"b", "y"}};
   lumo_error error;
   check_seal_fails(same_name, false, "\"Post\" model has two columns of the name \"a\"");
   check_seal_fails(same_stored, false, "\"Post\" model has two columns stored as \"x\"");
@@ -226,9 +243,11 @@ static void test_many(void) {
   CHECK(lumo_schema_seal(schema, &error));
   int found = 0;
   for (int i = 0; i < MANY; i++) {
-    int len = snprintf(name, sizeof name, "column%d", i), stored_len = snprintf(stored, sizeof stored, "c%d", i);
+    int len = snprintf(name, sizeof name, "column%d", i),
+        stored_len = snprintf(stored, sizeof stored, "c%d", i);
     const lumo_column *column = lumo_schema_find(schema, name, (size_t)len);
-    found += column && column->index == (uint32_t)i && lumo_schema_find_stored(schema, stored, (size_t)stored_len) == column;
+    found += column && column->index == (uint32_t)i &&
+             lumo_schema_find_stored(schema, stored, (size_t)stored_len) == column;
   }
   CHECK_INT(found, MANY);
   lumo_schema_free(schema);

@@ -544,10 +544,14 @@ describe("documents that cannot be stored", function()
     local large = ("x"):rep(17 * 1024 * 1024)
     local codes = { "E_CAST", "E_ARGUMENT", "E_WRITE" }
     expect_refused(codes, function() Thing:create { string = large } end)
-    thing.string = large
+    expect_refused(codes, function() thing.string = large end)
+    assert.is_false(thing.is_dirty)
+    -- Two values that fit, in a document that does not.
+    thing.string, thing.any = large:sub(1, 9 * 1024 * 1024), large:sub(1, 9 * 1024 * 1024)
     expect_refused(codes, function() thing:save() end)
     assert.is_true(thing.is_dirty)
     unchanged()
+    thing.any = nil
     thing.string = "small again"
     thing:save()
     assert.equal("small again", helper.doc("things").string)

@@ -45,15 +45,16 @@ local function eventually(seconds, condition)
 end
 
 -- Where this process finds its modules, in words that hold in any folder.
-local function lua_environment(more_libraries)
+local function lua_environment()
   local here = trim(shell("pwd"))
-  local function absolute(path)
-    return quote((path:gsub("[^;]+", function(place)
+  local words = {}
+  for name, places in pairs { LUA_PATH = package.path, LUA_CPATH = package.cpath } do
+    local absolute = places:gsub("[^;]+", function(place)
       return place:find("^/") and place or here .. "/" .. place
-    end)))
+    end)
+    words[#words + 1] = ("%s=%s %s_5_4=%s"):format(name, quote(absolute), name, quote(absolute))
   end
-  local libraries = package.cpath .. (more_libraries and ";" .. more_libraries or "")
-  return ("LUA_PATH=%s LUA_CPATH=%s"):format(absolute(package.path), absolute(libraries))
+  return table.concat(words, " ")
 end
 
 -- A script in a second process that starts a server in the folder of its first argument ("" for none).
@@ -170,11 +171,10 @@ describe("embedded server", function()
       local cache = folder .. "/cache/lumo/bin"
       local program = trim(shell(("readlink /proc/%d/exe"):format(start().pid)))
       shell(("mkdir -p %s && ln -s %s %s/mongod"):format(cache, quote(program), cache))
-      local environment = ("%s XDG_CACHE_HOME=%s/cache PATH=%s LUMO_MONGOD="):format(lua_environment(), folder,
-        folder)
+      local environment = ("%s XDG_CACHE_HOME=%s/cache PATH= LUMO_MONGOD="):format(lua_environment(), folder)
       local interpreter = trim(shell("command -v " .. quote(helper.interpreter)))
       local script = helper.write_file(STARTS
-        .. 'for words in io.lines("/proc/" .. server.pid .. "/cmdline") do print((words:gsub("%z", " "))) end')
+        .. 'print(io.open("/proc/" .. server.pid .. "/cmdline"):read("*a"))')
       local output = shell(("%s %s %s ''"):format(environment, quote(interpreter), quote(script)))
       os.remove(script)
       started(output)
@@ -407,7 +407,7 @@ describe("embedded server", function()
     local file = helper.write_file(source)
     assert.equal("", shell(("cc -shared -fPIC -x c -o %s %s 2>&1"):format(quote(library), quote(file))))
     os.remove(file)
-    local script = STARTS .. [[
+    local script = STARTS .. ("package.cpath = package.cpath .. %q\n"):format(";" .. folder .. "/?.so") .. [[
       require "forker"
       if os.getenv("IN_CHILD") then
         print("child", pcall(server.stop))
@@ -420,7 +420,7 @@ describe("embedded server", function()
       print("parent", conn:ping())
       io.stdout:flush()
     ]]
-    local output, status = helper.spawn(script, lua_environment(folder .. "/?.so"), ""):wait()
+    local output, status = helper.spawn(script, lua_environment(), ""):wait()
     assert.equal(0, status, output)
     assert.truthy(output:find("child%s+false%s+.-process that started it"), output)
     assert.truthy(output:find("parent", 1, true), output)

@@ -949,7 +949,10 @@ end)
 describe("a standalone server", function()
   it("takes every relation write without transactions", function()
     local mongod = helper.start_mongod()
-    finally(function() mongod:remove() end)
+    finally(function()
+      mongod:remove()
+      lumo.connect(helper.uri(), { name = "alone", database = helper.database }) -- its models stay defined
+    end)
     local alone = lumo.connect(mongod.address, { name = "alone", database = "alone" })
     assert.is_false(alone:server().capabilities.transactions)
 

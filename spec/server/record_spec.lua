@@ -695,7 +695,7 @@ describe("serializing", function()
     assert.is_nil(post:serialize().slug)
     assert.equal("a-b", post:to_table().slug)
     assert.equal("a-b", post:toTable().slug)
-    assert.equal(post._id, post:to_table()._id)
+    assert.equal(tostring(post._id), post:to_table()._id)
     assert.same({ "a" }, post:to_table().labels)
   end)
 

@@ -8,9 +8,9 @@ local folder = (os.getenv("LUMO_VECTORS") or "../shared/vectors") .. "/bson-corp
 
 local names = {
   "array", "binary", "boolean", "code", "code_w_scope", "datetime", "dbpointer", "dbref", "decimal128-1",
-  "decimal128-2", "decimal128-3", "decimal128-4", "decimal128-5", "decimal128-6", "decimal128-7", "document",
-  "double", "int32", "int64", "maxkey", "minkey", "multi-type-deprecated", "multi-type", "null", "oid", "regex",
-  "string", "symbol", "timestamp", "top", "undefined",
+  "decimal128-2", "decimal128-3", "decimal128-4", "decimal128-5", "decimal128-6", "decimal128-7",
+  "document", "double", "int32", "int64", "maxkey", "minkey", "multi-type-deprecated", "multi-type",
+  "null", "oid", "regex", "string", "symbol", "timestamp", "top", "undefined",
 }
 
 local function read(name)

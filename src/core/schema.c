@@ -6,9 +6,10 @@
 #include "mem.h"
 
 static const char *const type_names[] = {
-    [LUMO_ANY] = "any",         [LUMO_STRING] = "string", [LUMO_INTEGER] = "integer",   [LUMO_INT32] = "int32",
-    [LUMO_INT64] = "int64",     [LUMO_NUMBER] = "number", [LUMO_BOOLEAN] = "boolean",   [LUMO_DATE] = "date",
-    [LUMO_OBJECTID] = "objectid", [LUMO_DECIMAL] = "decimal", [LUMO_BINARY] = "binary", [LUMO_UUID] = "uuid",
+    [LUMO_ANY] = "any",         [LUMO_STRING] = "string", [LUMO_INTEGER] = "integer",
+    [LUMO_INT32] = "int32",     [LUMO_INT64] = "int64",   [LUMO_NUMBER] = "number",
+    [LUMO_BOOLEAN] = "boolean", [LUMO_DATE] = "date",     [LUMO_OBJECTID] = "objectid",
+    [LUMO_DECIMAL] = "decimal", [LUMO_BINARY] = "binary", [LUMO_UUID] = "uuid",
     [LUMO_ARRAY] = "array",     [LUMO_OBJECT] = "object"};
 
 const char *lumo_type_name(lumo_type type) {
@@ -92,8 +93,8 @@ void lumo_column_free(lumo_column *column) {
   lumo_free(column);
 }
 
-lumo_column *lumo_schema_add(lumo_schema *schema, const char *name, const char *stored, const char *serialized,
-                             lumo_type type, lumo_error *error) {
+lumo_column *lumo_schema_add(lumo_schema *schema, const char *name, const char *stored,
+                             const char *serialized, lumo_type type, lumo_error *error) {
   if (schema->count == schema->capacity) {
     uint32_t capacity = schema->capacity ? schema->capacity * 2 : 8;
     lumo_column **columns = lumo_realloc(schema->columns, capacity * sizeof *columns);
@@ -139,8 +140,8 @@ static bool put_primary_first(lumo_schema *schema, lumo_error *error) {
   for (uint32_t i = 0; i < schema->count; i++) {
     if (!schema->columns[i]->primary) continue;
     if (found < schema->count)
-      return lumo_error_set(error, "E_ARGUMENT", "\"%s\" model has two primary columns, \"%s\" and \"%s\"", schema->model,
-                            schema->columns[found]->name, schema->columns[i]->name);
+      return lumo_error_set(error, "E_ARGUMENT", "\"%s\" model has two primary columns, \"%s\" and \"%s\"",
+                            schema->model, schema->columns[found]->name, schema->columns[i]->name);
     found = i;
   }
   if (found == schema->count) return true;
@@ -172,7 +173,8 @@ bool lumo_schema_seal(lumo_schema *schema, lumo_error *error) {
   schema->mask = slots - 1;
   for (uint32_t i = 0; i < schema->count; i++) {
     schema->columns[i]->index = i;
-    if (!enter_column(schema, schema->columns[i], false, error) || !enter_column(schema, schema->columns[i], true, error))
+    if (!enter_column(schema, schema->columns[i], false, error) ||
+        !enter_column(schema, schema->columns[i], true, error))
       return false;
   }
   return true;
@@ -195,8 +197,8 @@ const lumo_column *lumo_schema_find_stored(const lumo_schema *schema, const char
 
 enum { NEAREST_MAX = 63 }; /* longer names get no suggestion */
 
-/* Insertions, deletions, replacements and swaps of neighbours that turn one text into the other; both at most NEAREST_MAX
- * bytes long. */
+/* Insertions, deletions, replacements and swaps of neighbours that turn one text into the other; both at most
+ * NEAREST_MAX bytes long. */
 static unsigned edit_distance(const char *a, size_t a_len, const char *b, size_t b_len) {
   uint8_t rows[3][NEAREST_MAX + 1], *before = rows[0], *last = rows[1], *row = rows[2];
   for (size_t j = 0; j <= b_len; j++) last[j] = (uint8_t)j;
@@ -236,16 +238,17 @@ const char *lumo_schema_nearest(const lumo_schema *schema, const char *name, siz
 
 enum { NAME_SHOWN = 80 }; /* bytes of a name in a message */
 
-static bool undefined(const lumo_schema *schema, const char *prefix, size_t prefix_len, const char *name, size_t len,
-                      const char *nearest, lumo_error *error) {
-  int lead = (int)(prefix_len < NAME_SHOWN ? prefix_len : NAME_SHOWN), shown = (int)(len < NAME_SHOWN ? len : NAME_SHOWN);
+static bool undefined(const lumo_schema *schema, const char *prefix, size_t prefix_len, const char *name,
+                      size_t len, const char *nearest, lumo_error *error) {
+  int lead = (int)(prefix_len < NAME_SHOWN ? prefix_len : NAME_SHOWN),
+      shown = (int)(len < NAME_SHOWN ? len : NAME_SHOWN);
   snprintf(error->attribute, sizeof error->attribute, "%.*s%.*s", lead, prefix, shown, name);
   if (!nearest)
     return lumo_error_set(error, "E_UNDEFINED_COLUMN", "\"%s\" is not a column of the \"%s\" model",
                           error->attribute, schema->model);
   return lumo_error_set(error, "E_UNDEFINED_COLUMN",
-                        "\"%s\" is not a column of the \"%s\" model. Did you mean \"%.*s%s\"?", error->attribute,
-                        schema->model, lead, prefix, nearest);
+                        "\"%s\" is not a column of the \"%s\" model. Did you mean \"%.*s%s\"?",
+                        error->attribute, schema->model, lead, prefix, nearest);
 }
 
 bool lumo_schema_undefined(const lumo_schema *schema, const char *prefix, const char *name, size_t len,
@@ -263,7 +266,8 @@ static bool check_path(const char *path, size_t len, lumo_error *error) {
     if (starts && (i == len || path[i] == '.'))
       return lumo_error_set(error, "E_ARGUMENT", "a column name or a part of a dotted path is empty");
     if (starts && path[i] == '$')
-      return lumo_error_set(error, "E_ARGUMENT", "a column name or a part of a dotted path begins with \"$\"");
+      return lumo_error_set(error, "E_ARGUMENT",
+                            "a column name or a part of a dotted path begins with \"$\"");
   }
   return true;
 }
@@ -279,9 +283,10 @@ static bool is_position(const char *part, size_t len) {
   return true;
 }
 
-/* The column of the longest name that the path begins with, up to a dot or its end: a name that holds a dot wins over
- * splitting there. */
-static const lumo_column *longest_match(const lumo_schema *schema, const char *path, size_t len, size_t *used) {
+/* The column of the longest name that the path begins with, up to a dot or its end: a name that holds a dot
+ * wins over splitting there. */
+static const lumo_column *longest_match(const lumo_schema *schema, const char *path, size_t len,
+                                        size_t *used) {
   for (*used = len;;) {
     const lumo_column *column = lumo_schema_find(schema, path, *used);
     if (column) return column;
@@ -291,9 +296,10 @@ static const lumo_column *longest_match(const lumo_schema *schema, const char *p
   }
 }
 
-/* The rest of a path below `column` (NULL: untyped), as far as arrays and untyped values go: positions and names that nothing
- * declares are stored as they are. Moves *path to where a nested schema takes over. */
-static const lumo_column *walk_arrays(const lumo_column *column, const char **path, size_t *len, lumo_buf *stored) {
+/* The rest of a path below `column` (NULL: untyped), as far as arrays and untyped values go: positions and
+ * names that nothing declares are stored as they are. Moves *path to where a nested schema takes over. */
+static const lumo_column *walk_arrays(const lumo_column *column, const char **path, size_t *len,
+                                      lumo_buf *stored) {
   while (*len > 0 && column && column->type == LUMO_ARRAY) {
     size_t part = part_len(*path, *len);
     if (is_position(*path, part)) {

@@ -26,7 +26,8 @@ unsigned lumo_driver_generation(void) {
   return generation;
 }
 
-/* The lock is taken around a fork, so that no other thread has it, and the state under it is whole, in the child. */
+/* The lock is taken around a fork, so that no other thread has it, and the state under it is whole, in the
+ * child. */
 static void forked_child(void) {
   generation++;
   lumo_driver_unlock();
@@ -34,7 +35,8 @@ static void forked_child(void) {
 
 static void start_process(void) {
   mongoc_init();
-  /* Without a handler: it would print to stderr what is returned as an error anyway, and hold a lock that a fork may catch. */
+  /* Without a handler: it would print to stderr what is returned as an error anyway, and hold a lock that a
+   * fork may catch. */
   mongoc_log_set_handler(NULL, NULL);
   pthread_atfork(lumo_driver_lock, lumo_driver_unlock, forked_child);
 }
@@ -62,8 +64,7 @@ static bool parse_uri(lumo_connection *connection, const char *uri, lumo_error *
   /* libmongoc's words may quote any part of the URI. */
   if (!strchr(uri, '@')) bson_strncpy(error->cause, cause.message, sizeof error->cause);
   if (strncmp(uri, "mongodb://", 10) != 0 && strncmp(uri, "mongodb+srv://", 14) != 0)
-    return lumo_error_set(error, "E_ARGUMENT",
-                          "the connection URI does not start with mongodb:// or mongodb+srv://");
+    return lumo_error_set(error, "E_ARGUMENT", "the connection URI has none of MongoDB's schemes");
   if (strstr(cause.message, "database name"))
     return lumo_error_set(error, "E_ARGUMENT", "the connection URI has an invalid database name");
   return lumo_error_set(
@@ -147,8 +148,9 @@ static void *destroy_pool(void *pool) {
   return NULL;
 }
 
-/* Ending a pool waits: half a second for a monitor to look up, a selection timeout to tell a dead server that its sessions are over. No caller
- * (a collector, the end of a script) has use for that, so a thread does it. Called without signals: none must be delivered there. */
+/* Ending a pool waits: half a second for a monitor to look up, a selection timeout to tell a dead server that
+ * its sessions are over. No caller (a collector, the end of a script) has use for that, so a thread does it.
+ * Called without signals: none must be delivered there. */
 static void end_pool(mongoc_client_pool_t *pool) {
   if (!pool) return;
   sigset_t all, before;
@@ -163,7 +165,8 @@ static void end_pool(mongoc_client_pool_t *pool) {
     mongoc_client_pool_destroy(pool);
 }
 
-/* Under the lock. What another process made is forgotten: its pool has that process's sockets and no threads here. */
+/* Under the lock. What another process made is forgotten: its pool has that process's sockets and no threads
+ * here. */
 static void leave_parent(lumo_connection *connection) {
   if (connection->generation == generation) return;
   connection->generation = generation;
@@ -185,8 +188,8 @@ static mongoc_client_pool_t *take_idle_pool(lumo_connection *connection) {
   return pool;
 }
 
-/* The pool of this process, marked as in use. Made outside the lock, for with mongodb+srv it asks the DNS; if two threads make one, the second is
- * thrown away before it has started anything. */
+/* The pool of this process, marked as in use. Made outside the lock, for with mongodb+srv it asks the DNS; if
+ * two threads make one, the second is thrown away before it has started anything. */
 static mongoc_client_pool_t *use_pool(lumo_connection *connection, bool *warm, lumo_error *error) {
   mongoc_client_pool_t *made = NULL, *pool;
   for (;;) {
@@ -277,9 +280,8 @@ void lumo_connection_close(lumo_connection *connection) {
   }
   lumo_driver_lock();
   connection->closed = true;
-  lumo_lease *left =
-      connection
-          ->abandoned; /* no client was to be had, or they came in the meantime: the server's own timeout ends them */
+  /* No client was to be had, or these came in the meantime: the server's own timeout ends them. */
+  lumo_lease *left = connection->abandoned;
   connection->abandoned = NULL;
   mongoc_client_pool_t *pool = take_idle_pool(connection);
   lumo_driver_unlock();
@@ -319,8 +321,7 @@ bool lumo_connection_describe(mongoc_client_t *client, lumo_server_info *info, b
 }
 
 bool lumo_connection_server(lumo_connection *connection, lumo_server_info *info, lumo_error *error) {
-  lumo_context context = {
-      .op = "server", .database = connection->database, .timeout_ms = connection->timeout_ms};
+  lumo_context context = {.op = "server", .database = connection->database};
   mongoc_client_t *client = lumo_connection_checkout(connection, error);
   if (!client) {
     lumo_error_complete(error, &context);
@@ -369,7 +370,8 @@ void lumo_lease_release(void *pointer) {
   lumo_connection_unref(connection);
 }
 
-/* A server that is not known to be up is not asked: that would wait for it. Its cursors end with it, or by its own timeout. */
+/* A server that is not known to be up is not asked: that would wait for it. Its cursors end with it, or by
+ * its own timeout. */
 static bool is_up(mongoc_client_t *client, uint32_t server_id) {
   mongoc_server_description_t *server = mongoc_client_get_server_description(client, server_id);
   bool up = server && strcmp(mongoc_server_description_type(server), "Unknown") != 0;

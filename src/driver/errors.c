@@ -24,7 +24,8 @@ static bool is_state_change(int32_t code) {
   return IS_ONE_OF(code, 6, 7, 91, 189, 9001, 10107, 11600, 11602, 13388, 13435, 13436);
 }
 
-/* Between choosing a server and writing the command its description can be dropped by another thread's failure; libmongoc has no code for it. */
+/* Between choosing a server and writing the command its description can be dropped by another thread's
+ * failure; libmongoc has no code for it. */
 static bool is_invalidated(const bson_error_t *error) {
   return error->domain == MONGOC_ERROR_COMMAND &&
          strncmp(error->message, "Cannot assemble command for inval", 33) == 0;
@@ -35,7 +36,8 @@ static bool is_network(const bson_error_t *error) {
          (error->domain == MONGOC_ERROR_PROTOCOL && error->code == MONGOC_ERROR_PROTOCOL_INVALID_REPLY);
 }
 
-/* The failure that counts: that of a whole command before that of single statements, which libmongoc prefers. */
+/* The failure that counts: that of a whole command before that of single statements, which
+ * libmongoc prefers. */
 static const bson_error_t *cause_of(const lumo_answer *answer) {
   return answer->trace.failed ? &answer->trace.error : &answer->error;
 }
@@ -97,7 +99,8 @@ bool lumo_answer_duplicates_only(const lumo_answer *answer) {
     if (!is_duplicate(code_in(&it.value))) return false;
     any = true;
   }
-  /* A server that could not be reached for a later command of the write leaves an error of its own beside these. */
+  /* A server that could not be reached for a later command of the write leaves an error of its own beside
+   * these. */
   return any && !it.bad && answer->error.domain == MONGOC_ERROR_SERVER &&
          is_duplicate((int32_t)answer->error.code);
 }
@@ -113,14 +116,15 @@ static const char *class_of_server_code(int32_t code, bool of_statement) {
   if (is_duplicate(code)) return "E_DUPLICATE_KEY";
   if (IS_ONE_OF(code, CODE_MAX_TIME_EXPIRED, 89, 202, 262)) return "E_TIMEOUT";
   if (IS_ONE_OF(code, 11, 13, 18, 8000)) return "E_AUTH";
-  if (IS_ONE_OF(code, 59, 115, 238, 263, 40324)) return "E_UNSUPPORTED";
+  if (IS_ONE_OF(code, 115, 238, 263, 40324)) return "E_UNSUPPORTED";
   return of_statement ? "E_WRITE" : "E_SERVER";
 }
 
 static const char *class_of(const lumo_answer *answer, const bson_error_t *cause, bool of_statement) {
   if (cause->domain == MONGOC_ERROR_SERVER) return class_of_server_code((int32_t)cause->code, of_statement);
   if (answer->trace.timed_out) return "E_TIMEOUT";
-  /* A server that has refused a password is not chosen again for a while; the reason is then only in the text. */
+  /* A server that has refused a password is not chosen again for a while; the reason is then only in the
+   * text. */
   if (cause->domain == MONGOC_ERROR_SERVER_SELECTION && strstr(cause->message, "Authentication failed"))
     return "E_AUTH";
   if (cause->domain == MONGOC_ERROR_SERVER_SELECTION || is_network(cause)) return "E_NETWORK";

@@ -77,8 +77,8 @@ static void on_succeeded(const mongoc_apm_command_succeeded_t *event) {
   trace->sent++;
   trace->answered++;
   trace->server_id = mongoc_apm_command_succeeded_get_server_id(event);
-  /* After a failure that libmongoc retries this is the retry. After any other one it is the next command of an unordered write, and the failure
-   * stands: libmongoc forgets it. */
+  /* After a failure that libmongoc retries this is the retry. After any other one it is the next command of
+   * an unordered write, and the failure stands: libmongoc forgets it. */
   if (trace->failed && trace->retried) trace->failed = trace->lost = false;
   log_command(mongoc_apm_command_succeeded_get_command_name(event),
               mongoc_apm_command_succeeded_get_duration(event), false);
@@ -110,7 +110,8 @@ static void on_failed(const mongoc_apm_command_failed_t *event) {
   copy_code_name(trace, reply);
   if (!answered) {
     trace->lost = true;
-    /* libmongoc's own error does not tell a timeout from a broken connection. Its clock counts whole milliseconds. */
+    /* libmongoc's own error does not tell a timeout from a broken connection. Its clock counts whole
+     * milliseconds. */
     if (trace->socket_timeout_ms > 0 && duration_us >= ((int64_t)trace->socket_timeout_ms - 5) * 1000)
       trace->timed_out = true;
   }

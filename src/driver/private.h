@@ -9,26 +9,26 @@
 
 /* ---- events.c: what libmongoc did on this thread ---- */
 
-/* What happened on the wire during one call into libmongoc, which may send a command more than once (its retries) and a write as many
- * commands. libmongoc's own replies lose some of it. */
+/* What happened on the wire during one call into libmongoc, which may send a command more than once (its
+ * retries) and a write as many commands. libmongoc's own replies lose some of it. */
 typedef struct lumo_trace {
   const char *collection; /* of the step, for the log of commands; "" for commands on the database */
   int32_t socket_timeout_ms;
-  int64_t began_ms;    /* by lumo_clock_ms */
-  uint32_t sent;       /* attempts */
-  uint32_t answered;   /* attempts that came back with ok: 1 */
-  uint32_t server_id;  /* of the last attempt */
-  bool lost;           /* an attempt got no answer, and no later one has made up for it: it may have been executed */
-  bool timed_out;      /* an attempt waited the whole socket timeout */
-  bool failed;         /* a command failed as a whole, and no retry of it succeeded: … */
-  bool retried;        /* … libmongoc retries such a failure once */
-  bson_error_t error;  /* … it failed with this */
-  char code_name[48];  /* … which the server calls so, or "" */
+  int64_t began_ms;   /* by lumo_clock_ms */
+  uint32_t sent;      /* attempts */
+  uint32_t answered;  /* attempts that came back with ok: 1 */
+  uint32_t server_id; /* of the last attempt */
+  bool lost; /* an attempt got no answer, and no later one has made up for it: it may have been executed */
+  bool timed_out;     /* an attempt waited the whole socket timeout */
+  bool failed;        /* a command failed as a whole, and no retry of it succeeded: … */
+  bool retried;       /* … libmongoc retries such a failure once */
+  bson_error_t error; /* … it failed with this */
+  char code_name[48]; /* … which the server calls so, or "" */
 } lumo_trace;
 
 void lumo_trace_reset(lumo_trace *trace, const lumo_connection *connection, const char *collection);
-/* Between begin, which resets it, and end the trace gathers what this thread sends. Not nested. What is sent outside (endSessions when a pool ends)
- * is not counted as a command either. */
+/* Between begin, which resets it, and end the trace gathers what this thread sends. Not nested. What is sent
+ * outside (endSessions when a pool ends) is not counted as a command either. */
 void lumo_trace_begin(lumo_trace *trace, const lumo_connection *connection, const char *collection);
 void lumo_trace_end(void);
 /* Makes the pool's clients report to the traces. */
@@ -36,10 +36,12 @@ void lumo_trace_pool(mongoc_client_pool_t *pool);
 
 /* ---- connection.c: pools and clients ---- */
 
-/* Guards the state of all connections and the log of commands; never held over I/O. One for the process, so that it is whole in a forked child. */
+/* Guards the state of all connections and the log of commands; never held over I/O. One for the process, so
+ * that it is whole in a forked child. */
 void lumo_driver_lock(void);
 void lumo_driver_unlock(void);
-/* Counts the forks that led to this process: what was made in an older generation belongs to the parent, and is never touched. */
+/* Counts the forks that led to this process: what was made in an older generation belongs to the parent, and
+ * is never touched. */
 unsigned lumo_driver_generation(void);
 
 typedef struct lumo_lease lumo_lease;
@@ -64,15 +66,17 @@ struct lumo_connection {
 mongoc_client_t *lumo_connection_checkout(lumo_connection *connection, lumo_error *error);
 /* Sends nothing. The generation is that of the checkout. */
 void lumo_connection_checkin(lumo_connection *connection, mongoc_client_t *client, unsigned generation);
-/* Kills the abandoned cursors. For a client that has just got an answer, so that this waits for no dead server. */
+/* Kills the abandoned cursors. For a client that has just got an answer, so that this waits for no dead
+ * server. */
 void lumo_connection_reap(lumo_connection *connection, mongoc_client_t *client);
 /* What the server for writes can do; selects one, which waits at most the selection timeout. */
 bool lumo_connection_describe(mongoc_client_t *client, lumo_server_info *info, bson_error_t *error);
 
-/* An open cursor's hold on the session, the server and (between two runs) the client that it must be read with. */
+/* An open cursor's hold on the session, the server and (between two runs) the client that it must be read
+ * with. */
 struct lumo_lease {
-  lumo_connection *connection; /* a reference; NULL once abandoned */
-  mongoc_client_t *client;     /* NULL while a run has it, or when it belongs to a transaction */
+  lumo_connection *connection;      /* a reference; NULL once abandoned */
+  mongoc_client_t *client;          /* NULL while a run has it, or when it belongs to a transaction */
   mongoc_client_session_t *session; /* NULL in a transaction, and where the server has no sessions */
   unsigned generation;
   bool in_transaction;
@@ -100,10 +104,9 @@ typedef struct lumo_answer {
 /* What was being done, for the words of an error and for its outcome. */
 typedef struct lumo_context {
   const char *op, *database, *collection; /* collection NULL or "": the database itself */
-  int32_t timeout_ms;
-  bool writes;         /* this call changes data */
-  bool written;        /* an earlier step of the plan has */
-  bool in_transaction; /* so that nothing of it stays if this fails */
+  bool writes;                            /* this call changes data */
+  bool written;                           /* an earlier step of the plan has */
+  bool in_transaction;                    /* so that nothing of it stays if this fails */
 } lumo_context;
 
 /* Fills *error from a failed answer. */
@@ -122,21 +125,23 @@ bool lumo_answer_unavailable(const lumo_answer *answer);
 struct lumo_session {
   lumo_connection *connection; /* a reference */
   mongoc_client_t *client;
-  mongoc_client_session_t *session;
+  mongoc_client_session_t *session; /* NULL once aborted */
   unsigned generation;
+  bool unreachable; /* the last step found no server, after waiting for one */
 };
 
 /* A session whose clock does not order its reads (no causal consistency). NULL with an error of libmongoc. */
 mongoc_client_session_t *lumo_session_start(mongoc_client_t *client, bson_error_t *error);
-bool lumo_transaction_start(const lumo_connection *connection, mongoc_client_session_t *session, bson_error_t *error);
-/* Repeats the commit while its result is unknown, to the deadline (monotonic ms). On failure error->labels tell whether the result is
- * unknown or the whole transaction may be run again. */
-bool lumo_transaction_commit(const lumo_connection *connection, mongoc_client_session_t *session, const char *op,
-                             int64_t deadline, lumo_error *error);
-/* Of an open one. */
-void lumo_transaction_abort(const lumo_connection *connection, mongoc_client_session_t *session);
-/* Destroys the session, with an abort if its transaction is open. Does not wait for a server that is gone. */
-void lumo_session_end(const lumo_connection *connection, mongoc_client_t *client, mongoc_client_session_t *session);
+bool lumo_transaction_start(const lumo_connection *connection, mongoc_client_session_t *session,
+                            bson_error_t *error);
+/* Repeats the commit while its result is unknown, to the deadline (monotonic ms). On failure error->labels
+ * tell whether the result is unknown or the whole transaction may be run again. */
+bool lumo_transaction_commit(const lumo_connection *connection, mongoc_client_session_t *session,
+                             const char *op, int64_t deadline, lumo_error *error);
+/* Destroys the session, with an abort if its transaction is open. If no server is known to be there, `wait`
+ * allows to wait for one (as long as the selection timeout). False: there was none to tell. */
+bool lumo_session_end(const lumo_connection *connection, mongoc_client_t *client,
+                      mongoc_client_session_t *session, bool wait);
 int64_t lumo_clock_ms(void);
 /* Sleeps before the n-th repetition (from 1): about 2 ms doubled each time, at most 250, with jitter. */
 void lumo_backoff(unsigned n);
@@ -147,20 +152,20 @@ void lumo_backoff(unsigned n);
 typedef struct lumo_run_state {
   lumo_connection *connection;
   lumo_plan *plan;
-  mongoc_client_t *client; /* NULL until a step needs one */
-  unsigned generation;     /* of the client */
+  mongoc_client_t *client;              /* NULL until a step needs one */
+  unsigned generation;                  /* of the client */
   mongoc_client_session_t *transaction; /* NULL: none */
-  bool own_transaction;    /* begun by this run, and so restarted by it */
-  unsigned steps;          /* sent since the start or the last restart */
-  bool written;            /* a step that changes data has been sent since then */
-  bool selection_failed;   /* the last failure was that no server was there: trying again would only wait again */
+  bool own_transaction;                 /* begun by this run, and so restarted by it */
+  unsigned steps;                       /* sent since the start or the last restart */
+  bool written;                         /* a step that changes data has been sent since then */
+  bool selection_failed; /* the last failure was a wait for a server: another try waits again */
   lumo_error *error;
 } lumo_run_state;
 
 typedef enum { LUMO_SENT, LUMO_SEND_FAILED, LUMO_SENT_DEAD } lumo_sent;
 
-/* Sends a READ, MORE, WRITE or COMMAND. LUMO_SENT: *reply is the server's, to be fed. LUMO_SENT_DEAD: it holds the duplicate keys that have ended
- * this run's own transaction. */
+/* Sends a READ, MORE, WRITE or COMMAND. LUMO_SENT: *reply is the server's, to be fed. LUMO_SENT_DEAD: it
+ * holds the duplicate keys that have ended this run's own transaction. */
 lumo_sent lumo_step_send(lumo_run_state *run, const lumo_step *step, lumo_reply *reply);
 /* Gives up the cursor that a step left open; in an aborted transaction the server has closed it. */
 void lumo_run_drop_lease(lumo_run_state *run);

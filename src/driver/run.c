@@ -5,8 +5,8 @@
 #include "private.h"
 
 #define TRANSACTION_LIMIT_MS 120000
-#define DEAD_LIMIT                                                                                           \
-  200 /* restarts for duplicate keys: a plan learns from each, so that more than a few are a fight without end */
+/* Restarts for duplicate keys. A plan learns from each, so that more than a few are a fight without end. */
+#define DEAD_LIMIT 200
 
 typedef enum { DONE, PAUSED, FAILED, DEAD } progress;
 
@@ -15,7 +15,6 @@ static lumo_context context_of(const lumo_run_state *run, const lumo_step *step)
   return (lumo_context){.op = run->plan->class->name,
                         .database = connection->database,
                         .collection = step ? step->collection : NULL,
-                        .timeout_ms = connection->timeout_ms,
                         .writes = step && (step->kind == LUMO_STEP_WRITE || step->writes),
                         .written = run->written,
                         .in_transaction = run->transaction != NULL};
@@ -77,7 +76,8 @@ static progress fail_setup(lumo_run_state *run, const bson_error_t *cause) {
   return FAILED;
 }
 
-/* A deployment can turn out to have no transactions only when the first command of one arrives (a storage engine without them). */
+/* A deployment can turn out to have no transactions only when the first command of one arrives (a storage
+ * engine without them). */
 static bool is_unsupported(const lumo_run_state *run) {
   return run->steps == 1 && (run->error->server_code == 20 || run->error->server_code == 263);
 }
@@ -105,13 +105,15 @@ static progress attempt(lumo_run_state *run, int64_t deadline) {
   bool started = lumo_transaction_start(run->connection, run->transaction, &cause);
   progress result = started ? run_to_commit(run, deadline) : fail_setup(run, &cause);
   lumo_run_drop_lease(run);
-  lumo_session_end(run->connection, run->client, run->transaction);
+  if (!lumo_session_end(run->connection, run->client, run->transaction, !run->selection_failed))
+    run->selection_failed = true;
   run->transaction = NULL;
   run->own_transaction = false;
   return result;
 }
 
-/* Whether a failed attempt is made again: only for what the server says is transient, and not where all of a timeout has been waited. */
+/* Whether a failed attempt is made again: only for what the server says is transient, and not where all of a
+ * timeout has been waited. */
 static bool is_transient(const lumo_run_state *run) {
   const lumo_error *error = run->error;
   return (error->labels & LUMO_LABEL_TRANSIENT) && error->outcome != LUMO_UNKNOWN && !run->selection_failed &&
@@ -164,6 +166,8 @@ static bool adopt(lumo_run_state *run, lumo_session *session) {
     return lumo_error_set(run->error, "E_ARGUMENT",
                           "%s: its transaction or cursor was opened before this process was forked",
                           run->plan->class->name);
+  if (session && (!session->session || !mongoc_client_session_in_transaction(session->session)))
+    return lumo_error_set(run->error, "E_ARGUMENT", "%s: the transaction is over", run->plan->class->name);
   if (session) {
     run->client = session->client;
     run->transaction = session->session;
@@ -199,6 +203,7 @@ lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_sess
     result = run_atomic(&run);
   else
     result = run_steps(&run);
+  if (session) session->unreachable = run.selection_failed;
   settle(&run, session, result);
   return result == DONE ? LUMO_RUN_DONE : result == PAUSED ? LUMO_RUN_PAUSED : LUMO_RUN_FAILED;
 }

@@ -1,5 +1,5 @@
-/* Transactions: starting, committing and aborting them, for a run's own and for sessions that several plans share. */
-#include <pthread.h>
+/* Transactions: starting, committing and aborting them, for a run's own and for sessions that several plans
+ * share. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,7 +17,8 @@ void lumo_backoff(unsigned n) {
   static _Thread_local unsigned seed;
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  /* Writers that collided must not collide again: nanoseconds and the place of this thread's variables tell them apart. */
+  /* Writers that collided must not collide again: nanoseconds and the place of this thread's variables tell
+   * them apart. */
   seed ^= (unsigned)now.tv_nsec ^ (unsigned)(uintptr_t)&seed;
   int64_t limit_us = n < 8 ? (int64_t)2000 << (n - 1) : 250000;
   int64_t us = limit_us / 2 + rand_r(&seed) % (limit_us / 2);
@@ -52,13 +53,9 @@ bool lumo_transaction_start(const lumo_connection *connection, mongoc_client_ses
 
 bool lumo_transaction_commit(const lumo_connection *connection, mongoc_client_session_t *session,
                              const char *op, int64_t deadline, lumo_error *error) {
-  lumo_context context = {.op = op,
-                          .database = connection->database,
-                          .timeout_ms = connection->timeout_ms,
-                          .writes = true,
-                          .in_transaction = true};
+  lumo_context context = {.op = op, .database = connection->database, .writes = true, .in_transaction = true};
   for (unsigned n = 1;; n++) {
-    lumo_answer answer;
+    lumo_answer answer = {.ok = false};
     lumo_trace_begin(&answer.trace, connection, NULL);
     answer.ok = mongoc_client_session_commit_transaction(session, &answer.reply, &answer.error);
     lumo_trace_end();
@@ -75,11 +72,11 @@ bool lumo_transaction_commit(const lumo_connection *connection, mongoc_client_se
   }
 }
 
-void lumo_transaction_abort(const lumo_connection *connection, mongoc_client_session_t *session) {
+static void abort_transaction(const lumo_connection *connection, mongoc_client_session_t *session) {
   lumo_trace trace;
   lumo_trace_begin(&trace, connection, NULL);
-  mongoc_client_session_abort_transaction(
-      session, NULL); /* what it cannot tell the server, the server finds out by itself */
+  /* No error is looked at: what this cannot tell the server, the server finds out by itself. */
+  mongoc_client_session_abort_transaction(session, NULL);
   lumo_trace_end();
 }
 
@@ -94,23 +91,34 @@ static bool is_any_up(mongoc_client_t *client) {
   return up;
 }
 
-void lumo_session_end(const lumo_connection *connection, mongoc_client_t *client,
-                      mongoc_client_session_t *session) {
+/* The same, after waiting for one. A connection that broke makes its server unknown for a moment, and the
+ * transaction that it leaves behind would hold its locks for a minute: it is worth a wait to abort it. */
+static bool comes_up(mongoc_client_t *client) {
+  lumo_server_info info;
+  bson_error_t ignored;
+  return lumo_connection_describe(client, &info, &ignored);
+}
+
+bool lumo_session_end(const lumo_connection *connection, mongoc_client_t *client,
+                      mongoc_client_session_t *session, bool wait) {
+  bool up = true;
   if (mongoc_client_session_in_transaction(session)) {
-    if (is_any_up(client)) lumo_transaction_abort(connection, session);
-    /* Destroying a session with an open transaction waits the whole selection timeout for a server to tell. A client that was reset
-     * has nothing to tell; the sessions that it drops with that have lost their server anyway. */
+    /* Without a server, destroying the session would wait for one once more, to tell it. A client that was
+     * reset has nothing to tell; the sessions that it forgets with that have lost their server anyway. */
+    up = wait ? comes_up(client) : is_any_up(client);
+    if (up)
+      abort_transaction(connection, session);
     else
       mongoc_client_reset(client);
   }
   mongoc_client_session_destroy(session);
+  return up;
 }
 
 /* ---- sessions that several plans share ---- */
 
 static lumo_context session_context(const lumo_connection *connection) {
-  return (lumo_context){
-      .op = "transaction", .database = connection->database, .timeout_ms = connection->timeout_ms};
+  return (lumo_context){.op = "transaction", .database = connection->database};
 }
 
 /* Fills session->session; false with *error when the deployment has no transactions or no server answers. */
@@ -155,9 +163,14 @@ static bool is_ours(const lumo_session *session, lumo_error *error) {
   return lumo_error_set(error, "E_ARGUMENT", "the transaction was opened before this process was forked");
 }
 
+static bool is_open(const lumo_session *session, lumo_error *error) {
+  if (session->session && mongoc_client_session_in_transaction(session->session)) return true;
+  return lumo_error_set(error, "E_ARGUMENT", "the transaction is over");
+}
+
 bool lumo_session_commit(lumo_session *session, lumo_error *error) {
   lumo_context context = session_context(session->connection);
-  if (!is_ours(session, error)) {
+  if (!is_ours(session, error) || !is_open(session, error)) {
     lumo_error_complete(error, &context);
     return false;
   }
@@ -167,14 +180,12 @@ bool lumo_session_commit(lumo_session *session, lumo_error *error) {
 
 bool lumo_session_abort(lumo_session *session, lumo_error *error) {
   lumo_context context = session_context(session->connection);
-  bool open = is_ours(session, error);
-  if (open && !mongoc_client_session_in_transaction(session->session))
-    open = lumo_error_set(error, "E_ARGUMENT", "the transaction is over");
-  if (!open) {
+  if (!is_ours(session, error) || !is_open(session, error)) {
     lumo_error_complete(error, &context);
     return false;
   }
-  lumo_transaction_abort(session->connection, session->session);
+  lumo_session_end(session->connection, session->client, session->session, !session->unreachable);
+  session->session = NULL;
   return true;
 }
 
@@ -182,7 +193,8 @@ void lumo_session_free(lumo_session *session) {
   if (!session) return;
   bool ours =
       session->generation == lumo_driver_generation(); /* else it is the parent's, who still uses it */
-  if (ours && session->session) lumo_session_end(session->connection, session->client, session->session);
+  if (ours && session->session)
+    lumo_session_end(session->connection, session->client, session->session, !session->unreachable);
   if (session->client) lumo_connection_checkin(session->connection, session->client, session->generation);
   lumo_connection_unref(session->connection);
   lumo_free(session);

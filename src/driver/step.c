@@ -9,7 +9,6 @@ static lumo_context context_of(const lumo_run_state *run, const lumo_step *step)
   return (lumo_context){.op = run->plan->class->name,
                         .database = step->database ? step->database : connection->database,
                         .collection = step->collection,
-                        .timeout_ms = connection->timeout_ms,
                         .writes = step->kind == LUMO_STEP_WRITE || step->writes,
                         .written = run->written,
                         .in_transaction = run->transaction != NULL};
@@ -58,8 +57,8 @@ static lumo_sent fail(lumo_run_state *run, const lumo_step *step, lumo_answer *a
   return LUMO_SEND_FAILED;
 }
 
-/* Nothing has been sent, as libmongoc could not set up the connection; its own retries only begin after that. Not after a long wait:
- * together they would exceed the timeout. */
+/* Nothing has been sent, as libmongoc could not set up the connection; its own retries only begin after that.
+ * Not after a long wait: together they would exceed the timeout. */
 static bool may_repeat(const lumo_run_state *run, const lumo_answer *answer) {
   return !answer->ok && !run->transaction && answer->trace.sent == 0 && lumo_answer_unavailable(answer) &&
          lumo_clock_ms() - answer->trace.began_ms < 250;
@@ -85,20 +84,19 @@ static bool open_lease(lumo_run_state *run, const lumo_step *step, lumo_answer *
                             answer->error.code == MONGOC_ERROR_CLIENT_SESSION_FAILURE);
 }
 
-static void close_lease(lumo_run_state *run) {
-  lumo_lease *lease = run->plan->lease;
-  if (!lease) return;
-  lease->cursor = 0;
-  run->plan->lease = NULL;
-  lumo_lease_release(lease);
-}
-
 void lumo_run_drop_lease(lumo_run_state *run) {
   lumo_lease *lease = run->plan->lease;
   if (!lease) return;
   if (run->own_transaction) lease->cursor = 0;
   run->plan->lease = NULL;
   lumo_lease_release(lease);
+}
+
+/* The cursor has been read to its end, or there was none. */
+static void close_lease(lumo_run_state *run) {
+  lumo_lease *lease = run->plan->lease;
+  if (lease) lease->cursor = 0;
+  lumo_run_drop_lease(run);
 }
 
 static int64_t cursor_of(const lumo_answer *answer) {
@@ -205,7 +203,8 @@ typedef struct write_opts {
   bson_t plain, upsert; /* what was encoded here need not be validated again */
 } write_opts;
 
-/* libmongoc takes a document that is no update as a replacement of the whole document; lumo never replaces. */
+/* libmongoc takes a document that is no update as a replacement of the whole document; lumo never
+ * replaces. */
 static bool is_update(const lumo_statement *statement) {
   lumo_iter it, stage;
   bool any = false;
@@ -246,7 +245,8 @@ static bool add_statement(mongoc_bulk_operation_t *bulk, const lumo_statement *s
   return false;
 }
 
-/* Fills the bulk; *only_deletes: every statement removes all that match, so that repeating them changes nothing more. */
+/* Fills the bulk; *only_deletes: every statement removes all that match, so that repeating them changes
+ * nothing more. */
 static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statements, bool *only_deletes,
                            bson_error_t *error) {
   write_opts opts = {BSON_INITIALIZER, BSON_INITIALIZER};
@@ -291,8 +291,9 @@ static bool call_write(const lumo_run_state *run, const lumo_step *step, lumo_an
   return ok;
 }
 
-/* libmongoc repeats what the server recognizes by its transaction number: inserts, and updates and deletes of one. Deletes of many are repeated here,
- * once, for they come to the same; what the first attempt had removed is then missing in the count. */
+/* libmongoc repeats what the server recognizes by its transaction number: inserts, and updates and deletes of
+ * one. Deletes of many are repeated here, once, for they come to the same; what the first attempt had removed
+ * is then missing in the count. */
 static bool may_repeat_deletes(const lumo_run_state *run, const lumo_answer *answer, bool only_deletes) {
   return !answer->ok && only_deletes && !run->transaction && !answer->trace.timed_out &&
          lumo_answer_unavailable(answer);

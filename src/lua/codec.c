@@ -11,8 +11,8 @@ static const uint8_t *check_document(lua_State *L, const char *method, size_t *l
   if (lua_type(L, 1) != LUA_TSTRING) lumo_raise_argument(L, method, 1, "a string of BSON bytes", 1);
   const uint8_t *doc = (const uint8_t *)lua_tolstring(L, 1, len);
   if (!lumo_bson_validate(doc, *len, &at))
-    lumo_raise_code(L, "E_ARGUMENT", "bad argument #1 to \"%s\" (not a BSON document: byte %llu is wrong)", method,
-                    (unsigned long long)at);
+    lumo_raise_code(L, "E_ARGUMENT", "bad argument #1 to \"%s\" (not a BSON document: byte %llu is wrong)",
+                    method, (unsigned long long)at);
   return doc;
 }
 
@@ -39,7 +39,9 @@ static int codec_decode(lua_State *L) {
 static int codec_to_json(lua_State *L) {
   size_t len;
   const uint8_t *doc = check_document(L, "lumo.bson.to_json", &len);
-  const char *mode = lua_isnoneornil(L, 2) ? "relaxed" : lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+  const char *mode = lua_isnoneornil(L, 2)           ? "relaxed"
+                     : lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2)
+                                                     : "";
   bool canonical = strcmp(mode, "canonical") == 0;
   if (!canonical && strcmp(mode, "relaxed") != 0)
     lumo_raise_argument(L, "lumo.bson.to_json", 2, "\"canonical\" or \"relaxed\"", 2);

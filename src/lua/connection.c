@@ -55,7 +55,7 @@ static int connection_database(lua_State *L) {
   return 1;
 }
 
-/* core.connection_server(connection): { topology, wire_version, transactions, host } */
+/* core.connection_server(connection): { topology, wire_version, host, capabilities = { transactions } } */
 static int connection_server(lua_State *L) {
   static const char *const topologies[] = {"unknown", "single", "replica_set", "sharded"};
   lumo_error error;
@@ -67,8 +67,10 @@ static int connection_server(lua_State *L) {
   lua_setfield(L, -2, "topology");
   lua_pushinteger(L, info.wire_version);
   lua_setfield(L, -2, "wire_version");
+  lua_createtable(L, 0, 1);
   lua_pushboolean(L, info.transactions);
   lua_setfield(L, -2, "transactions");
+  lua_setfield(L, -2, "capabilities");
   lua_pushstring(L, info.host);
   lua_setfield(L, -2, "host");
   return 1;
@@ -79,7 +81,7 @@ static int command_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   const char *database = luaL_optstring(L, 1, NULL);
-  luaL_checktype(L, 2, LUA_TTABLE);
+  if (!lua_istable(L, 2)) lumo_raise_argument(L, "command", 1, "a command document", 2);
   bool writes = lua_toboolean(L, 3);
   lumo_place place = {.key = "command", .key_len = 7};
   lumo_buf *command = lumo_push_buffer(L);

@@ -94,7 +94,8 @@ void lumo_push_document(lua_State *L, const uint8_t *doc, size_t len) {
 
 /* ---- by column ---- */
 
-static void push_typed(lua_State *L, const lumo_value *v, const lumo_column *column, const lumo_place *place, int depth);
+static void push_typed(lua_State *L, const lumo_value *v, const lumo_column *column, const lumo_place *place,
+                       int depth);
 
 /* The stored number as an integer, if it is one within 64 bits. */
 static bool stored_integer(const lumo_value *v, int64_t *out) {
@@ -136,24 +137,28 @@ static bool fits(const lumo_value *v, lumo_type type) {
 
 static const char *stored_name(uint8_t type) {
   static const char *const names[] = {
-      [LUMO_BSON_DOUBLE] = "double",       [LUMO_BSON_STRING] = "string",    [LUMO_BSON_DOCUMENT] = "document",
-      [LUMO_BSON_ARRAY] = "array",         [LUMO_BSON_BINARY] = "binary",    [LUMO_BSON_OBJECTID] = "objectid",
-      [LUMO_BSON_BOOL] = "boolean",        [LUMO_BSON_DATE] = "date",        [LUMO_BSON_REGEX] = "regex",
-      [LUMO_BSON_DBPOINTER] = "dbpointer", [LUMO_BSON_CODE] = "code",        [LUMO_BSON_SYMBOL] = "symbol",
-      [LUMO_BSON_CODE_SCOPE] = "code",     [LUMO_BSON_INT32] = "int32",      [LUMO_BSON_TIMESTAMP] = "timestamp",
-      [LUMO_BSON_INT64] = "int64",         [LUMO_BSON_DECIMAL] = "decimal"};
+      [LUMO_BSON_DOUBLE] = "double",       [LUMO_BSON_STRING] = "string",
+      [LUMO_BSON_DOCUMENT] = "document",   [LUMO_BSON_ARRAY] = "array",
+      [LUMO_BSON_BINARY] = "binary",       [LUMO_BSON_OBJECTID] = "objectid",
+      [LUMO_BSON_BOOL] = "boolean",        [LUMO_BSON_DATE] = "date",
+      [LUMO_BSON_REGEX] = "regex",         [LUMO_BSON_DBPOINTER] = "dbpointer",
+      [LUMO_BSON_CODE] = "code",           [LUMO_BSON_SYMBOL] = "symbol",
+      [LUMO_BSON_CODE_SCOPE] = "code",     [LUMO_BSON_INT32] = "int32",
+      [LUMO_BSON_TIMESTAMP] = "timestamp", [LUMO_BSON_INT64] = "int64",
+      [LUMO_BSON_DECIMAL] = "decimal"};
   const char *name = type < sizeof names / sizeof *names ? names[type] : NULL;
   return name ? name : "of a rare kind";
 }
 
 static void refuse(lua_State *L, const lumo_value *v, const lumo_column *column, const lumo_place *place) {
   char why[96];
-  snprintf(why, sizeof why, "expects %s, the stored value is %s", lumo_expectation(column), stored_name(v->type));
+  snprintf(why, sizeof why, "expects %s, the stored value is %s", lumo_expectation(column),
+           stored_name(v->type));
   lumo_raise_cast(L, place, column, 0, why);
 }
 
-static void push_typed_array(lua_State *L, const lumo_value *v, const lumo_column *of, const lumo_place *place,
-                             int depth) {
+static void push_typed_array(lua_State *L, const lumo_value *v, const lumo_column *of,
+                             const lumo_place *place, int depth) {
   lumo_iter it;
   lumo_place inner = {.parent = place};
   enter(L, &it, v, depth);
@@ -168,8 +173,8 @@ static void push_typed_array(lua_State *L, const lumo_value *v, const lumo_colum
 }
 
 /* Fields come under their attributes' names; what no column declares comes as it is. */
-static void push_typed_document(lua_State *L, const lumo_value *v, const lumo_schema *fields, const lumo_place *place,
-                                int depth) {
+static void push_typed_document(lua_State *L, const lumo_value *v, const lumo_schema *fields,
+                                const lumo_place *place, int depth) {
   lumo_iter it;
   enter(L, &it, v, depth);
   lua_createtable(L, 0, count_elements(v));
@@ -180,7 +185,7 @@ static void push_typed_document(lua_State *L, const lumo_value *v, const lumo_sc
       inner.key = column->name;
       inner.key_len = column->name_len;
     } else if (lumo_schema_find(fields, it.key, it.key_len)) {
-      continue; /* an undeclared field under the name of another field's attribute: the attribute is what is read */
+      continue; /* an undeclared field under another's attribute name: the attribute is what is read */
     }
     lua_pushlstring(L, inner.key, inner.key_len);
     push_typed(L, &it.value, column, &inner, depth + 1);
@@ -189,7 +194,8 @@ static void push_typed_document(lua_State *L, const lumo_value *v, const lumo_sc
   leave(L, &it);
 }
 
-static void push_typed(lua_State *L, const lumo_value *v, const lumo_column *column, const lumo_place *place, int depth) {
+static void push_typed(lua_State *L, const lumo_value *v, const lumo_column *column, const lumo_place *place,
+                       int depth) {
   int64_t integer = 0;
   if (!column || v->type == LUMO_BSON_NULL || v->type == LUMO_BSON_UNDEFINED) {
     push_value(L, v, depth);
@@ -216,7 +222,10 @@ static void push_typed(lua_State *L, const lumo_value *v, const lumo_column *col
   push_value(L, v, depth);
 }
 
-void lumo_push_column_value(lua_State *L, const lumo_value *v, const lumo_column *column, const lumo_place *place) {
-  if (lumo_value_is_null(v)) lua_pushnil(L);
-  else push_typed(L, v, column, place, 2); /* the document itself is the first level */
+void lumo_push_column_value(lua_State *L, const lumo_value *v, const lumo_column *column,
+                            const lumo_place *place) {
+  if (lumo_value_is_null(v))
+    lua_pushnil(L);
+  else
+    push_typed(L, v, column, place, 2); /* the document itself is the first level */
 }

@@ -1,5 +1,5 @@
-/* Lua values to BSON: every cast, and every rule about what may be stored. Calls no metamethod and no user function, so a
- * table cannot change while it is walked. */
+/* Lua values to BSON: every cast, and every rule about what may be stored. Calls no metamethod and no user
+ * function, so a table cannot change while it is walked. */
 #include "private.h"
 
 #include <math.h>
@@ -56,15 +56,16 @@ void lumo_check_buffer(lua_State *L, lumo_buf *buf) {
 typedef struct field {
   const char *key; /* its stored name: in the Lua string that the table holds, or the column's */
   uint32_t key_len;
-  uint32_t rank;              /* place in the document */
-  uint64_t prefix;            /* the key's first 8 bytes as a number, the first byte highest: decides most comparisons */
-  int slot;                   /* stack index of its value; 0: it has to be fetched again */
-  uint32_t position;          /* lumo.ordered: of its pair, from 1 */
-  const lumo_column *column;  /* or NULL */
-  lumo_value stored;          /* what the stored document has there */
+  uint32_t rank;   /* place in the document */
+  uint64_t prefix; /* the key's first 8 bytes as a number, the first byte highest: decides most comparisons */
+  int slot;        /* stack index of its value; 0: it has to be fetched again */
+  uint32_t position;         /* lumo.ordered: of its pair, from 1 */
+  const lumo_column *column; /* or NULL */
+  lumo_value stored;         /* what the stored document has there */
 } field;
 
-/* The fields of all documents that are open, the outermost's first. Owned by a userdata; kept from call to call. */
+/* The fields of all documents that are open, the outermost's first. Owned by a userdata; kept from call to
+ * call. */
 typedef struct field_list {
   field *items;
   size_t count, capacity;
@@ -72,7 +73,8 @@ typedef struct field_list {
 
 enum {
   FIELDS_KEPT = 4096, /* capacity that is kept between calls */
-  VALUES_KEPT = 32,   /* values of one document that stay on the Lua stack; more are fetched again by their keys */
+  VALUES_KEPT =
+      32, /* values of one document that stay on the Lua stack; more are fetched again by their keys */
 };
 
 /* A level of nesting: the table that is open, and where it stands. */
@@ -126,11 +128,11 @@ static field *add_field(walk *w) {
 
 const char *lumo_expectation(const lumo_column *column) {
   static const char *const texts[] = {
-      [LUMO_ANY] = "a value",         [LUMO_STRING] = "a string",   [LUMO_INTEGER] = "an integer",
-      [LUMO_INT32] = "an int32",      [LUMO_INT64] = "an int64",    [LUMO_NUMBER] = "a number",
-      [LUMO_BOOLEAN] = "a boolean",   [LUMO_DATE] = "a date",       [LUMO_OBJECTID] = "an objectid",
-      [LUMO_DECIMAL] = "a decimal",   [LUMO_BINARY] = "a binary",   [LUMO_UUID] = "a uuid",
-      [LUMO_ARRAY] = "an array",      [LUMO_OBJECT] = "an object"};
+      [LUMO_ANY] = "a value",       [LUMO_STRING] = "a string", [LUMO_INTEGER] = "an integer",
+      [LUMO_INT32] = "an int32",    [LUMO_INT64] = "an int64",  [LUMO_NUMBER] = "a number",
+      [LUMO_BOOLEAN] = "a boolean", [LUMO_DATE] = "a date",     [LUMO_OBJECTID] = "an objectid",
+      [LUMO_DECIMAL] = "a decimal", [LUMO_BINARY] = "a binary", [LUMO_UUID] = "a uuid",
+      [LUMO_ARRAY] = "an array",    [LUMO_OBJECT] = "an object"};
   return texts[column ? column->type : LUMO_ANY];
 }
 
@@ -139,8 +141,10 @@ static void write_path(const lumo_place *place, char *out, size_t size) {
   if (!place) return;
   write_path(place->parent, out, size);
   size_t len = strlen(out);
-  if (place->key) snprintf(out + len, size - len, "%s%.*s", len ? "." : "", (int)place->key_len, place->key);
-  else if (place->position > 0) snprintf(out + len, size - len, "[%lld]", (long long)place->position);
+  if (place->key)
+    snprintf(out + len, size - len, "%s%.*s", len ? "." : "", (int)place->key_len, place->key);
+  else if (place->position > 0)
+    snprintf(out + len, size - len, "[%lld]", (long long)place->position);
 }
 
 static const char *model_of(const lumo_place *place) {
@@ -148,16 +152,22 @@ static const char *model_of(const lumo_place *place) {
   return place ? place->model : NULL;
 }
 
-int lumo_raise_cast(lua_State *L, const lumo_place *place, const lumo_column *column, int index, const char *why) {
+int lumo_raise_cast(lua_State *L, const lumo_place *place, const lumo_column *column, int index,
+                    const char *why) {
   char path[192] = "", where[256], message[512];
   const char *model = model_of(place);
   write_path(place, path, sizeof path);
-  if (model) snprintf(where, sizeof where, "\"%s%s%s\"", model, path[0] && path[0] != '[' ? "." : "", path);
-  else if (path[0]) snprintf(where, sizeof where, "\"%s\"", path);
-  else snprintf(where, sizeof where, "the value");
-  if (why) snprintf(message, sizeof message, "%s %s", where, why);
+  if (model)
+    snprintf(where, sizeof where, "\"%s%s%s\"", model, path[0] && path[0] != '[' ? "." : "", path);
+  else if (path[0])
+    snprintf(where, sizeof where, "\"%s\"", path);
   else
-    snprintf(message, sizeof message, "%s expects %s, got %s", where, lumo_expectation(column), lumo_typename(L, index));
+    snprintf(where, sizeof where, "the value");
+  if (why)
+    snprintf(message, sizeof message, "%s %s", where, why);
+  else
+    snprintf(message, sizeof message, "%s expects %s, got %s", where, lumo_expectation(column),
+             lumo_typename(L, index));
   lumo_raise_place(L, "E_CAST", model, path, message);
 }
 
@@ -179,7 +189,8 @@ static void encode_text(walk *w, int index, const char *key, size_t key_len, con
   size_t len;
   const char *text = lua_tolstring(w->L, index, &len);
   if (len > LUMO_BSON_MAX_SIZE) refuse_because(w, at, "is longer than 16 MiB");
-  if (!lumo_utf8_valid(text, len)) refuse_because(w, at, "is not valid UTF-8 (bytes are stored by lumo.binary)");
+  if (!lumo_utf8_valid(text, len))
+    refuse_because(w, at, "is not valid UTF-8 (bytes are stored by lumo.binary)");
   lumo_bson_string(w->buf, key, key_len, text, len);
 }
 
@@ -202,24 +213,30 @@ static bool same_double(const lumo_value *stored, double v) {
   double d;
   if (!stored) return false;
   if (stored->type != LUMO_BSON_DOUBLE)
-    return v >= -9223372036854775808.0 && v < 9223372036854775808.0 && v == floor(v) && !(v == 0 && signbit(v)) &&
-           same_integer(stored, (int64_t)v);
+    return v >= -9223372036854775808.0 && v < 9223372036854775808.0 && v == floor(v) &&
+           !(v == 0 && signbit(v)) && same_integer(stored, (int64_t)v);
   d = lumo_value_double(stored);
   return memcmp(&d, &v, sizeof d) == 0 || (isnan(d) && isnan(v));
 }
 
-static void put_integer(walk *w, lumo_type type, const char *key, size_t key_len, const lumo_value *stored, int64_t v) {
-  if (same_integer(stored, v)) put(w, key, key_len, stored);
-  else if (type == LUMO_INT64) lumo_bson_int64(w->buf, key, key_len, v);
-  else lumo_bson_integer(w->buf, key, key_len, v);
+static void put_integer(walk *w, lumo_type type, const char *key, size_t key_len, const lumo_value *stored,
+                        int64_t v) {
+  if (same_integer(stored, v))
+    put(w, key, key_len, stored);
+  else if (type == LUMO_INT64)
+    lumo_bson_int64(w->buf, key, key_len, v);
+  else
+    lumo_bson_integer(w->buf, key, key_len, v);
 }
 
 static void put_double(walk *w, const char *key, size_t key_len, const lumo_value *stored, double v) {
 #ifdef LUMO_LUAJIT
   if (isnan(v)) v = NAN; /* LuaJIT's own has the sign bit set */
 #endif
-  if (same_double(stored, v)) put(w, key, key_len, stored);
-  else lumo_bson_double(w->buf, key, key_len, v);
+  if (same_double(stored, v))
+    put(w, key, key_len, stored);
+  else
+    lumo_bson_double(w->buf, key, key_len, v);
 }
 
 static void encode_integer(walk *w, int index, const lumo_column *column, const char *key, size_t key_len,
@@ -236,9 +253,10 @@ static void encode_integer(walk *w, int index, const lumo_column *column, const 
   put_integer(w, column->type, key, key_len, stored, v);
 }
 
-/* A number where any number goes. What Lua 5.4 holds as an integer is stored as one; LuaJIT's numbers are integers where they are
- * integral and nothing asks for doubles. */
-static void encode_number(walk *w, int index, bool as_double, const char *key, size_t key_len, const lumo_value *stored) {
+/* A number where any number goes. What Lua 5.4 holds as an integer is stored as one; LuaJIT's numbers are
+ * integers where they are integral and nothing asks for doubles. */
+static void encode_number(walk *w, int index, bool as_double, const char *key, size_t key_len,
+                          const lumo_value *stored) {
   lua_State *L = w->L;
   double d = lua_tonumber(L, index);
 #ifdef LUMO_LUAJIT
@@ -247,31 +265,39 @@ static void encode_number(walk *w, int index, bool as_double, const char *key, s
   bool integer = lua_isinteger(L, index);
   (void)as_double;
 #endif
-  if (integer) put_integer(w, LUMO_INTEGER, key, key_len, stored, (int64_t)lua_tointeger(L, index));
-  else put_double(w, key, key_len, stored, d);
+  if (integer)
+    put_integer(w, LUMO_INTEGER, key, key_len, stored, (int64_t)lua_tointeger(L, index));
+  else
+    put_double(w, key, key_len, stored, d);
 }
 
-static void encode_number_column(walk *w, int index, const lumo_column *column, const char *key, size_t key_len,
-                                 const lumo_value *stored, const level *at) {
+static void encode_number_column(walk *w, int index, const lumo_column *column, const char *key,
+                                 size_t key_len, const lumo_value *stored, const level *at) {
   int64_t v;
-  if (lua_type(w->L, index) == LUA_TNUMBER) encode_number(w, index, true, key, key_len, stored);
-  else if (lumo_test_int64(w->L, index, &v)) put_integer(w, LUMO_INT64, key, key_len, stored, v);
-  else refuse(w, at, column, index);
+  if (lua_type(w->L, index) == LUA_TNUMBER)
+    encode_number(w, index, true, key, key_len, stored);
+  else if (lumo_test_int64(w->L, index, &v))
+    put_integer(w, LUMO_INT64, key, key_len, stored, v);
+  else
+    refuse(w, at, column, index);
 }
 
-static void encode_objectid(walk *w, int index, const lumo_column *column, const char *key, size_t key_len, const level *at) {
+static void encode_objectid(walk *w, int index, const lumo_column *column, const char *key, size_t key_len,
+                            const level *at) {
   const uint8_t *same = lumo_test_objectid(w->L, index);
   uint8_t id[12];
   if (!same) {
     size_t len;
     if (lua_type(w->L, index) != LUA_TSTRING) refuse(w, at, column, index);
     const char *text = lua_tolstring(w->L, index, &len);
-    if (!lumo_objectid_parse(text, len, id)) refuse_because(w, at, "expects an objectid, got text that is not 24 hex digits");
+    if (!lumo_objectid_parse(text, len, id))
+      refuse_because(w, at, "expects an objectid, got text that is not 24 hex digits");
   }
   lumo_bson_objectid(w->buf, key, key_len, same ? same : id);
 }
 
-static void encode_date(walk *w, int index, const lumo_column *column, const char *key, size_t key_len, const level *at) {
+static void encode_date(walk *w, int index, const lumo_column *column, const char *key, size_t key_len,
+                        const level *at) {
   int64_t ms;
   if (!lumo_to_date(w->L, index, &ms)) {
     int type = lua_type(w->L, index);
@@ -282,7 +308,8 @@ static void encode_date(walk *w, int index, const lumo_column *column, const cha
   lumo_bson_date(w->buf, key, key_len, ms);
 }
 
-static void encode_decimal(walk *w, int index, const lumo_column *column, const char *key, size_t key_len, const level *at) {
+static void encode_decimal(walk *w, int index, const lumo_column *column, const char *key, size_t key_len,
+                           const level *at) {
   uint8_t decimal[16];
   if (!lumo_to_decimal(w->L, index, decimal)) {
     int type = lua_type(w->L, index);
@@ -294,14 +321,16 @@ static void encode_decimal(walk *w, int index, const lumo_column *column, const 
 }
 
 /* Writes the bytes as a binary without a copy in between. */
-static void put_binary(walk *w, const char *key, size_t key_len, uint8_t subtype, const void *bytes, size_t len) {
+static void put_binary(walk *w, const char *key, size_t key_len, uint8_t subtype, const void *bytes,
+                       size_t len) {
   uint8_t head[5] = {(uint8_t)len, (uint8_t)(len >> 8), (uint8_t)(len >> 16), (uint8_t)(len >> 24), subtype};
   lumo_bson_key(w->buf, LUMO_BSON_BINARY, key, key_len);
   lumo_buf_append(w->buf, head, sizeof head);
   lumo_buf_append(w->buf, bytes, len);
 }
 
-static void encode_binary(walk *w, int index, const lumo_column *column, const char *key, size_t key_len, const level *at) {
+static void encode_binary(walk *w, int index, const lumo_column *column, const char *key, size_t key_len,
+                          const level *at) {
   lumo_value v;
   size_t len;
   if (lua_type(w->L, index) == LUA_TSTRING) {
@@ -315,7 +344,8 @@ static void encode_binary(walk *w, int index, const lumo_column *column, const c
   }
 }
 
-static void encode_uuid(walk *w, int index, const lumo_column *column, const char *key, size_t key_len, const level *at) {
+static void encode_uuid(walk *w, int index, const lumo_column *column, const char *key, size_t key_len,
+                        const level *at) {
   lumo_value v;
   uint8_t uuid[16];
   size_t len;
@@ -381,8 +411,8 @@ static shape shape_of(lua_State *L, int index) {
   return positions ? SHAPE_ARRAY : SHAPE_DOCUMENT;
 }
 
-/* Opens a level for the table at `index`. Only a table that is nested too deep can be a cycle; where one closes is then looked
- * for, as the nearest place of a table inside itself. */
+/* Opens a level for the table at `index`. Only a table that is nested too deep can be a cycle; where one
+ * closes is then looked for, as the nearest place of a table inside itself. */
 static level enter(walk *w, int index, const level *at) {
   level inner = *at;
   inner.table = lua_topointer(w->L, index);
@@ -453,12 +483,15 @@ static void encode_element(walk *w, elements *e) {
   element_key key;
   set_element_key(&key, (uint32_t)e->inner.place.position++);
   e->has_stored = e->has_stored && lumo_iter_next(&e->stored);
-  encode_value(w, lua_gettop(w->L), e->of, key.digits, key.len, e->has_stored ? &e->stored.value : NULL, &e->inner);
+  encode_value(w, lua_gettop(w->L), e->of, key.digits, key.len, e->has_stored ? &e->stored.value : NULL,
+               &e->inner);
   lua_pop(w->L, 1);
 }
 
-/* Nearly always the keys come as 1, 2, 3 …; from the first that does not on, elements are fetched by position. */
-static void encode_elements(walk *w, int index, const lumo_column *of, const lumo_value *stored, const level *at) {
+/* Nearly always the keys come as 1, 2, 3 …; from the first that does not on, elements are fetched by
+ * position. */
+static void encode_elements(walk *w, int index, const lumo_column *of, const lumo_value *stored,
+                            const level *at) {
   lua_State *L = w->L;
   elements e = {.of = of, .inner = inside(at)};
   lua_Integer *done = &e.inner.place.position, count;
@@ -500,7 +533,8 @@ static int by_key(const void *a, const void *b) {
 
 static int by_rank(const void *a, const void *b) {
   const field *left = a, *right = b;
-  return left->rank != right->rank ? (left->rank > right->rank) - (left->rank < right->rank) : order_keys(left, right);
+  return left->rank != right->rank ? (left->rank > right->rank) - (left->rank < right->rank)
+                                   : order_keys(left, right);
 }
 
 /* Documents are small: up to a dozen fields are moved faster than qsort is called. */
@@ -557,13 +591,17 @@ static void gather(walk *w, int index, const lumo_schema *schema, const level *a
     if (lua_type(L, -2) != LUA_TSTRING) refuse_because(w, at, "mixes names and other keys");
     bool keep = kept++ < VALUES_KEPT;
     begin_field(w, schema, keep ? lua_gettop(L) - 1 : 0, 0, -2);
-    if (keep) lua_insert(L, -2); /* the value stays below the key that lua_next takes */
-    else lua_pop(L, 1);
+    if (keep)
+      lua_insert(L, -2); /* the value stays below the key that lua_next takes */
+    else
+      lua_pop(L, 1);
   }
 }
 
-/* Gives the fields (sorted by key) that the stored document has their values, and their places unless the order is given. */
-static void match_stored(field *items, size_t count, const lumo_value *stored, bool ordered, uint32_t *ranks) {
+/* Gives the fields (sorted by key) that the stored document has their values, and their places unless the
+ * order is given. */
+static void match_stored(field *items, size_t count, const lumo_value *stored, bool ordered,
+                         uint32_t *ranks) {
   lumo_iter it;
   lumo_iter_value(&it, stored);
   for (; lumo_iter_next(&it); ++*ranks) {
@@ -579,7 +617,8 @@ static bool key_is(const field *f, const char *text) {
   return f->key_len == strlen(text) && memcmp(f->key, text, f->key_len) == 0;
 }
 
-/* The place of a DBRef's key among its like, which the server wants first and in this order; 3 for any other key. */
+/* The place of a DBRef's key among its like, which the server wants first and in this order; 3 for any other
+ * key. */
 static uint32_t reference_rank(const field *f) {
   return key_is(f, "$ref") ? 0 : key_is(f, "$id") ? 1 : key_is(f, "$db") ? 2 : 3;
 }
@@ -623,8 +662,8 @@ static void check_declared(walk *w, const field *f, const lumo_schema *schema, c
 }
 
 /* Puts the gathered fields into the order in which they are written, and checks their keys. */
-static void arrange(walk *w, field *items, size_t count, const lumo_schema *schema, const lumo_value *stored, bool ordered,
-                    const level *at) {
+static void arrange(walk *w, field *items, size_t count, const lumo_schema *schema, const lumo_value *stored,
+                    bool ordered, const level *at) {
   bool data = w->mode == LUMO_ENCODE_DATA, reference = false;
   uint32_t ranks = 0; /* those of the stored document's fields; then a DBRef's, the declared, the rest */
   sort_fields(items, count, by_key);
@@ -652,21 +691,25 @@ static void fetch(lua_State *L, int index, const field *f) {
     lua_rawgeti(L, -1, 2);
     lua_remove(L, -2);
   } else {
-    if (f->column) lua_pushlstring(L, f->column->name, f->column->name_len);
-    else lua_pushlstring(L, f->key, f->key_len);
+    if (f->column)
+      lua_pushlstring(L, f->column->name, f->column->name_len);
+    else
+      lua_pushlstring(L, f->key, f->key_len);
     lua_rawget(L, index);
   }
 }
 
 /* The fields of the table at `index` into the document that is open. */
-static void encode_fields(walk *w, int index, const lumo_schema *schema, const lumo_value *stored, bool ordered,
-                          const level *at) {
+static void encode_fields(walk *w, int index, const lumo_schema *schema, const lumo_value *stored,
+                          bool ordered, const level *at) {
   lua_State *L = w->L;
   field_list *list = fields_of(w);
   size_t first = list->count;
   int top = lua_gettop(L);
-  if (ordered) gather_pairs(w, index, schema, at);
-  else gather(w, index, schema, at);
+  if (ordered)
+    gather_pairs(w, index, schema, at);
+  else
+    gather(w, index, schema, at);
   size_t end = list->count;
   arrange(w, list->items + first, end - first, schema, stored, ordered, at);
   level inner = inside(at);
@@ -717,8 +760,10 @@ static void encode_any(walk *w, int index, const lumo_column *column, const char
   case LUA_TTABLE: encode_table(w, index, column, key, key_len, stored, at); break;
   default:
     if (!lumo_test_value(L, index, &v)) refuse(w, at, column, index);
-    if (v.type == LUMO_BSON_INT64) put_integer(w, LUMO_INT64, key, key_len, stored, lumo_value_int64(&v));
-    else put(w, key, key_len, &v);
+    if (v.type == LUMO_BSON_INT64)
+      put_integer(w, LUMO_INT64, key, key_len, stored, lumo_value_int64(&v));
+    else
+      put(w, key, key_len, &v);
   }
 }
 
@@ -774,8 +819,8 @@ void lumo_encode(lua_State *L, int index, const lumo_column *column, const char 
   finish(&w, mark, &at);
 }
 
-void lumo_encode_document(lua_State *L, int index, const lumo_schema *fields, const lumo_value *stored, lumo_buf *buf,
-                          const lumo_place *place, lumo_encode_mode mode) {
+void lumo_encode_document(lua_State *L, int index, const lumo_schema *fields, const lumo_value *stored,
+                          lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode) {
   walk w = {L, buf, mode, NULL};
   level at = {.depth = 1};
   size_t mark = buf->len;

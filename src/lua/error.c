@@ -7,7 +7,8 @@
 
 #include "../core/mem.h"
 
-/* Registry slots of this file: the protected builder, Lua's own memory message, the folder of lumo's Lua files. */
+/* Registry slots of this file: the protected builder, Lua's own memory message, the folder of lumo's Lua
+ * files. */
 static const char slot_build, slot_memory, slot_prefix;
 
 /* ---- where the user's code stands ---- */
@@ -35,15 +36,16 @@ static bool push_where(lua_State *L) {
 
 /* The codes that tell of a mistake in the calling program. */
 static bool is_misuse(const char *code) {
-  return strcmp(code, "E_ARGUMENT") == 0 || strcmp(code, "E_CAST") == 0 || strcmp(code, "E_NOT_LOADED") == 0 ||
-         strcmp(code, "E_MODEL_DELETED") == 0 || strncmp(code, "E_MISSING_", 10) == 0 ||
-         strncmp(code, "E_UNDEFINED_", 12) == 0;
+  return strcmp(code, "E_ARGUMENT") == 0 || strcmp(code, "E_CAST") == 0 ||
+         strcmp(code, "E_NOT_LOADED") == 0 || strcmp(code, "E_MODEL_DELETED") == 0 ||
+         strncmp(code, "E_MISSING_", 10) == 0 || strncmp(code, "E_UNDEFINED_", 12) == 0;
 }
 
 /* ---- making ---- */
 
-/* Turns the message on the top of the stack into an error object. An E_ARGUMENT's message names the caller's line itself, as
- * Lua's error(…, 2) does; other messages are contractual to the letter, and the line stands beside them. */
+/* Turns the message on the top of the stack into an error object. An E_ARGUMENT's message names the caller's
+ * line itself, as Lua's error(…, 2) does; other messages are contractual to the letter, and the line stands
+ * beside them. */
 static void make_object(lua_State *L, const char *code) {
   int message = lua_gettop(L);
   lua_createtable(L, 0, 4);
@@ -87,6 +89,20 @@ static void set_labels(lua_State *L, uint32_t labels) {
   lua_setfield(L, -2, "labels");
 }
 
+/* The refused value: of an index over one field that value, of a compound one a table by stored name. */
+static void push_refused(lua_State *L, const lumo_error *error) {
+  lumo_iter it;
+  lumo_value only;
+  if (lumo_iter_init(&it, error->value, error->value_len) && lumo_iter_next(&it)) {
+    only = it.value;
+    if (!lumo_iter_next(&it)) {
+      lumo_push_value(L, &only);
+      return;
+    }
+  }
+  lumo_push_document(L, error->value, error->value_len);
+}
+
 static int build(lua_State *L) {
   static const char *const outcomes[] = {"", "not_applied", "applied", "unknown"};
   const lumo_error *error = lua_touserdata(L, 1);
@@ -100,7 +116,7 @@ static int build(lua_State *L) {
   set_text(L, "outcome", outcomes[error->outcome]);
   set_labels(L, error->labels);
   if (error->value) {
-    lumo_push_document(L, error->value, error->value_len);
+    push_refused(L, error);
     lua_setfield(L, -2, "value");
   }
   if (error->server_code) {
@@ -114,10 +130,9 @@ static int build(lua_State *L) {
   return 1;
 }
 
-/* In a protected call, so that the error's own memory is freed also when Lua has none left; then Lua's memory error is what
- * stands on the stack. */
+/* In a protected call, so that the error's own memory is freed also when Lua has none left; then Lua's memory
+ * error is what stands on the stack. */
 void lumo_push_error(lua_State *L, lumo_error *error) {
-  luaL_checkstack(L, 4, NULL);
   if (strcmp(error->code, "E_MEMORY") == 0) {
     lumo_get(L, &slot_memory);
   } else {
@@ -163,7 +178,8 @@ int lumo_raise_argument(lua_State *L, const char *method, int arg, const char *e
                   lumo_typename(L, index));
 }
 
-int lumo_raise_place(lua_State *L, const char *code, const char *model, const char *attribute, const char *message) {
+int lumo_raise_place(lua_State *L, const char *code, const char *model, const char *attribute,
+                     const char *message) {
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   lua_pushstring(L, message);
   make_object(L, code);
@@ -213,7 +229,8 @@ static int error_raise(lua_State *L) {
   return lua_error(L);
 }
 
-/* core.set_source_prefix(prefix): the folder of lumo's own Lua files, as their chunk names have it, with its last slash. */
+/* core.set_source_prefix(prefix): the folder of lumo's own Lua files, as their chunk names have it, with its
+ * last slash. */
 static int error_set_source_prefix(lua_State *L) {
   luaL_checkstring(L, 1);
   lua_settop(L, 1);
@@ -236,7 +253,8 @@ static int error_tostring(lua_State *L) {
   if (!message) message = "";
   if (where && strncmp(message, where, strlen(where)) != 0)
     lua_pushfstring(L, "%s: %s: %s", where, code, message);
-  else lua_pushfstring(L, "%s: %s", code, message);
+  else
+    lua_pushfstring(L, "%s: %s", code, message);
   return 1;
 }
 

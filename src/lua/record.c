@@ -422,11 +422,12 @@ static int count_keys(lua_State *L, int table) {
 }
 
 /* Pushes the value that the row at `values` has for a column, or its default, or nil. *given tells that the row has it. */
-static void push_row_value(lua_State *L, const lumo_column *column, int values, int defaults, bool *given) {
+static void push_row_value(lua_State *L, const lumo_schema *schema, const lumo_column *column, int values, int defaults,
+                           bool *given) {
   lua_pushlstring(L, column->name, column->name_len);
   lua_rawget(L, values);
   *given = !lua_isnil(L, -1);
-  if (!*given && column->primary) { /* the primary column also answers to `id` */
+  if (!*given && column->primary && !lumo_schema_find(schema, "id", 2)) { /* the primary column also answers to `id` */
     lua_pop(L, 1);
     lua_pushliteral(L, "id");
     lua_rawget(L, values);
@@ -458,7 +459,7 @@ static void encode_row(lua_State *L, const lumo_schema *schema, int klass, int v
   size_t mark = lumo_bson_begin(buf);
   for (uint32_t i = 0; i < schema->count; i++) {
     const lumo_column *column = schema->columns[i];
-    push_row_value(L, column, values, defaults, &given);
+    push_row_value(L, schema, column, values, defaults, &given);
     found += given;
     if (!lua_isnil(L, -1)) {
       lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};

@@ -250,6 +250,12 @@ static void gather_pivot_list(const gatherer *w, int list) {
     if (!lua_istable(L, item))
       lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = }, entry %d is %s", w->method, w->relation->name, i,
                       luaL_typename(L, item));
+    for (lua_pushnil(L); lua_next(L, item); lua_pop(L, 1)) {
+      const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "a number";
+      if (strcmp(key, "id") != 0 && strcmp(key, "pivot_data") != 0 && strcmp(key, "pivotData") != 0)
+        lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = }, entry %d has \"%s\"", w->method,
+                        w->relation->name, i, key);
+    }
     lua_getfield(L, item, "id");
     push_either(L, item, "pivot_data", "pivotData");
     gather_pair(w, item + 1, item + 2);
@@ -520,7 +526,9 @@ static int pivot_query(lua_State *L) {
   lua_pushvalue(L, 1);
   lua_rawseti(L, -2, 2);
   lumo_value key = owner_value(L, relation, "pivot_query", 2, &box->owner);
+  size_t mark = lumo_bson_begin(&box->bound);
   lumo_pivot_filter(&box->bound, &relation->pivot, &key);
+  lumo_bson_end(&box->bound, mark);
   lumo_check_buffer(L, &box->bound);
   lua_settop(L, 5);
   return 1;

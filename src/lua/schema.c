@@ -150,4 +150,10 @@ void lumo_open_schema(lua_State *L) {
   lumo_metatable(L, &LUMO_MT_SCHEMA, "lumo.schema", NULL, metamethods);
   lua_pop(L, 1);
   luaL_setfuncs(L, functions, 0);
+  lua_newtable(L); /* the names of the types, as a set */
+  for (int type = LUMO_ANY; type <= LUMO_OBJECT; type++) {
+    lua_pushboolean(L, 1);
+    lua_setfield(L, -2, lumo_type_name((lumo_type)type));
+  }
+  lua_setfield(L, -2, "column_types");
 }

@@ -69,7 +69,9 @@ static lumo_value view(const boxed *box) {
 /* The value that a method or metamethod was called on. */
 static boxed *check_boxed(lua_State *L, const char *slot, const char *method) {
   boxed *box = lumo_test(L, 1, slot);
-  if (!box) lumo_raise_code(L, "E_ARGUMENT", "%s must be called with a colon, on the value (got %s)", method, lumo_typename(L, 1));
+  if (!box)
+    lumo_raise_code(L, "E_ARGUMENT", "%s must be called with a colon, on the value (got %s)", method,
+                    lumo_typename(L, 1));
   return box;
 }
 
@@ -81,7 +83,8 @@ bool lumo_is_null(lua_State *L, int i) {
 
 static int value_eq(lua_State *L) {
   boxed *a = test_boxed(L, 1), *b = test_boxed(L, 2);
-  lua_pushboolean(L, a && b && a->type == b->type && a->len == b->len && memcmp(a->data, b->data, a->len) == 0);
+  lua_pushboolean(L,
+                  a && b && a->type == b->type && a->len == b->len && memcmp(a->data, b->data, a->len) == 0);
   return 1;
 }
 
@@ -93,7 +96,8 @@ static bool number_side(lua_State *L, int i, double *number, lumo_value *out) {
   return true;
 }
 
-/* An order exists within one kind; a lumo.int64 is also compared with numbers, where the Lua asks (LuaJIT never does for ==). */
+/* An order exists within one kind; a lumo.int64 is also compared with numbers, where the Lua asks (LuaJIT
+ * never does for ==). */
 static int compare(lua_State *L) {
   boxed *a = test_boxed(L, 1), *b = test_boxed(L, 2);
   lumo_value left, right;
@@ -103,7 +107,8 @@ static int compare(lua_State *L) {
     left = view(a);
     right = view(b);
   } else if (!number_side(L, 1, &numbers[0], &left) || !number_side(L, 2, &numbers[1], &right)) {
-    lumo_raise_code(L, "E_ARGUMENT", "attempt to compare %s with %s", lumo_typename(L, 1), lumo_typename(L, 2));
+    lumo_raise_code(L, "E_ARGUMENT", "attempt to compare %s with %s", lumo_typename(L, 1),
+                    lumo_typename(L, 2));
   }
   return lumo_value_compare(&left, &right);
 }
@@ -120,7 +125,8 @@ static int value_le(lua_State *L) {
 
 /* ---- objectid ---- */
 
-/* Interned in a weak table from the 12 bytes to the userdata: equal ids are one object, so that == and table keys work. */
+/* Interned in a weak table from the 12 bytes to the userdata: equal ids are one object, so that == and table
+ * keys work. */
 void lumo_push_objectid(lua_State *L, const uint8_t id[12]) {
   lumo_get(L, &LUMO_OBJECTIDS);
   lua_pushlstring(L, (const char *)id, 12);
@@ -154,7 +160,8 @@ static int objectid_new(lua_State *L) {
     if (lua_type(L, 1) != LUA_TSTRING) lumo_raise_argument(L, "lumo.objectid", 1, "24 hex digits", 1);
     const char *text = lua_tolstring(L, 1, &len);
     if (!lumo_objectid_parse(text, len, id))
-      lumo_raise_code(L, "E_ARGUMENT", "bad argument #1 to \"lumo.objectid\" (the text is not 24 hex digits)");
+      lumo_raise_code(L, "E_ARGUMENT",
+                      "bad argument #1 to \"lumo.objectid\" (the text is not 24 hex digits)");
   }
   lumo_push_objectid(L, id);
   return 1;
@@ -171,8 +178,10 @@ static int objectid_tostring(lua_State *L) {
 
 void lumo_push_int64(lua_State *L, int64_t v) {
 #ifdef LUMO_LUAJIT
-  if (v < -9007199254740992 || v > 9007199254740992) push_int64_bytes(L, &LUMO_MT_INT64, LUMO_BSON_INT64, v);
-  else lua_pushnumber(L, (lua_Number)v);
+  if (v < -9007199254740992 || v > 9007199254740992)
+    push_int64_bytes(L, &LUMO_MT_INT64, LUMO_BSON_INT64, v);
+  else
+    lua_pushnumber(L, (lua_Number)v);
 #else
   lua_pushinteger(L, v);
 #endif
@@ -266,7 +275,8 @@ static bool double_ms(double ms, int64_t *out) {
   return double_integer(round(ms), out);
 }
 
-/* A field of an os.date"*t" table, read raw; false when it is neither an integer nor absent with a default. */
+/* A field of an os.date"*t" table, read raw; false when it is neither an integer nor absent with a default.
+ * */
 static bool time_field(lua_State *L, int i, const char *name, int standard, int offset, int *out) {
   int64_t v = standard;
   lua_pushstring(L, name);
@@ -305,9 +315,7 @@ bool lumo_to_date(lua_State *L, int i, int64_t *ms) {
   case LUA_TNUMBER:
     if (!lumo_to_integer(L, i, &seconds)) return double_ms(lua_tonumber(L, i) * 1000.0, ms);
     return !__builtin_mul_overflow(seconds, (int64_t)1000, ms);
-  case LUA_TSTRING:
-    text = lua_tolstring(L, i, &len);
-    return lumo_date_parse(text, len, ms);
+  case LUA_TSTRING: text = lua_tolstring(L, i, &len); return lumo_date_parse(text, len, ms);
   case LUA_TTABLE: return table_ms(L, i, ms);
   default: return lumo_test_datetime(L, i, ms);
   }
@@ -319,7 +327,8 @@ static int datetime_new(lua_State *L) {
   if (!lumo_to_date(L, 1, &ms)) {
     if (type != LUA_TNUMBER && type != LUA_TSTRING && type != LUA_TTABLE)
       lumo_raise_argument(L, "lumo.datetime", 1, "seconds, ISO 8601 text or a table of os.date\"*t\"", 1);
-    lumo_raise_code(L, "E_ARGUMENT", "bad argument #1 to \"lumo.datetime\" (the %s is not a date)", lua_typename(L, type));
+    lumo_raise_code(L, "E_ARGUMENT", "bad argument #1 to \"lumo.datetime\" (the %s is not a date)",
+                    lua_typename(L, type));
   }
   lumo_push_datetime(L, ms);
   return 1;
@@ -360,7 +369,8 @@ static int datetime_tostring(lua_State *L) {
 static int datetime_sub(lua_State *L) {
   int64_t a = 0, b = 0;
   if (!lumo_test_datetime(L, 1, &a) || (!lumo_test_datetime(L, 2, &b) && lua_type(L, 2) != LUA_TNUMBER))
-    lumo_raise_code(L, "E_ARGUMENT", "attempt to subtract %s from %s", lumo_typename(L, 2), lumo_typename(L, 1));
+    lumo_raise_code(L, "E_ARGUMENT", "attempt to subtract %s from %s", lumo_typename(L, 2),
+                    lumo_typename(L, 1));
   if (lua_type(L, 2) != LUA_TNUMBER) {
     lua_pushnumber(L, ((lua_Number)a - (lua_Number)b) / 1000.0);
     return 1;
@@ -373,8 +383,10 @@ static int datetime_sub(lua_State *L) {
 
 static void datetime_property(lua_State *L, const boxed *box, const char *name) {
   lumo_value value = view(box);
-  if (strcmp(name, "ms") == 0) lumo_push_int64(L, lumo_value_int64(&value));
-  else lua_pushnil(L);
+  if (strcmp(name, "ms") == 0)
+    lumo_push_int64(L, lumo_value_int64(&value));
+  else
+    lua_pushnil(L);
 }
 
 /* ---- decimal ---- */
@@ -436,8 +448,10 @@ static int binary_new(lua_State *L) {
   const char *bytes = lua_tolstring(L, 1, &len);
   if (!lua_isnoneornil(L, 2) && (!lumo_to_integer(L, 2, &subtype) || subtype < 0 || subtype > 255))
     lumo_raise_argument(L, "lumo.binary", 2, "a subtype of 0 to 255", 2);
-  if (len > LUMO_BSON_MAX_SIZE) lumo_raise_code(L, "E_ARGUMENT", "bad argument #1 to \"lumo.binary\" (over 16 MiB)");
-  push_binary(L, subtype == SUBTYPE_UUID && len == 16 ? &LUMO_MT_UUID : &LUMO_MT_BINARY, (uint8_t)subtype, bytes, len);
+  if (len > LUMO_BSON_MAX_SIZE)
+    lumo_raise_code(L, "E_ARGUMENT", "bad argument #1 to \"lumo.binary\" (over 16 MiB)");
+  push_binary(L, subtype == SUBTYPE_UUID && len == 16 ? &LUMO_MT_UUID : &LUMO_MT_BINARY, (uint8_t)subtype,
+              bytes, len);
   return 1;
 }
 
@@ -487,9 +501,12 @@ static int binary_len(lua_State *L) {
 }
 
 static void binary_property(lua_State *L, const boxed *box, const char *name) {
-  if (strcmp(name, "bytes") == 0) push_bytes(L, box);
-  else if (strcmp(name, "subtype") == 0) lua_pushinteger(L, box->data[4]);
-  else lua_pushnil(L);
+  if (strcmp(name, "bytes") == 0)
+    push_bytes(L, box);
+  else if (strcmp(name, "subtype") == 0)
+    lua_pushinteger(L, box->data[4]);
+  else
+    lua_pushnil(L);
 }
 
 /* ---- the rare kinds ---- */
@@ -529,12 +546,14 @@ static int regex_new(lua_State *L) {
   if (lua_type(L, 1) != LUA_TSTRING) lumo_raise_argument(L, "lumo.regex", 1, "a pattern", 1);
   const char *pattern = lua_tolstring(L, 1, &len);
   if (memchr(pattern, 0, len) || !lumo_utf8_valid(pattern, len) || len > LUMO_BSON_MAX_SIZE)
-    lumo_raise_code(L, "E_ARGUMENT", "bad argument #1 to \"lumo.regex\" (a pattern is UTF-8 text without NUL)");
+    lumo_raise_code(L, "E_ARGUMENT",
+                    "bad argument #1 to \"lumo.regex\" (a pattern is UTF-8 text without NUL)");
   if (!lua_isnoneornil(L, 2)) {
     if (lua_type(L, 2) != LUA_TSTRING) lumo_raise_argument(L, "lumo.regex", 2, "flags", 2);
     const char *given = lua_tolstring(L, 2, &flags_len);
     if (!sort_flags(given, flags_len, flags))
-      lumo_raise_code(L, "E_ARGUMENT", "bad argument #2 to \"lumo.regex\" (flags are some of i, l, m, s, u, x)");
+      lumo_raise_code(L, "E_ARGUMENT",
+                      "bad argument #2 to \"lumo.regex\" (flags are some of i, l, m, s, u, x)");
   }
   boxed *box = push_boxed(L, &LUMO_MT_VALUE, LUMO_BSON_REGEX, (uint32_t)(len + flags_len + 2));
   memcpy(box->data, pattern, len + 1);
@@ -573,19 +592,24 @@ static int value_tostring(lua_State *L) {
 static void value_property(lua_State *L, const boxed *box, const char *name) {
   lumo_value value = view(box);
   const char *text = (const char *)box->data;
-  if (box->type == LUMO_BSON_REGEX && strcmp(name, "pattern") == 0) lua_pushstring(L, text);
-  else if (box->type == LUMO_BSON_REGEX && strcmp(name, "flags") == 0) lua_pushstring(L, text + strlen(text) + 1);
+  if (box->type == LUMO_BSON_REGEX && strcmp(name, "pattern") == 0)
+    lua_pushstring(L, text);
+  else if (box->type == LUMO_BSON_REGEX && strcmp(name, "flags") == 0)
+    lua_pushstring(L, text + strlen(text) + 1);
   else if (box->type == LUMO_BSON_TIMESTAMP && strcmp(name, "t") == 0)
     lumo_push_int64(L, (int64_t)((uint64_t)lumo_value_int64(&value) >> 32));
   else if (box->type == LUMO_BSON_TIMESTAMP && strcmp(name, "i") == 0)
     lumo_push_int64(L, (int64_t)((uint64_t)lumo_value_int64(&value) & UINT32_MAX));
-  else lua_pushnil(L);
+  else
+    lua_pushnil(L);
 }
 
 void lumo_push_bson_value(lua_State *L, const lumo_value *v) {
   const char *slot = &LUMO_MT_VALUE;
-  if (v->type == LUMO_BSON_DECIMAL) slot = &LUMO_MT_DECIMAL;
-  else if (v->type == LUMO_BSON_BINARY) slot = v->len == 21 && v->data[4] == SUBTYPE_UUID ? &LUMO_MT_UUID : &LUMO_MT_BINARY;
+  if (v->type == LUMO_BSON_DECIMAL)
+    slot = &LUMO_MT_DECIMAL;
+  else if (v->type == LUMO_BSON_BINARY)
+    slot = v->len == 21 && v->data[4] == SUBTYPE_UUID ? &LUMO_MT_UUID : &LUMO_MT_BINARY;
   push_copy(L, slot, v->type, v->data, v->len);
 }
 
@@ -604,7 +628,8 @@ static int set_mark(lua_State *L, const char *slot, const char *method) {
     lua_pushliteral(L, "__metatable");
     lua_rawget(L, -2);
     if (!lua_isnil(L, -1))
-      lumo_raise_code(L, "E_ARGUMENT", "bad argument #1 to \"%s\" (the table has a protected metatable)", method);
+      lumo_raise_code(L, "E_ARGUMENT", "bad argument #1 to \"%s\" (the table has a protected metatable)",
+                      method);
     lua_pop(L, 2);
   }
   lua_setmetatable(L, 1);
@@ -645,8 +670,9 @@ static const luaL_Reg value_methods[] = {{"kind", value_kind}, {NULL, NULL}};
 /* == of equal ids holds without a metamethod, as they are one object. */
 static const luaL_Reg objectid_meta[] = {
     {"__tostring", objectid_tostring}, {"__lt", value_lt}, {"__le", value_le}, {NULL, NULL}};
-static const luaL_Reg datetime_meta[] = {{"__tostring", datetime_tostring}, {"__eq", value_eq}, {"__lt", value_lt},
-                                         {"__le", value_le}, {"__sub", datetime_sub}, {NULL, NULL}};
+static const luaL_Reg datetime_meta[] = {
+    {"__tostring", datetime_tostring}, {"__eq", value_eq}, {"__lt", value_lt}, {"__le", value_le},
+    {"__sub", datetime_sub},           {NULL, NULL}};
 static const luaL_Reg int64_meta[] = {
     {"__tostring", int64_tostring}, {"__eq", value_eq}, {"__lt", value_lt}, {"__le", value_le}, {NULL, NULL}};
 static const luaL_Reg decimal_meta[] = {{"__tostring", decimal_tostring}, {"__eq", value_eq}, {NULL, NULL}};
@@ -670,9 +696,10 @@ static const luaL_Reg functions[] = {{"objectid", objectid_new},
                                      {"ordered", ordered_new},
                                      {NULL, NULL}};
 
-/* Makes the metatable of one kind and puts its methods into the table on the top of the stack, for names.lua to add the
- * second spelling. */
-static void open_kind(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods, const luaL_Reg *meta) {
+/* Makes the metatable of one kind and puts its methods into the table on the top of the stack, for names.lua
+ * to add the second spelling. */
+static void open_kind(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods,
+                      const luaL_Reg *meta) {
   lumo_metatable(L, slot, name, methods, meta);
   lua_pushlightuserdata(L, (void *)&mark);
   lua_pushboolean(L, 1);
