@@ -691,7 +691,8 @@ end
 
 local ok, err = pcall(main)
 if not ok then
-  local message = type(err) == "table" and err.message or tostring(err)
+  -- A wrong argument names the line that gave it, but here it came from the command line.
+  local message = type(err) == "table" and err.message:gsub("^[^:]+%.lua:%d+: ", "") or tostring(err)
   io.stderr:write(bar_is_open and "\n" or "", "debtags: ", message, "\n")
   os.exit(type(err) == "table" and err.exit_code or 1, true)
 end

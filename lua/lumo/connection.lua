@@ -62,7 +62,11 @@ local function open_embedded(path, options)
   local settings = check_options(names.options("lumo.connect", options, CONNECT_OPTIONS))
   settings.database = settings.database or "lumo"
   local server = require("lumo.embedded").start { path = path ~= "" and path or nil }
-  local opened = connection.open(server.uri, settings)
+  local ok, opened = pcall(connection.open, server.uri, settings)
+  if not ok then
+    server.stop()
+    error(opened, 0)
+  end
   opened.embedded = server
   return opened
 end

@@ -310,7 +310,10 @@ end
 function methods:related_query(method, parent, connection)
   local q = core.related_query(self.handle, method, parent)
   require("lumo.query").of_relation(q, self.related_state, self, connection)
-  if self.on_query then self.on_query(q) end
+  if self.on_query then
+    q:where(function(group) self.on_query(group) end) -- a group, so that an or_where of the user cannot escape it
+    core.query_settle(q)
+  end
   return q
 end
 

@@ -1112,13 +1112,27 @@ describe("ensure_indexes", function()
 
     assert.has_no.errors(function() Post:ensure_indexes() end)
     assert.has_no.errors(function() Tag:ensureIndexes() end)
-    assert.has_no.errors(function() lumo.ensure_indexes() end)
 
     post.tags:attach { a, b }
     post.tags:attach { [a] = { weight = 1 } }
     post.tags:sync { b, c }
     assert.same(sorted { b, c }, pairs_of())
     assert.is_false(pcall(helper.insert, "post_tags", { { post_id = post._id, tag_id = b } }))
+  end)
+end)
+
+describe("lumo.ensure_indexes", function()
+  it("makes the indexes of all models", function()
+    local output = helper.run(([[
+      local lumo = require "lumo"
+      lumo.connect(%q, { database = %q })
+      local relations = { tags = lumo.many_to_many("EnsureTag", { pivot_table = "ensured" }) }
+      lumo.model("EnsurePost", { columns = {}, relations = relations })
+      lumo.model("EnsureTag", { columns = {} })
+      print(#lumo.ensure_indexes(), #lumo.ensureIndexes())
+    ]]):format(helper.uri(), helper.database))
+    assert.equal("2\t0", (output:gsub("%s+$", "")))
+    assert.is_true(helper.indexes("ensured")["ensure_post_id,ensure_tag_id"].unique)
   end)
 end)
 

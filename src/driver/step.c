@@ -1,4 +1,5 @@
 /* One step of a plan, as calls of libmongoc. */
+#include <stdio.h>
 #include <string.h>
 
 #include "../core/mem.h"
@@ -140,7 +141,7 @@ static lumo_sent send_read(lumo_run_state *run, const lumo_step *step, lumo_repl
   answer_init(run, step, &answer);
   lumo_run_drop_lease(run); /* a plan that gave up a cursor for a new one */
   bool ready = step->single || open_lease(run, step, &answer);
-  if (!ready && run->error->code) {
+  if (!ready && !run->plan->lease) { /* no memory */
     bson_destroy(&opts);
     return refuse(run, step);
   }
@@ -185,9 +186,9 @@ static lumo_sent send_more(lumo_run_state *run, const lumo_step *step, lumo_repl
   bson_t command = BSON_INITIALIZER, opts = BSON_INITIALIZER;
   answer_init(run, step, &answer);
   append_get_more(&command, &opts, step, lease);
+  /* Never repeated, by libmongoc neither: the batch may have been taken from the cursor. */
   if (append_session(run->transaction ? run->transaction : lease->session, &opts, &answer))
-    call_read(run, step, &command, &opts,
-              &answer); /* never repeated: the batch may have been taken from the cursor */
+    call_read(run, step, &command, &opts, &answer);
   bson_destroy(&command);
   bson_destroy(&opts);
   if (!answer.ok) return fail(run, step, &answer);
@@ -203,20 +204,26 @@ typedef struct write_opts {
   bson_t plain, upsert; /* what was encoded here need not be validated again */
 } write_opts;
 
-/* libmongoc takes a document that is no update as a replacement of the whole document; lumo never
- * replaces. */
+/* A stage of a pipeline, which is the bytes of an array: its key is its place. */
+static bool is_stage(const lumo_iter *it, unsigned place) {
+  char key[12];
+  lumo_iter stage;
+  snprintf(key, sizeof key, "%u", place);
+  return strcmp(it->key, key) == 0 && it->value.type == LUMO_BSON_DOCUMENT &&
+         lumo_iter_value(&stage, &it->value) && lumo_iter_next(&stage) && stage.key[0] == '$';
+}
+
+/* What is neither operators nor a pipeline, libmongoc would send as a replacement of the whole document. */
 static bool is_update(const lumo_statement *statement) {
-  lumo_iter it, stage;
-  bool any = false;
-  if (!lumo_iter_init(&it, statement->document, statement->document_len)) return false;
-  while (lumo_iter_next(&it)) {
-    any = true;
-    if (it.key[0] == '$') continue;
-    if (it.value.type != LUMO_BSON_DOCUMENT || !lumo_iter_value(&stage, &it.value) ||
-        !lumo_iter_next(&stage) || stage.key[0] != '$')
-      return false;
-  }
-  return any && !it.bad;
+  lumo_iter it;
+  if (!lumo_iter_init(&it, statement->document, statement->document_len) || !lumo_iter_next(&it))
+    return false;
+  if (it.key[0] == '$') return true; /* operators: the server refuses what else there is */
+  unsigned place = 0;
+  do {
+    if (!is_stage(&it, place++)) return false;
+  } while (lumo_iter_next(&it));
+  return !it.bad;
 }
 
 static bool add_statement(mongoc_bulk_operation_t *bulk, const lumo_statement *statement,

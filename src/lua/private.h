@@ -122,7 +122,6 @@ void lumo_push_document(lua_State *L, const uint8_t *doc, size_t len);
 
 /* ---- schema.c ---- */
 const lumo_schema *lumo_check_schema(lua_State *L, int i);
-void lumo_push_nearest(lua_State *L, const lumo_schema *schema, const char *name); /* the E_UNDEFINED_COLUMN message */
 /* Whether the companion table of the schema userdata at i holds defaults by column number (from 1). */
 bool lumo_schema_has_defaults(lua_State *L, int i);
 

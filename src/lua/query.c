@@ -60,6 +60,7 @@ static int query_clone(lua_State *L) {
   lua_rawgeti(L, 2, 1);
   lumo_query_box *copy = lumo_push_query(L, 3, box->kind); /* 4 */
   copy->relation = box->relation;
+  copy->given = box->given;
   lumo_buf_append(&copy->owner, box->owner.data, box->owner.len);
   lumo_buf_append(&copy->bound, box->bound.data, box->bound.len);
   lumo_check_buffer(L, &copy->owner);
@@ -467,6 +468,13 @@ static int query_open(lua_State *L) {
   return 2;
 }
 
+/* core.query_settle(query): what stands in the filter now belongs to the relation. */
+static int query_settle(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "where");
+  box->given = box->query.filter.count;
+  return 0;
+}
+
 static int query_close(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "where");
   lumo_filter_close(&box->query.filter);
@@ -649,7 +657,7 @@ static int query_count_plan(lua_State *L) {
 
 /* A bulk write names what it is for: a filter, or everything(); limits and orders have no meaning to it. */
 static void check_bulk(lua_State *L, const lumo_query_box *box, const char *method) {
-  if (box->query.filter.count == 0 && !box->query.everything)
+  if (box->query.filter.count == box->given && !box->query.everything)
     lumo_raise_code(L, "E_ARGUMENT", "%s without a filter would change every document; say everything() if that is meant", method);
   if (box->query.limit || box->query.skip)
     lumo_raise_code(L, "E_ARGUMENT", "%s cannot be limited: MongoDB changes all that match", method);
@@ -826,6 +834,7 @@ void lumo_open_query(lua_State *L) {
       {"query_open", query_open},
       {"query_close", query_close},
       {"query_rewind", query_rewind},
+      {"query_settle", query_settle},
       {"query_find_plan", query_find_plan},
       {"query_count_plan", query_count_plan},
       {"query_update_plan", query_update_plan},

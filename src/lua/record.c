@@ -270,8 +270,10 @@ static void push_undeclared(lua_State *L, int i, lumo_record *record) {
 }
 
 static int raise_undefined(lua_State *L, const lumo_schema *schema, const char *name) {
-  lumo_push_nearest(L, schema, name);
-  return lumo_raise_code(L, "E_UNDEFINED_COLUMN", "%s", lua_tostring(L, -1));
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_schema_undefined(schema, "", name, strlen(name), &error);
+  return lumo_raise(L, &error);
 }
 
 /* An attribute that no column declares: as it is, where the model is not strict. */
@@ -1129,9 +1131,13 @@ static int record_pivot(lua_State *L) {
   return 1;
 }
 
+/* core.record_is(value): the state of its model, nil if the value is not a record. */
 static int record_is(lua_State *L) {
   lumo_record *record = lumo_test_record(L, 1);
-  if (!record) return 0;
+  if (!record) {
+    lua_pushnil(L);
+    return 1;
+  }
   lua_getmetatable(L, 1);
   lua_getfield(L, -1, "model");
   return 1;

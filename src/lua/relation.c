@@ -478,7 +478,10 @@ static int pivot_row(lua_State *L) {
   const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
   const lumo_relation *relation = lumo_check_relation(L, 2);
   lumo_iter it;
-  if (plan->docs.count == 0) return 0;
+  if (plan->docs.count == 0) {
+    lua_pushnil(L);
+    return 1;
+  }
   lua_newtable(L);
   if (!lumo_iter_init(&it, plan->docs.items[0].data, plan->docs.items[0].len)) return 1;
   while (lumo_iter_next(&it)) {
@@ -649,8 +652,8 @@ static int handle_new(lua_State *L) {
 
 /* core.handle_state(value): its state table, nil for anything else. */
 static int handle_state(lua_State *L) {
-  if (!lumo_test(L, 1, &HANDLE_MT)) return 0;
-  lumo_getuv(L, 1);
+  if (lumo_test(L, 1, &HANDLE_MT)) lumo_getuv(L, 1);
+  else lua_pushnil(L);
   return 1;
 }
 

@@ -134,16 +134,6 @@ static int schema_names(lua_State *L) {
   return 1;
 }
 
-/* The message for a name that no column has. */
-void lumo_push_nearest(lua_State *L, const lumo_schema *schema, const char *name) {
-  const char *near = lumo_schema_nearest(schema, name, strlen(name));
-  lua_pushfstring(L, "\"%s\" is not a column of the \"%s\" model", name, schema->model);
-  if (near) {
-    lua_pushfstring(L, ". Did you mean \"%s\"?", near);
-    lua_concat(L, 2);
-  }
-}
-
 void lumo_open_schema(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__gc", schema_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"schema", schema_new}, {"schema_names", schema_names}, {NULL, NULL}};
