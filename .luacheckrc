@@ -1,8 +1,8 @@
 -- The code runs unchanged on Lua 5.4 and on LuaJIT: what every Lua has, and what is asked for before it is used
 -- (`table.unpack or unpack`), which is named here.
 std = "min"
-max_line_length = 110
-max_comment_line_length = 130
+max_line_length = 120
+max_comment_line_length = 120
 cache = false
 exclude_files = { "build", "build.luarocks" }
 read_globals = {

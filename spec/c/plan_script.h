@@ -1,5 +1,5 @@
-/* Driving a plan by hand: what it must send is written as JSON, and so is what it gets as a reply. JSON is written with single
- * quotes here; in what is expected, a "?" stands for the 24 digits of a generated id. */
+/* Driving a plan by hand: what it must send is written as JSON, and so is what it gets as a reply. JSON is
+ * written with single quotes here; in what is expected, a "?" stands for the 24 digits of a generated id. */
 #ifndef LUMO_SPEC_PLAN_SCRIPT_H
 #define LUMO_SPEC_PLAN_SCRIPT_H
 
@@ -64,7 +64,8 @@ static inline void show_statements(lumo_buf *out, const lumo_buf *statements) {
   while (lumo_statement_next(statements, &at, &statement)) {
     char kind[] = {' ', (char)statement.kind, '\0'};
     show(out, kind);
-    if (statement.filter) lumo_json_document(out, statement.filter, statement.filter_len, false, LUMO_JSON_RELAXED);
+    if (statement.filter)
+      lumo_json_document(out, statement.filter, statement.filter_len, false, LUMO_JSON_RELAXED);
     if (statement.filter && statement.document) show(out, ",");
     if (!statement.document) continue;
     bool is_pipeline = statement.document_len > 6 && statement.document[4] == LUMO_BSON_DOCUMENT &&
@@ -76,8 +77,8 @@ static inline void show_statements(lumo_buf *out, const lumo_buf *statements) {
 
 static const lumo_plan *stepped; /* the plan whose step waits for its reply */
 
-/* The next step as a text: "read posts {…}", "more posts 7", "write posts i{…} u{…},{…}" ("write?" where duplicates are fed, "write!" where
- * it is ordered), "done", or "failed E_CODE". */
+/* The next step as a text: "read posts {…}", "more posts 7", "write posts i{…} u{…},{…}" ("write?" where
+ * duplicates are fed, "write!" where it is ordered), "done", or "failed E_CODE". */
 static inline void next_step(lumo_plan *plan, lumo_buf *out) {
   lumo_step step;
   lumo_error error;
@@ -144,20 +145,21 @@ static inline bool feed_json(lumo_plan *plan, const char *json, bool dead, lumo_
   return fine;
 }
 
-#define FEED(plan, json)                                                                                               \
-  do {                                                                                                                 \
-    lumo_error feed_error;                                                                                             \
-    lumo_error_init(&feed_error);                                                                                      \
-    if (!CHECK(feed_json((plan), (json), false, &feed_error))) fprintf(stderr, "  %s\n", feed_error.message);          \
+#define FEED(plan, json)                                                                                     \
+  do {                                                                                                       \
+    lumo_error feed_error;                                                                                   \
+    lumo_error_init(&feed_error);                                                                            \
+    if (!CHECK(feed_json((plan), (json), false, &feed_error)))                                               \
+      fprintf(stderr, "  %s\n", feed_error.message);                                                         \
   } while (0)
 
 /* The reply of a find: the documents of its batch, and whether more follow. */
 #define BATCH(documents) "{'cursor':{'id':{'$numberLong':'0'},'firstBatch':[" documents "]},'ok':1}"
-#define BATCH_OF(cursor, documents)                                                                                    \
+#define BATCH_OF(cursor, documents)                                                                          \
   "{'cursor':{'id':{'$numberLong':'" #cursor "'},'nextBatch':[" documents "]},'ok':1}"
 
-/* Runs a whole operation once for every allocation that it makes, which then fails. `make` may fail. Each time the operation
- * must end with E_MEMORY, the last time well. */
+/* Runs a whole operation once for every allocation that it makes, which then fails. `make` may fail. Each
+ * time the operation must end with E_MEMORY, the last time well. */
 typedef lumo_plan *(*plan_maker)(lumo_error *error);
 
 static inline bool run_script(plan_maker make, const lumo_buf *replies, lumo_error *error) {

@@ -55,8 +55,7 @@ static void test_order_and_equality(void) {
   CHECK_INT(add_json(&keys, "{'v':{'$oid':'0123456789abcdef01234567'}}", &index), 1);
   CHECK_INT(find_json(&keys, "{'v':'0123456789abcdef01234567'}"), -1);
   CHECK_INT(keys.count, 4);
-  check_keys(&keys, 0, 4,
-             "{'k':{'$in':['b',{'$numberInt':'1'},null,{'$oid':'0123456789abcdef01234567'}]}}");
+  check_keys(&keys, 0, 4, "{'k':{'$in':['b',{'$numberInt':'1'},null,{'$oid':'0123456789abcdef01234567'}]}}");
   check_keys(&keys, 1, 2, "{'k':{'$in':[{'$numberInt':'1'}]}}");
   check_keys(&keys, 2, 2, "{'k':{'$in':[]}}");
   lumo_keys_free(&keys);
@@ -118,12 +117,14 @@ static void test_portion_bytes(void) {
 
 /* ---- pairs ---- */
 
-static bool add_pair(lumo_pairs *pairs, const char *id, const char *set, const char *fresh, lumo_error *error) {
+static bool add_pair(lumo_pairs *pairs, const char *id, const char *set, const char *fresh,
+                     lumo_error *error) {
   lumo_buf document = from_json(id), sets = {0}, freshes = {0};
   lumo_value value = value_of(&document);
   if (set) sets = from_json(set);
   if (fresh) freshes = from_json(fresh);
-  bool added = lumo_pairs_add(pairs, &value, sets.data, (uint32_t)sets.len, freshes.data, (uint32_t)freshes.len, error);
+  bool added = lumo_pairs_add(pairs, &value, sets.data, (uint32_t)sets.len, freshes.data,
+                              (uint32_t)freshes.len, error);
   lumo_buf_free(&document);
   lumo_buf_free(&sets);
   lumo_buf_free(&freshes);
@@ -194,8 +195,8 @@ static void test_sort_many(void) {
 
 /* ---- the ids of pairs: these bytes stand in databases, they may never change ---- */
 
-static void check_pair_id(const char *owner_field, const char *owner, const char *related_field, const char *related,
-                          const char *expected) {
+static void check_pair_id(const char *owner_field, const char *owner, const char *related_field,
+                          const char *related, const char *expected) {
   lumo_buf one = from_json(owner), two = from_json(related);
   lumo_value owner_value = value_of(&one), related_value = value_of(&two);
   uint8_t id[12] = {0};

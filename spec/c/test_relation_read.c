@@ -79,8 +79,11 @@ static void test_one_owner(void) {
   EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1]}},"
                       "'projection':{'_id':0,'post_id':1,'tag_id':1},'batchSize':1000000}");
   /* Null and missing keys are no rows; a pair that stands twice is two; 12 is an orphan. */
-  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':10,'w':1},{'post_id':1,'tag_id':null},{'post_id':1},"
-                          "{'post_id':1,'tag_id':11,'w':2},{'post_id':1,'tag_id':12,'w':3},{'post_id':1,'tag_id':10,'w':4}"));
+  FEED(
+      &plan->plan,
+      BATCH(
+          "{'post_id':1,'tag_id':10,'w':1},{'post_id':1,'tag_id':null},{'post_id':1},"
+          "{'post_id':1,'tag_id':11,'w':2},{'post_id':1,'tag_id':12,'w':3},{'post_id':1,'tag_id':10,'w':4}"));
   EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'_id':{'$in':[10,11,12]}},'batchSize':1000000}");
   FEED(&plan->plan, BATCH("{'_id':11,'n':110},{'_id':{'$numberDouble':'10.0'},'n':100}"));
   ROWS(plan, "0:100/1 0:110/2 0:100/4");
@@ -113,13 +116,18 @@ static void test_conditions(void) {
   set_extra("{'hint':'h','maxTimeMS':5}");
   lumo_related_plan *plan = new_plan(1);
   setup(); /* frees all that the plan was made from */
+  EXPECT(&plan->plan, "read pt "
+                      "{'find':'pt','filter':{'post_id':{'$in':[1]},'$and':[{'kind':'x'},{'$or':[{'role':1},{"
+                      "'post_id':9}]}]},"
+                      "'projection':{'role':1,'_id':1,'post_id':1,'tag_id':1},'batchSize':1000000}");
+  FEED(
+      &plan->plan,
+      BATCH(
+          "{'post_id':1,'tag_id':10,'w':1},{'post_id':1,'tag_id':11,'w':2},{'post_id':1,'tag_id':10,'w':3}"));
   EXPECT(&plan->plan,
-         "read pt {'find':'pt','filter':{'post_id':{'$in':[1]},'$and':[{'kind':'x'},{'$or':[{'role':1},{'post_id':9}]}]},"
-         "'projection':{'role':1,'_id':1,'post_id':1,'tag_id':1},'batchSize':1000000}");
-  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':10,'w':1},{'post_id':1,'tag_id':11,'w':2},{'post_id':1,'tag_id':10,'w':3}"));
-  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'_id':{'$in':[10,11]},'$and':[{'_id':{'$gt':0}}]},"
-                      "'projection':{'_id':1,'n':1},'sort':{'n':-1},'skip':2,'limit':3,'hint':'h','maxTimeMS':5,"
-                      "'batchSize':1000000}");
+         "read tags {'find':'tags','filter':{'_id':{'$in':[10,11]},'$and':[{'_id':{'$gt':0}}]},"
+         "'projection':{'_id':1,'n':1},'sort':{'n':-1},'skip':2,'limit':3,'hint':'h','maxTimeMS':5,"
+         "'batchSize':1000000}");
   FEED(&plan->plan, BATCH("{'_id':11,'n':5},{'_id':10,'n':4}"));
   ROWS(plan, "0:5/2 0:4/1 0:4/3");
 }
@@ -133,8 +141,9 @@ static void test_limit(void) {
   lumo_related_plan *plan = new_plan(1);
   EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1]}},'batchSize':1000000}");
   FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':'b','w':1},{'post_id':1,'tag_id':'a','w':2}"));
-  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'slug':{'$in':['b','a']}},'sort':{'slug':1},'limit':2,"
-                      "'batchSize':1000000}");
+  EXPECT(&plan->plan,
+         "read tags {'find':'tags','filter':{'slug':{'$in':['b','a']}},'sort':{'slug':1},'limit':2,"
+         "'batchSize':1000000}");
   FEED(&plan->plan, BATCH("{'slug':'a','n':1},{'slug':'b','n':2}"));
   ROWS(plan, "0:1/2 0:2/1");
 }
@@ -147,13 +156,17 @@ static void test_many_owners(void) {
     lumo_related_plan *plan = new_plan(4);
     EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1,2,3,4]}},"
                         "'projection':{'_id':0,'post_id':1,'tag_id':1},'batchSize':1000000}");
-    FEED(&plan->plan, BATCH_OF(9, "{'post_id':4,'tag_id':1,'w':1},{'post_id':1,'tag_id':2,'w':2},{'post_id':7,'tag_id':3,'w':3}"));
+    FEED(&plan->plan,
+         BATCH_OF(
+             9,
+             "{'post_id':4,'tag_id':1,'w':1},{'post_id':1,'tag_id':2,'w':2},{'post_id':7,'tag_id':3,'w':3}"));
     EXPECT(&plan->plan, "more pt 9");
     FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':1,'w':4},{'post_id':{'$numberLong':'3'},'tag_id':2,'w':5},"
                             "{'post_id':1,'tag_id':9,'w':6},{'post_id':[1,2],'tag_id':2,'w':7}"));
     FEED(&plan->plan, BATCH_OF(8, "{'_id':2,'n':20}"));
     EXPECT(&plan->plan, "more tags 8");
-    FEED(&plan->plan, sorted ? BATCH("{'_id':9,'n':30},{'_id':1,'n':40}") : BATCH("{'_id':1,'n':40},{'_id':9,'n':30}"));
+    FEED(&plan->plan,
+         sorted ? BATCH("{'_id':9,'n':30},{'_id':1,'n':40}") : BATCH("{'_id':1,'n':40},{'_id':9,'n':30}"));
     ROWS(plan, sorted ? "0:20/2 0:30/6 0:40/4 2:20/5 3:40/1" : "0:20/2 0:40/4 0:30/6 2:20/5 3:40/1");
   }
 }
@@ -165,8 +178,10 @@ static void test_shared_key(void) {
   for (int sorted = 0; sorted < 2; sorted++) {
     if (sorted) set_part(&query.sort, &query.sort_len, "{'n':1}");
     lumo_related_plan *plan = new_plan(2);
-    FEED(&plan->plan, BATCH("{'post_id':2,'tag_id':'a','w':1},{'post_id':1,'tag_id':'b','w':2},{'post_id':1,'tag_id':'a','w':3}"));
-    FEED(&plan->plan, BATCH("{'slug':'a','n':1},{'slug':'b','n':2},{'slug':'a','n':3},{'n':4},{'slug':['a'],'n':5}"));
+    FEED(&plan->plan, BATCH("{'post_id':2,'tag_id':'a','w':1},{'post_id':1,'tag_id':'b','w':2},{'post_id':1,'"
+                            "tag_id':'a','w':3}"));
+    FEED(&plan->plan,
+         BATCH("{'slug':'a','n':1},{'slug':'b','n':2},{'slug':'a','n':3},{'n':4},{'slug':['a'],'n':5}"));
     ROWS(plan, sorted ? "0:1/3 0:2/2 0:3/3 1:1/1 1:3/1" : "0:2/2 0:1/3 0:3/3 1:1/1 1:3/1");
   }
 }
@@ -202,10 +217,13 @@ static void test_count(void) {
   set_part(&query.filter, &query.filter_len, "{'n':1}");
   set_extra("{'comment':'c'}");
   lumo_related_plan *plan = new_plan(2);
-  EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1,2]}},'projection':{'_id':0,'tag_id':1},'batchSize':1000000}");
+  EXPECT(&plan->plan, "read pt "
+                      "{'find':'pt','filter':{'post_id':{'$in':[1,2]}},'projection':{'_id':0,'tag_id':1},'"
+                      "batchSize':1000000}");
   FEED(&plan->plan, BATCH("{'tag_id':1},{'tag_id':2},{'tag_id':1},{'tag_id':null}"));
-  EXPECT(&plan->plan, "read1 tags {'aggregate':'tags','pipeline':[{'$match':{'_id':{'$in':[1,2]},'$and':[{'n':1}]}},"
-                      "{'$count':'n'}],'comment':'c','cursor':{'batchSize':1000000}}");
+  EXPECT(&plan->plan,
+         "read1 tags {'aggregate':'tags','pipeline':[{'$match':{'_id':{'$in':[1,2]},'$and':[{'n':1}]}},"
+         "{'$count':'n'}],'comment':'c','cursor':{'batchSize':1000000}}");
   FEED(&plan->plan, BATCH("{'n':{'$numberLong':'2'}}"));
   EXPECT(&plan->plan, "done");
   CHECK_INT(plan->count, 2);
@@ -326,8 +344,10 @@ static void test_ordered_portions(void) {
   feed_rows(plan, 1, 0, 100001);
   EXPECT(&plan->plan,
          "read pt {'aggregate':'pt','pipeline':[{'$match':{'post_id':{'$in':[1]},'tag_id':{'$ne':null}}},"
-         "{'$group':{'_id':'$tag_id'}},{'$lookup':{'from':'tags','localField':'_id','foreignField':'_id','as':'r'}},"
-         "{'$unwind':{'path':'$r'}},{'$replaceRoot':{'newRoot':'$r'}},{'$match':{'n':{'$gt':0}}},{'$sort':{'_id':1}},"
+         "{'$group':{'_id':'$tag_id'}},{'$lookup':{'from':'tags','localField':'_id','foreignField':'_id','as'"
+         ":'r'}},"
+         "{'$unwind':{'path':'$r'}},{'$replaceRoot':{'newRoot':'$r'}},{'$match':{'n':{'$gt':0}}},{'$sort':{'_"
+         "id':1}},"
          "{'$skip':1},{'$limit':5},{'$project':{'n':1}}],'collation':{'locale':'en'},'allowDiskUse':true,"
          "'cursor':{'batchSize':1000000}}");
   FEED(&plan->plan, BATCH_OF(3, "{'_id':7,'n':1}"));
@@ -351,7 +371,8 @@ static void test_ordered_portions(void) {
 /* ---- replies that are not what they should be, and memory ---- */
 
 static void test_malformed_replies(void) {
-  static const char *const wrong[] = {"{}", "{'cursor':{}}", BATCH("1"), "{'cursor':{'id':0,'firstBatch':[]}}"};
+  static const char *const wrong[] = {"{}", "{'cursor':{}}", BATCH("1"),
+                                      "{'cursor':{'id':0,'firstBatch':[]}}"};
   for (int i = 0; i < 4; i++) {
     setup();
     lumo_related_plan *plan = new_plan(1);
@@ -371,14 +392,17 @@ static lumo_plan *make_plan(lumo_error *failure) {
     lumo_value owner = {bytes, sizeof bytes, LUMO_BSON_INT32};
     fine = lumo_keys_add(&owners, &owner, &index) >= 0;
   }
-  if (fine) plan = lumo_related_plan_new("load", &pivot, &owners, &query, failure);
-  else lumo_error_memory(failure);
+  if (fine)
+    plan = lumo_related_plan_new("load", &pivot, &owners, &query, failure);
+  else
+    lumo_error_memory(failure);
   lumo_keys_free(&owners);
   return plan ? &plan->plan : NULL;
 }
 
 static void test_memory(void) {
-  static const char pivots[] = BATCH("{'post_id':1,'tag_id':1},{'post_id':2,'tag_id':1},{'post_id':2,'tag_id':3}");
+  static const char pivots[] =
+      BATCH("{'post_id':1,'tag_id':1},{'post_id':2,'tag_id':1},{'post_id':2,'tag_id':3}");
   setup();
   check_memory(make_plan, (const char *const[]){BATCH_OF(3, "{'post_id':3,'tag_id':5}"), pivots,
                                                 BATCH_OF(4, "{'_id':1}"), BATCH("{'_id':3}"), NULL});

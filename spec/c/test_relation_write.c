@@ -10,10 +10,12 @@
 #define GENERATED "{'$oid':'?'}"
 #define NOW "{'$date':'1970-01-01T00:00:01Z'}"
 #define ID(n) "{'$oid':'00000000000000000000000" #n "'}"
-#define FIND(filter, projection) "read pt {'find':'pt','filter':{" filter "},'projection':{" projection "},'batchSize':1000000}"
-#define DUPLICATE(index, key) "{'index':" #index ",'code':11000,'errmsg':'E11000','keyPattern':{" key "},'keyValue':{'a':1}}"
+#define FIND(filter, projection)                                                                             \
+  "read pt {'find':'pt','filter':{" filter "},'projection':{" projection "},'batchSize':1000000}"
+#define DUPLICATE(index, key)                                                                                \
+  "{'index':" #index ",'code':11000,'errmsg':'E11000','keyPattern':{" key "},'keyValue':{'a':1}}"
 
-static lumo_pivot pivot;      /* what the next plan is made for; reset by setup */
+static lumo_pivot pivot; /* what the next plan is made for; reset by setup */
 static lumo_buf condition;
 static lumo_error error;
 
@@ -97,7 +99,8 @@ static void test_attach_one(void) {
   FATES(plan, "U");
   plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':2,'set':{'w':1}}]}");
   EXPECT(&plan->plan,
-         "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$set':{'w':1},'$setOnInsert':{'_id':" D2 "}}");
+         "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$set':{'w':1},'$setOnInsert':{'_id':" D2
+         "}}");
   FEED(&plan->plan, "{'nMatched':1,'nModified':0,'nUpserted':0}");
   FATES(plan, "u");
 }
@@ -130,8 +133,9 @@ static void test_attach_one_timestamps(void) {
   FATES(plan, "U");
 }
 
-#define LOOK_2                                                                                                         \
-  FIND("'$or':[{'post_id':{'$eq':1},'tag_id':{'$in':[2]}},{'_id':{'$in':[" D2 "]}}]", "'_id':1,'post_id':1,'tag_id':1")
+#define LOOK_2                                                                                               \
+  FIND("'$or':[{'post_id':{'$eq':1},'tag_id':{'$in':[2]}},{'_id':{'$in':[" D2 "]}}]",                        \
+       "'_id':1,'post_id':1,'tag_id':1")
 
 /* The upsert loses against a row that it has not seen. */
 static void test_attach_one_collision(void) {
@@ -158,7 +162,8 @@ static void test_attach_one_collision(void) {
   EXPECT(&plan->plan, "write? pt i{'_id':" GENERATED ",'post_id':1,'tag_id':2}");
   FEED(&plan->plan, "{'nInserted':1}");
   FATES(plan, "a");
-  /* Whoever had it is gone again: the derived id stays the one, or two writers could insert the pair twice. */
+  /* Whoever had it is gone again: the derived id stays the one, or two writers could insert the pair twice.
+   */
   plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':2}]}");
   FEED(&plan->plan, "{'writeErrors':[" DUPLICATE(0, "'_id':1") "]}");
   EXPECT(&plan->plan, LOOK_2);
@@ -193,7 +198,8 @@ static void test_attach_many(void) {
   FEED(&plan->plan, BATCH_OF(77, "{'tag_id':{'$numberDouble':'1.0'}},{'tag_id':null}"));
   EXPECT(&plan->plan, "more pt 77");
   FEED(&plan->plan, BATCH("{'tag_id':8},{}"));
-  EXPECT(&plan->plan, "write? pt i{'_id':" D3 ",'post_id':1,'tag_id':3} i{'_id':" D2 ",'post_id':1,'tag_id':2}");
+  EXPECT(&plan->plan,
+         "write? pt i{'_id':" D3 ",'post_id':1,'tag_id':3} i{'_id':" D2 ",'post_id':1,'tag_id':2}");
   FEED(&plan->plan, "{'nInserted':2}");
   CHECK_INT(plan->detached.count, 0);
   FATES(plan, "aua");
@@ -207,20 +213,24 @@ static void test_attach_many(void) {
 static void test_attach_many_attributes(void) {
   setup();
   use_timestamps();
-  lumo_pairs_plan *plan =
-      new_plan(LUMO_ATTACH, "{'ids':[{'v':1,'set':{'w':1,'x':null}},{'v':2,'set':{'w':2},'fresh':{'f':0}},{'v':3},"
-                            "{'v':4,'set':{'w':{'$numberDouble':'4.0'}}}]}");
+  lumo_pairs_plan *plan = new_plan(
+      LUMO_ATTACH, "{'ids':[{'v':1,'set':{'w':1,'x':null}},{'v':2,'set':{'w':2},'fresh':{'f':0}},{'v':3},"
+                   "{'v':4,'set':{'w':{'$numberDouble':'4.0'}}}]}");
   CHECK(plan->plan.atomic);
   EXPECT(&plan->plan,
          FIND("'post_id':{'$eq':1},'tag_id':{'$in':[1,2,3,4]}", "'_id':1,'tag_id':1,'w':1,'x':1"));
-  /* A missing x differs from null, 4 does not differ from 4.0; rows that others have written twice are both merged. */
-  FEED(&plan->plan, BATCH("{'_id':" ID(1) ",'tag_id':1,'w':1},{'_id':" ID(2) ",'tag_id':1,'w':5,'x':null},"
-                          "{'_id':" ID(3) ",'tag_id':3,'w':9},{'_id':" ID(4) ",'tag_id':4,'w':4}"));
+  /* A missing x differs from null, 4 does not differ from 4.0; rows that others have written twice are both
+   * merged. */
+  FEED(&plan->plan, BATCH("{'_id':" ID(1) ",'tag_id':1,'w':1},{'_id':" ID(
+                        2) ",'tag_id':1,'w':5,'x':null},"
+                           "{'_id':" ID(3) ",'tag_id':3,'w':9},{'_id':" ID(4) ",'tag_id':4,'w':4}"));
   EXPECT(&plan->plan, "write? pt i{'_id':" D2 ",'post_id':1,'tag_id':2,'w':2,'f':0,'created_at':" NOW
                       ",'updated_at':" NOW "}");
   FEED(&plan->plan, "{'nInserted':1}");
-  EXPECT(&plan->plan, "write pt u{'_id':{'$eq':" ID(1) "}},{'$set':{'x':null,'updated_at':" NOW "}}"
-                      " u{'_id':{'$eq':" ID(2) "}},{'$set':{'w':1,'updated_at':" NOW "}}");
+  EXPECT(&plan->plan,
+         "write pt u{'_id':{'$eq':" ID(1) "}},{'$set':{'x':null,'updated_at':" NOW "}}"
+                                          " u{'_id':{'$eq':" ID(2) "}},{'$set':{'w':1,'updated_at':" NOW
+                                                                   "}}");
   FEED(&plan->plan, "{'nMatched':2,'nModified':2}");
   FATES(plan, "Uauu");
 }
@@ -229,17 +239,18 @@ static void test_attach_many_attributes(void) {
 static void test_attach_many_collision(void) {
   setup();
   pivot.atomic = false;
-  lumo_pairs_plan *plan =
-      new_plan(LUMO_ATTACH, "{'ids':[{'v':1},{'v':2,'set':{'w':2}},{'v':3},{'v':4}]}");
+  lumo_pairs_plan *plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':1},{'v':2,'set':{'w':2}},{'v':3},{'v':4}]}");
   CHECK(!plan->plan.atomic);
   FEED(&plan->plan, BATCH("{'_id':" ID(1) ",'tag_id':1}"));
   EXPECT(&plan->plan, "write? pt i{'_id':" D2 ",'post_id':1,'tag_id':2,'w':2}"
                       " i{'_id':" D3 ",'post_id':1,'tag_id':3} i{'_id':" D4 ",'post_id':1,'tag_id':4}");
-  FEED(&plan->plan, "{'nInserted':1,'writeErrors':[" DUPLICATE(0, "'_id':1") "," DUPLICATE(2, "'tag_id':1,'post_id':1") "]}");
+  FEED(&plan->plan, "{'nInserted':1,'writeErrors':[" DUPLICATE(0, "'_id':1") "," DUPLICATE(
+                        2, "'tag_id':1,'post_id':1") "]}");
   EXPECT(&plan->plan,
          FIND("'$or':[{'post_id':{'$eq':1},'tag_id':{'$in':[2,4]}},{'_id':{'$in':[" D2 "," D4 "]}}]",
               "'_id':1,'post_id':1,'tag_id':1,'w':1"));
-  FEED(&plan->plan, BATCH("{'_id':" D2 ",'post_id':1,'tag_id':2,'w':1},{'_id':" D4 ",'post_id':5,'tag_id':5}"));
+  FEED(&plan->plan,
+       BATCH("{'_id':" D2 ",'post_id':1,'tag_id':2,'w':1},{'_id':" D4 ",'post_id':5,'tag_id':5}"));
   EXPECT(&plan->plan, "write? pt i{'_id':" GENERATED ",'post_id':1,'tag_id':4}");
   FEED(&plan->plan, "{'nInserted':1}");
   EXPECT(&plan->plan, "write pt u{'_id':{'$eq':" D2 "}},{'$set':{'w':2}}");
@@ -247,7 +258,8 @@ static void test_attach_many_collision(void) {
   FATES(plan, "uUaa");
 }
 
-/* In a transaction the first duplicate ends it. All over again, and this time it is known whom to look for. */
+/* In a transaction the first duplicate ends it. All over again, and this time it is known whom to look for.
+ */
 static void test_attach_dead_transaction(void) {
   setup();
   lumo_pairs_plan *plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':1,'set':{'w':1}},{'v':2},{'v':3}]}");
@@ -262,7 +274,8 @@ static void test_attach_dead_transaction(void) {
   EXPECT(base, FIND("'$or':[{'post_id':{'$eq':1},'tag_id':{'$in':[2,3]}},{'_id':{'$in':[" D2 "," D3 "]}}]",
                     "'_id':1,'post_id':1,'tag_id':1,'w':1"));
   FEED(base, BATCH("{'_id':" D2 ",'post_id':1,'tag_id':9}"));
-  EXPECT(base, "write? pt i{'_id':" GENERATED ",'post_id':1,'tag_id':2} i{'_id':" D3 ",'post_id':1,'tag_id':3}");
+  EXPECT(base,
+         "write? pt i{'_id':" GENERATED ",'post_id':1,'tag_id':2} i{'_id':" D3 ",'post_id':1,'tag_id':3}");
   FEED(base, "{'nInserted':2}");
   EXPECT(base, "write pt u{'_id':{'$eq':" ID(1) "}},{'$set':{'w':1}}");
   FEED(base, "{'nModified':1}");
@@ -294,7 +307,8 @@ static void test_foreign_duplicate(void) {
   setup();
   lumo_pairs_plan *plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':1},{'v':2}]}");
   FEED(&plan->plan, BATCH(""));
-  check_refused(plan, "{'nInserted':1,'writeErrors':[" DUPLICATE(1, "'slug':1,'x.y':-1") "]}", false, "E_DUPLICATE_KEY");
+  check_refused(plan, "{'nInserted':1,'writeErrors':[" DUPLICATE(1, "'slug':1,'x.y':-1") "]}", false,
+                "E_DUPLICATE_KEY");
   CHECK(strcmp(error.key, "slug, x.y") == 0);
   CHECK(strcmp(error.cause, "E11000") == 0);
   CHECK_INT(error.server_code, 11000);
@@ -305,12 +319,14 @@ static void test_foreign_duplicate(void) {
   setup();
   plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':1},{'v':2}]}");
   FEED(&plan->plan, BATCH("{'tag_id':2}"));
-  check_refused(plan, "{'nInserted':0,'writeErrors':[" DUPLICATE(0, "'post_id':1") "]}", false, "E_DUPLICATE_KEY");
+  check_refused(plan, "{'nInserted':0,'writeErrors':[" DUPLICATE(0, "'post_id':1") "]}", false,
+                "E_DUPLICATE_KEY");
   CHECK_INT(error.outcome, LUMO_NOT_APPLIED);
   setup();
   plan = new_plan(LUMO_SYNC, "{'ids':[{'v':1},{'v':2}]}");
   FEED(&plan->plan, BATCH(""));
-  check_refused(plan, "{'nInserted':1,'writeErrors':[" DUPLICATE(1, "'post_id':1,'w':1") "]}", true, "E_DUPLICATE_KEY");
+  check_refused(plan, "{'nInserted':1,'writeErrors':[" DUPLICATE(1, "'post_id':1,'w':1") "]}", true,
+                "E_DUPLICATE_KEY");
   CHECK_INT(error.outcome, LUMO_NOT_APPLIED);
   setup();
   plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':1,'set':{'w':1}}]}");
@@ -330,7 +346,8 @@ static void test_endless_collision(void) {
            FIND("'$or':[{'post_id':{'$eq':1},'tag_id':{'$in':[1,2]}},{'_id':{'$in':[" D1 "," D2 "]}}]",
                 "'_id':1,'post_id':1,'tag_id':1"));
     FEED(&plan->plan, BATCH(""));
-    EXPECT(&plan->plan, "write? pt i{'_id':" D1 ",'post_id':1,'tag_id':1} i{'_id':" D2 ",'post_id':1,'tag_id':2}");
+    EXPECT(&plan->plan,
+           "write? pt i{'_id':" D1 ",'post_id':1,'tag_id':1} i{'_id':" D2 ",'post_id':1,'tag_id':2}");
   }
   CHECK_INT(rounds, 16);
   CHECK(error.code && strcmp(error.code, "E_DUPLICATE_KEY") == 0);
@@ -346,9 +363,12 @@ static void test_sync(void) {
       new_plan(LUMO_SYNC, "{'ids':[{'v':2,'set':{'w':1}},{'v':1,'set':{'w':1}},{'v':3}]}");
   CHECK(plan->plan.atomic);
   EXPECT(&plan->plan, FIND("'post_id':{'$eq':1}", "'_id':1,'tag_id':1,'w':1"));
-  FEED(&plan->plan, BATCH("{'_id':" ID(9) ",'tag_id':9},{'_id':" ID(1) ",'tag_id':1,'w':1},{'_id':" ID(2) ",'tag_id':2,'w':'1'},"
-                          "{'_id':" ID(7) ",'tag_id':7},{'_id':" ID(8) ",'tag_id':9},{'_id':" ID(6) ",'tag_id':null}"));
-  EXPECT(&plan->plan, "write? pt i{'_id':" D3 ",'post_id':1,'tag_id':3,'created_at':" NOW ",'updated_at':" NOW "}");
+  FEED(&plan->plan,
+       BATCH("{'_id':" ID(9) ",'tag_id':9},{'_id':" ID(1) ",'tag_id':1,'w':1},{'_id':" ID(
+           2) ",'tag_id':2,'w':'1'},"
+              "{'_id':" ID(7) ",'tag_id':7},{'_id':" ID(8) ",'tag_id':9},{'_id':" ID(6) ",'tag_id':null}"));
+  EXPECT(&plan->plan,
+         "write? pt i{'_id':" D3 ",'post_id':1,'tag_id':3,'created_at':" NOW ",'updated_at':" NOW "}");
   FEED(&plan->plan, "{'nInserted':1}");
   EXPECT(&plan->plan, "write pt u{'_id':{'$eq':" ID(2) "}},{'$set':{'w':1,'updated_at':" NOW "}}");
   FEED(&plan->plan, "{'nModified':1}");
@@ -380,7 +400,8 @@ static void test_sync_condition(void) {
   setup();
   use_condition();
   lumo_pairs_plan *plan = new_plan(LUMO_SYNC, "{'ids':[{'v':1},{'v':2}]}");
-  EXPECT(&plan->plan, FIND("'post_id':{'$eq':1},'$or':[{'kind':'x'},{'tag_id':{'$in':[1,2]}}]", "'_id':1,'tag_id':1"));
+  EXPECT(&plan->plan,
+         FIND("'post_id':{'$eq':1},'$or':[{'kind':'x'},{'tag_id':{'$in':[1,2]}}]", "'_id':1,'tag_id':1"));
   FEED(&plan->plan, BATCH("{'_id':" ID(2) ",'tag_id':2},{'_id':" ID(3) ",'tag_id':3}"));
   EXPECT(&plan->plan, "write? pt i{'_id':" D1 ",'post_id':1,'tag_id':1}");
   FEED(&plan->plan, "{'nInserted':1}");
@@ -388,7 +409,8 @@ static void test_sync_condition(void) {
   FEED(&plan->plan, "{'nRemoved':1}");
   FATES(plan, "au");
   plan = new_plan(LUMO_SYNC, "{'ids':[]}");
-  EXPECT(&plan->plan, FIND("'post_id':{'$eq':1},'$or':[{'kind':'x'},{'tag_id':{'$in':[]}}]", "'_id':1,'tag_id':1"));
+  EXPECT(&plan->plan,
+         FIND("'post_id':{'$eq':1},'$or':[{'kind':'x'},{'tag_id':{'$in':[]}}]", "'_id':1,'tag_id':1"));
   FEED(&plan->plan, BATCH(""));
   FATES(plan, "");
 }
@@ -411,11 +433,13 @@ static void test_duplicates(void) {
   FATES(plan, "aa");
   /* A sync keeps and updates all rows of an id. */
   plan = new_plan(LUMO_SYNC, "{'ids':[{'v':1,'set':{'w':1}},{'v':2}]}");
-  FEED(&plan->plan, BATCH("{'_id':" ID(1) ",'tag_id':1,'w':1},{'_id':" ID(2) ",'tag_id':1,'w':2},{'_id':" ID(3) ",'tag_id':3},"
-                          "{'_id':" ID(4) ",'tag_id':3},{'_id':" ID(5) ",'tag_id':1}"));
+  FEED(&plan->plan, BATCH("{'_id':" ID(1) ",'tag_id':1,'w':1},{'_id':" ID(2) ",'tag_id':1,'w':2},{'_id':" ID(
+                        3) ",'tag_id':3},"
+                           "{'_id':" ID(4) ",'tag_id':3},{'_id':" ID(5) ",'tag_id':1}"));
   EXPECT(&plan->plan, "write pt i{'_id':" GENERATED ",'post_id':1,'tag_id':2}");
   FEED(&plan->plan, "{'nInserted':1}");
-  EXPECT(&plan->plan, "write pt u{'_id':{'$eq':" ID(2) "}},{'$set':{'w':1}} u{'_id':{'$eq':" ID(5) "}},{'$set':{'w':1}}");
+  EXPECT(&plan->plan,
+         "write pt u{'_id':{'$eq':" ID(2) "}},{'$set':{'w':1}} u{'_id':{'$eq':" ID(5) "}},{'$set':{'w':1}}");
   FEED(&plan->plan, "{'nModified':2}");
   EXPECT(&plan->plan, "write pt D{'_id':{'$in':[" ID(3) "," ID(4) "]}}");
   FEED(&plan->plan, "{'nRemoved':2}");
@@ -435,7 +459,8 @@ static void test_toggle(void) {
   lumo_pairs_plan *plan = new_plan(LUMO_TOGGLE, "{'ids':[{'v':1},{'v':2},{'v':3}]}");
   CHECK(plan->plan.atomic);
   EXPECT(&plan->plan, FIND("'post_id':{'$eq':1},'tag_id':{'$in':[1,2,3]}", "'_id':1,'tag_id':1"));
-  FEED(&plan->plan, BATCH("{'_id':" ID(1) ",'tag_id':1},{'_id':" ID(3) ",'tag_id':3},{'_id':" ID(4) ",'tag_id':3}"));
+  FEED(&plan->plan,
+       BATCH("{'_id':" ID(1) ",'tag_id':1},{'_id':" ID(3) ",'tag_id':3},{'_id':" ID(4) ",'tag_id':3}"));
   EXPECT(&plan->plan, "write? pt i{'_id':" D2 ",'post_id':1,'tag_id':2}");
   FEED(&plan->plan, "{'nInserted':1}");
   EXPECT(&plan->plan, "write pt D{'_id':{'$in':[" ID(1) "," ID(3) "," ID(4) "]}}");
@@ -532,11 +557,13 @@ static void test_portions(void) {
   plan = new_large_plan(LUMO_SYNC, 100001);
   CHECK_INT(count_in(&plan->plan, "filter.$or.1.tag_id.$in"), 100000);
   FEED(&plan->plan, BATCH("{'_id':1,'tag_id':100001},{'_id':2,'tag_id':5},{'_id':3,'tag_id':0}"));
-  CHECK_INT(count_statements(&plan->plan), 99999); /* the last one was among the condition's: no second find */
+  CHECK_INT(count_statements(&plan->plan),
+            99999); /* the last one was among the condition's: no second find */
   plan->plan.class->restart(&plan->plan);
   CHECK_INT(count_in(&plan->plan, "filter.$or.1.tag_id.$in"), 100000);
   FEED(&plan->plan, BATCH(""));
-  EXPECT(&plan->plan, FIND("'post_id':{'$eq':1},'tag_id':{'$in':[100001]},'$nor':[{'kind':'x'}]", "'_id':1,'tag_id':1"));
+  EXPECT(&plan->plan,
+         FIND("'post_id':{'$eq':1},'tag_id':{'$in':[100001]},'$nor':[{'kind':'x'}]", "'_id':1,'tag_id':1"));
   FEED(&plan->plan, BATCH("{'_id':1,'tag_id':100001}"));
   CHECK_INT(count_statements(&plan->plan), 100000);
   end_plan(&plan->plan);
@@ -583,8 +610,8 @@ static void test_detach(void) {
 static void check_update(const char *set, const char *expected) {
   lumo_buf one = from_json("{'v':1}"), two = from_json("{'v':2}"), attributes = from_json(set);
   lumo_value owner = value_of(&one), related = value_of(&two);
-  lumo_write_plan *plan = lumo_pivot_update_plan_new("update_pivot_data", &pivot, &owner, &related, attributes.data,
-                                                     (uint32_t)attributes.len, 1000, &error);
+  lumo_write_plan *plan = lumo_pivot_update_plan_new("update_pivot_data", &pivot, &owner, &related,
+                                                     attributes.data, (uint32_t)attributes.len, 1000, &error);
   EXPECT(&plan->plan, expected);
   CHECK(!plan->plan.atomic);
   end_plan(&plan->plan);
@@ -595,7 +622,8 @@ static void check_update(const char *set, const char *expected) {
 
 static void test_update(void) {
   setup();
-  check_update("{'w':1,'n':null}", "write pt u{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$set':{'w':1,'n':null}}");
+  check_update("{'w':1,'n':null}",
+               "write pt u{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$set':{'w':1,'n':null}}");
   check_update("{}", "write pt u{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$setOnInsert':{'tag_id':2}}");
   pivot.duplicates = true;
   use_condition();
@@ -621,16 +649,21 @@ static void test_reads(void) {
   lumo_value owner = value_of(&one), related = value_of(&two);
   setup();
   check_read(lumo_pivot_rows_plan_new("pivot_data", &pivot, &owner, &related, 1, &error),
-             "read1 pt {'find':'pt','filter':{'post_id':{'$eq':{'$gt':0}},'tag_id':{'$eq':2}},'limit':1,'batchSize':1000000}");
+             "read1 pt "
+             "{'find':'pt','filter':{'post_id':{'$eq':{'$gt':0}},'tag_id':{'$eq':2}},'limit':1,'batchSize':"
+             "1000000}");
   use_condition();
-  check_read(lumo_pivot_rows_plan_new("pivot_data", &pivot, &owner, NULL, 0, &error),
-             "read pt {'find':'pt','filter':{'post_id':{'$eq':{'$gt':0}},'$and':[{'kind':'x'}]},'batchSize':1000000}");
+  check_read(
+      lumo_pivot_rows_plan_new("pivot_data", &pivot, &owner, NULL, 0, &error),
+      "read pt "
+      "{'find':'pt','filter':{'post_id':{'$eq':{'$gt':0}},'$and':[{'kind':'x'}]},'batchSize':1000000}");
   check_read(lumo_pivot_ids_plan_new("ids", &pivot, &owner, &error),
              "read pt {'find':'pt','filter':{'post_id':{'$eq':{'$gt':0}},'$and':[{'kind':'x'}]},"
              "'projection':{'_id':0,'tag_id':1},'batchSize':1000000}");
-  check_read(lumo_pivot_count_plan_new("count", &pivot, &owner, &error),
-             "read1 pt {'aggregate':'pt','pipeline':[{'$match':{'post_id':{'$eq':{'$gt':0}},'$and':[{'kind':'x'}]}},"
-             "{'$count':'n'}],'cursor':{}}");
+  check_read(
+      lumo_pivot_count_plan_new("count", &pivot, &owner, &error),
+      "read1 pt {'aggregate':'pt','pipeline':[{'$match':{'post_id':{'$eq':{'$gt':0}},'$and':[{'kind':'x'}]}},"
+      "{'$count':'n'}],'cursor':{}}");
   lumo_buf_free(&one);
   lumo_buf_free(&two);
 }
@@ -707,13 +740,14 @@ static void test_memory(void) {
   use_condition();
   memory_ids = from_json("{'ids':[{'v':1,'set':{'w':1}},{'v':2,'fresh':{'f':1}},{'v':3}]}");
   memory_op = LUMO_SYNC;
-  check_memory(make_plan, (const char *const[]){BATCH_OF(5, "{'_id':1,'tag_id':1,'w':2}"), BATCH("{'_id':9,'tag_id':9}"),
-                                                "{'nInserted':1,'writeErrors':[" DUPLICATE(0, "'_id':1") "]}",
-                                                BATCH("{'_id':" D2 ",'post_id':4,'tag_id':4}"), "{'nInserted':1}",
-                                                "{'nModified':1}", "{'nRemoved':1}", NULL});
+  check_memory(make_plan,
+               (const char *const[]){BATCH_OF(5, "{'_id':1,'tag_id':1,'w':2}"), BATCH("{'_id':9,'tag_id':9}"),
+                                     "{'nInserted':1,'writeErrors':[" DUPLICATE(0, "'_id':1") "]}",
+                                     BATCH("{'_id':" D2 ",'post_id':4,'tag_id':4}"), "{'nInserted':1}",
+                                     "{'nModified':1}", "{'nRemoved':1}", NULL});
   memory_op = LUMO_TOGGLE;
-  check_memory(make_plan, (const char *const[]){BATCH("{'_id':1,'tag_id':1,'w':2}"), "{'nInserted':2}", "{'nRemoved':0}",
-                                                BATCH("{'tag_id':1}"), NULL});
+  check_memory(make_plan, (const char *const[]){BATCH("{'_id':1,'tag_id':1,'w':2}"), "{'nInserted':2}",
+                                                "{'nRemoved':0}", BATCH("{'tag_id':1}"), NULL});
   lumo_buf_free(&memory_ids);
   memory_ids = from_json("{'ids':[{'v':1,'set':{'w':1}}]}");
   memory_op = LUMO_ATTACH;

@@ -1,8 +1,8 @@
-/* BSON as bytes: a writer that appends to a growing buffer, a reader that walks without copying, and the checks
- * that make walking safe. Nothing here knows Lua, a schema or a server.
+/* BSON as bytes: a writer that appends to a growing buffer, a reader that walks without copying, and the
+ * checks that make walking safe. Nothing here knows Lua, a schema or a server.
  *
- * Sizes are bytes. Every function is O(length of what it is given) unless it says otherwise, and none recurses
- * deeper than LUMO_BSON_MAX_DEPTH. */
+ * Sizes are bytes. Every function is O(length of what it is given) unless it says otherwise, and none
+ * recurses deeper than LUMO_BSON_MAX_DEPTH. */
 #ifndef LUMO_CORE_BSON_H
 #define LUMO_CORE_BSON_H
 
@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LUMO_BSON_MAX_DEPTH 100              /* nested documents and arrays, the outermost document included */
+#define LUMO_BSON_MAX_DEPTH 100 /* nested documents and arrays, the outermost document included */
 #define LUMO_BSON_MAX_SIZE (16 * 1024 * 1024) /* the server's limit for a stored document */
 
 typedef enum {
@@ -40,25 +40,26 @@ typedef enum {
 
 /* ---- the buffer ---- */
 
-/* A growing run of bytes. Owner: whoever embeds it; freed by lumo_buf_free. Running out of memory sets `failed` and
- * turns every later append into a no-op, so a writer checks once, at its end. A zeroed buffer is a valid empty one. */
+/* A growing run of bytes. Owner: whoever embeds it; freed by lumo_buf_free. Running out of memory sets
+ * `failed` and turns every later append into a no-op, so a writer checks once, at its end. A zeroed buffer is
+ * a valid empty one. */
 typedef struct lumo_buf {
   uint8_t *data;
   size_t len, cap;
   bool failed;
 } lumo_buf;
 
-void lumo_buf_free(lumo_buf *buf);                     /* frees and zeroes */
-void lumo_buf_clear(lumo_buf *buf);                    /* len = 0, failed = false, memory kept */
-bool lumo_buf_reserve(lumo_buf *buf, size_t more);     /* room for `more` bytes beyond len */
+void lumo_buf_free(lumo_buf *buf);                 /* frees and zeroes */
+void lumo_buf_clear(lumo_buf *buf);                /* len = 0, failed = false, memory kept */
+bool lumo_buf_reserve(lumo_buf *buf, size_t more); /* room for `more` bytes beyond len */
 void lumo_buf_append(lumo_buf *buf, const void *bytes, size_t len);
 /* Gives the bytes away (free with lumo_free) and leaves the buffer empty. */
 uint8_t *lumo_buf_take(lumo_buf *buf, size_t *len);
 
 /* ---- values ---- */
 
-/* A view of one value: its type byte and its bytes as they stand in a document (a string with its length prefix and
- * NUL). Owns nothing: valid as long as the bytes behind it are. */
+/* A view of one value: its type byte and its bytes as they stand in a document (a string with its length
+ * prefix and NUL). Owns nothing: valid as long as the bytes behind it are. */
 typedef struct lumo_value {
   const uint8_t *data;
   uint32_t len;
@@ -75,19 +76,20 @@ const char *lumo_value_text(const lumo_value *v, uint32_t *len);
 const uint8_t *lumo_value_binary(const lumo_value *v, uint32_t *len, uint8_t *subtype);
 /* True for null, undefined and missing. */
 bool lumo_value_is_null(const lumo_value *v);
-/* Equal as MongoDB compares: numbers by value across their types (decimal128 only with itself, by bytes), documents field
- * by field in order, all else by type and bytes. */
+/* Equal as MongoDB compares: numbers by value across their types (decimal128 only with itself, by bytes),
+ * documents field by field in order, all else by type and bytes. */
 bool lumo_value_equal(const lumo_value *a, const lumo_value *b);
-/* MongoDB's sort order, as a number < 0, 0, > 0. Consistent with lumo_value_equal. decimal128 sorts among numbers by its
- * double value. */
+/* MongoDB's sort order, as a number < 0, 0, > 0. Consistent with lumo_value_equal. decimal128 sorts among
+ * numbers by its double value. */
 int lumo_value_compare(const lumo_value *a, const lumo_value *b);
 /* A hash under which equal values are equal. */
 uint64_t lumo_value_hash(const lumo_value *v);
 
 /* ---- the reader ---- */
 
-/* Walks the elements of a document or array. The iterator checks every length that it steps over, so it never reads
- * outside the document even if that was not validated; `bad` tells that it stopped for a malformed element. */
+/* Walks the elements of a document or array. The iterator checks every length that it steps over, so it never
+ * reads outside the document even if that was not validated; `bad` tells that it stopped for a malformed
+ * element. */
 typedef struct lumo_iter {
   const uint8_t *next, *end;
   const char *key; /* NUL-terminated, inside the document */
@@ -107,14 +109,15 @@ bool lumo_bson_find(const uint8_t *doc, size_t len, const char *key, size_t key_
 /* The same with a dotted path; array positions by number. */
 bool lumo_bson_find_path(const uint8_t *doc, size_t len, const char *path, size_t path_len, lumo_value *out);
 
-/* The whole check: structure, lengths, UTF-8 of keys and strings, booleans of 0 or 1, array keys not checked, depth.
- * On failure *at is the offset of the offending byte. Memory-safe on any input. */
+/* The whole check: structure, lengths, UTF-8 of keys and strings, booleans of 0 or 1, array keys not checked,
+ * depth. On failure *at is the offset of the offending byte. Memory-safe on any input. */
 bool lumo_bson_validate(const uint8_t *doc, size_t len, size_t *at);
 bool lumo_utf8_valid(const char *text, size_t len);
 
 /* ---- the writer ---- */
 
-/* begin writes a place for the length and returns its offset; end writes the final NUL and fills the length in. */
+/* begin writes a place for the length and returns its offset; end writes the final NUL and fills the length
+ * in. */
 size_t lumo_bson_begin(lumo_buf *buf);
 void lumo_bson_end(lumo_buf *buf, size_t mark);
 /* Element headers and whole elements. Keys are written as given: the caller knows that they hold no NUL. */

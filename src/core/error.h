@@ -1,5 +1,5 @@
-/* What went wrong, as a value. Core and driver fill one of these; the binding turns it into Lua's error object,
- * and that is the only place where one is raised. */
+/* What went wrong, as a value. Core and driver fill one of these; the binding turns it into Lua's error
+ * object, and that is the only place where one is raised. */
 #ifndef LUMO_CORE_ERROR_H
 #define LUMO_CORE_ERROR_H
 
@@ -17,14 +17,14 @@ enum {
 
 /* Plain memory, no ownership but of `value`. Texts that do not fit are cut at a character boundary. */
 typedef struct lumo_error {
-  const char *code; /* one of the E_ names, static storage; NULL: no error */
-  char message[512]; /* no credential, URI or document value ever stands here */
-  char cause[1024];  /* the server's or libmongoc's own words; may hold values */
-  char op[32];       /* the command: "insert", "find", … or the public method */
-  char ns[192];      /* database.collection */
+  const char *code;    /* one of the E_ names, static storage; NULL: no error */
+  char message[512];   /* no credential, URI or document value ever stands here */
+  char cause[1024];    /* the server's or libmongoc's own words; may hold values */
+  char op[32];         /* the command: "insert", "find", … or the public method */
+  char ns[192];        /* database.collection */
   char attribute[192]; /* the path of the value that was refused: "meta.tags[3]" */
-  char key[256];     /* E_DUPLICATE_KEY: the names of the index's fields, joined by ", " */
-  uint8_t *value;    /* E_DUPLICATE_KEY: the refused keyValue as a BSON document; lumo_malloc'ed, or NULL */
+  char key[256];       /* E_DUPLICATE_KEY: the names of the index's fields, joined by ", " */
+  uint8_t *value;      /* E_DUPLICATE_KEY: the refused keyValue as a BSON document; lumo_malloc'ed, or NULL */
   uint32_t value_len;
   int32_t server_code; /* 0: not the server's */
   int32_t write_index; /* the statement that failed, from 0; -1: none */
@@ -36,7 +36,8 @@ typedef struct lumo_error {
 void lumo_error_init(lumo_error *error);
 /* Frees `value` and empties the error. */
 void lumo_error_reset(lumo_error *error);
-/* Sets code and message (printf style), keeps the rest. Always returns false, for `return lumo_error_set(…)`. */
+/* Sets code and message (printf style), keeps the rest. Always returns false, for `return lumo_error_set(…)`.
+ */
 bool lumo_error_set(lumo_error *error, const char *code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* "not enough memory": code E_MEMORY, which the binding turns into Lua's own memory error. */

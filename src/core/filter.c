@@ -63,7 +63,8 @@ bool lumo_filter_end(lumo_filter *filter, lumo_join join, bool negated) {
 
 bool lumo_filter_open(lumo_filter *filter, lumo_join join, bool negated, lumo_error *error) {
   if (filter->depth >= LUMO_FILTER_MAX_DEPTH)
-    return lumo_error_set(error, "E_ARGUMENT", "where groups are nested deeper than %d", LUMO_FILTER_MAX_DEPTH);
+    return lumo_error_set(error, "E_ARGUMENT", "where groups are nested deeper than %d",
+                          LUMO_FILTER_MAX_DEPTH);
   if (!add(filter, (struct lumo_clause){.kind = LUMO_CLAUSE_GROUP, .join = join, .negated = negated}))
     return lumo_error_memory(error);
   filter->depth++;
@@ -77,7 +78,8 @@ void lumo_filter_close(lumo_filter *filter) {
     filter->count--;
     return;
   }
-  /* Without memory for its end the group ends with the filter, which changes its meaning: the buffer's failure flag makes the query raise. */
+  /* Without memory for its end the group ends with the filter, which changes its meaning: the buffer's
+   * failure flag makes the query raise. */
   if (!add(filter, (struct lumo_clause){.kind = LUMO_CLAUSE_END})) filter->bytes.failed = true;
 }
 

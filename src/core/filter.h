@@ -1,12 +1,14 @@
-/* The one compiler of filters: conditions and groups in the order in which they were given become one MongoDB filter. `or` binds weaker than
- * `and`, as in SQL: a, or b, and c is a OR (b AND c). The values are already BSON; no value is ever looked into for operators. */
+/* The one compiler of filters: conditions and groups in the order in which they were given become one MongoDB
+ * filter. `or` binds weaker than `and`, as in SQL: a, or b, and c is a OR (b AND c). The values are already
+ * BSON; no value is ever looked into for operators. */
 #ifndef LUMO_CORE_FILTER_H
 #define LUMO_CORE_FILTER_H
 
 #include "bson.h"
 #include "error.h"
 
-#define LUMO_FILTER_MAX_DEPTH 50 /* groups inside groups; each is two levels of BSON, and the server allows about 100 */
+#define LUMO_FILTER_MAX_DEPTH                                                                                \
+  50 /* groups inside groups; each is two levels of BSON, and the server allows about 100 */
 
 typedef enum { LUMO_AND, LUMO_OR } lumo_join;
 
@@ -18,7 +20,7 @@ typedef struct lumo_filter {
     lumo_join join;
     bool negated;
     uint32_t offset, len; /* a condition's document in `bytes` */
-  } *clauses;
+  } * clauses;
   uint32_t count, capacity;
   uint32_t depth; /* groups that are open */
 } lumo_filter;
@@ -26,8 +28,8 @@ typedef struct lumo_filter {
 void lumo_filter_free(lumo_filter *filter);
 bool lumo_filter_copy(lumo_filter *to, const lumo_filter *from);
 
-/* A condition is written in place: begin, append one BSON document to filter->bytes, end. An error in between loses nothing: the next begin drops the half-written
- * bytes. */
+/* A condition is written in place: begin, append one BSON document to filter->bytes, end. An error in between
+ * loses nothing: the next begin drops the half-written bytes. */
 void lumo_filter_begin(lumo_filter *filter);
 bool lumo_filter_end(lumo_filter *filter, lumo_join join, bool negated);
 
@@ -44,7 +46,8 @@ void lumo_filter_rewind(lumo_filter *filter, lumo_filter_mark mark);
 /* Appends the filter as one whole BSON document: {} when there is no clause. Open groups count as closed. */
 void lumo_filter_write(const lumo_filter *filter, lumo_buf *out);
 
-/* Appends the pattern of a LIKE: % any text, _ any character, \ takes the next one literally; anchored, all else escaped. */
+/* Appends the pattern of a LIKE: % any text, _ any character, \ takes the next one literally; anchored, all
+ * else escaped. */
 void lumo_like_pattern(lumo_buf *out, const char *like, size_t len);
 
 #endif

@@ -158,7 +158,8 @@ static bool same_set(const lumo_pairs *pairs, uint32_t index, const uint8_t *set
 }
 
 /* Appends a document, if there is one, and says where it stands. */
-static bool keep_document(lumo_buf *documents, const uint8_t *document, uint32_t len, uint32_t *at, uint32_t *at_len) {
+static bool keep_document(lumo_buf *documents, const uint8_t *document, uint32_t len, uint32_t *at,
+                          uint32_t *at_len) {
   *at = *at_len = 0;
   if (is_empty(document, len)) return true;
   if (len > UINT32_MAX - documents->len) return false;
@@ -168,8 +169,8 @@ static bool keep_document(lumo_buf *documents, const uint8_t *document, uint32_t
   return !documents->failed;
 }
 
-bool lumo_pairs_add(lumo_pairs *pairs, const lumo_value *id, const uint8_t *set, uint32_t set_len, const uint8_t *fresh,
-                    uint32_t fresh_len, lumo_error *error) {
+bool lumo_pairs_add(lumo_pairs *pairs, const lumo_value *id, const uint8_t *set, uint32_t set_len,
+                    const uint8_t *fresh, uint32_t fresh_len, lumo_error *error) {
   uint32_t index;
   int64_t found = lumo_keys_find(&pairs->keys, id);
   if (found >= 0) {

@@ -11,7 +11,8 @@ void *lumo_calloc(size_t count, size_t size);
 void *lumo_realloc(void *block, size_t size);
 void lumo_free(void *block);
 
-/* Test aid: the n-th allocation from now on (1 is the next) fails, and every later one succeeds; 0 turns it off. */
+/* Test aid: the n-th allocation from now on (1 is the next) fails, and every later one succeeds; 0 turns it
+ * off. */
 void lumo_mem_fail_at(unsigned long n);
 
 #endif

@@ -1,6 +1,6 @@
-/* A database operation as a value. A plan yields a step, is fed the step's reply, and yields the next step until it is done; it
- * never talks to a server, never waits, knows no session and no Lua, and may run on any one thread at a time. The runner
- * (driver/run.h) is the only caller of next, feed and restart. */
+/* A database operation as a value. A plan yields a step, is fed the step's reply, and yields the next step
+ * until it is done; it never talks to a server, never waits, knows no session and no Lua, and may run on any
+ * one thread at a time. The runner (driver/run.h) is the only caller of next, feed and restart. */
 #ifndef LUMO_CORE_PLAN_H
 #define LUMO_CORE_PLAN_H
 
@@ -20,45 +20,49 @@ typedef enum {
 
 typedef struct lumo_step {
   lumo_step_kind kind;
-  const char *collection;  /* READ, MORE, WRITE; NULL for a COMMAND on the database */
-  const char *database;    /* COMMAND: NULL means the connection's own */
-  const uint8_t *command;  /* READ, COMMAND: the command document, without session, concern or $db; the plan owns it */
+  const char *collection; /* READ, MORE, WRITE; NULL for a COMMAND on the database */
+  const char *database;   /* COMMAND: NULL means the connection's own */
+  const uint8_t
+      *command; /* READ, COMMAND: the command document, without session, concern or $db; the plan owns it */
   uint32_t command_len;
-  bool single;             /* READ: the reply is at most one batch, no cursor can be left (a limit of 1) */
-  bool writes;             /* COMMAND: it changes data (findAndModify: retried as a write); else it is sent once, as a command */
-  int64_t cursor;          /* MORE: the cursor's id */
+  bool single;    /* READ: the reply is at most one batch, no cursor can be left (a limit of 1) */
+  bool writes;    /* COMMAND: it changes data (findAndModify: retried as a write); else it is sent once, as a
+                     command */
+  int64_t cursor; /* MORE: the cursor's id */
   const lumo_buf *statements; /* WRITE: see lumo_statement_… */
-  bool ordered;            /* WRITE: stop at the first error */
-  bool feed_duplicates;    /* WRITE: if every error is a duplicate key (11000), the reply is fed and the plan decides */
+  bool ordered;               /* WRITE: stop at the first error */
+  bool feed_duplicates; /* WRITE: if every error is a duplicate key (11000), the reply is fed and the plan
+                           decides */
 } lumo_step;
 
-/* What the server said. Of a READ, MORE or COMMAND the reply document. Of a WRITE the merged reply with the fields
- * nInserted nMatched nModified nRemoved nUpserted, upserted: [{index, _id}], writeErrors: [{index, code, errmsg, keyPattern,
- * keyValue}]; indexes are those of the statements. Data is lumo_malloc'ed; feed may take it by setting `data` to NULL,
- * what it leaves is freed by the runner. */
+/* What the server said. Of a READ, MORE or COMMAND the reply document. Of a WRITE the merged reply with the
+ * fields nInserted nMatched nModified nRemoved nUpserted, upserted: [{index, _id}], writeErrors: [{index,
+ * code, errmsg, keyPattern, keyValue}]; indexes are those of the statements. Data is lumo_malloc'ed; feed may
+ * take it by setting `data` to NULL, what it leaves is freed by the runner. */
 typedef struct lumo_reply {
   uint8_t *data;
   uint32_t len;
-  bool transaction_dead; /* a duplicate key inside a transaction has ended it: after this feed the plan is restarted in a new one */
+  bool transaction_dead; /* a duplicate key inside a transaction has ended it: after this feed the plan is
+                            restarted in a new one */
 } lumo_reply;
 
 /* ---- statements of a WRITE: appended to one buffer ---- */
 
 typedef enum {
-  LUMO_INSERT = 'i',      /* a document */
-  LUMO_UPDATE_ONE = 'u',  /* a filter, an update (a document of operators, or an array: a pipeline) */
+  LUMO_INSERT = 'i',     /* a document */
+  LUMO_UPDATE_ONE = 'u', /* a filter, an update (a document of operators, or an array: a pipeline) */
   LUMO_UPDATE_MANY = 'U',
-  LUMO_UPSERT_ONE = 'p',  /* an update of one, inserted when absent */
-  LUMO_DELETE_ONE = 'd',  /* a filter */
+  LUMO_UPSERT_ONE = 'p', /* an update of one, inserted when absent */
+  LUMO_DELETE_ONE = 'd', /* a filter */
   LUMO_DELETE_MANY = 'D',
 } lumo_statement_kind;
 
-/* The layout is the kind's byte and then its one or two BSON documents. To write a statement in place: append the kind, then
- * build the document(s) with lumo_bson_begin/end. */
+/* The layout is the kind's byte and then its one or two BSON documents. To write a statement in place: append
+ * the kind, then build the document(s) with lumo_bson_begin/end. */
 void lumo_statement_begin(lumo_buf *statements, lumo_statement_kind kind);
 
-/* Walks statements; *at starts at 0. False at the end. An update that is a pipeline is an array's bytes, known by its keys: no operator is
- * called "0". */
+/* Walks statements; *at starts at 0. False at the end. An update that is a pipeline is an array's bytes,
+ * known by its keys: no operator is called "0". */
 typedef struct lumo_statement {
   lumo_statement_kind kind;
   const uint8_t *filter, *document; /* an insert has only the document, a delete only the filter */
@@ -72,7 +76,8 @@ typedef struct lumo_plan lumo_plan;
 
 typedef struct lumo_plan_class {
   const char *name; /* the operation, for error messages: "attach", "find"; static storage */
-  /* Fills *step. False: the operation has failed, *error says why. Steps point into the plan and hold until the next call. */
+  /* Fills *step. False: the operation has failed, *error says why. Steps point into the plan and hold until
+   * the next call. */
   bool (*next)(lumo_plan *plan, lumo_step *step, lumo_error *error);
   bool (*feed)(lumo_plan *plan, lumo_reply *reply, lumo_error *error);
   /* Back to the first command: keeps the input and what was learnt of duplicate keys, forgets all replies. */
@@ -84,7 +89,8 @@ typedef struct lumo_plan_class {
 struct lumo_plan {
   const lumo_plan_class *class;
   bool atomic; /* to be run in one transaction where the deployment has them */
-  /* The driver's hold on a client, session and server while a cursor is open; released by the driver, or by lumo_plan_free. */
+  /* The driver's hold on a client, session and server while a cursor is open; released by the driver, or by
+   * lumo_plan_free. */
   void *lease;
   void (*release_lease)(void *lease);
 };
@@ -94,14 +100,15 @@ void lumo_plan_free(lumo_plan *plan);
 
 /* ---- plain plans, from which most operations are made ---- */
 
-/* In all of them `name` is in static storage (or outlives the plan), and a buffer that is taken is emptied even on failure. */
+/* In all of them `name` is in static storage (or outlives the plan), and a buffer that is taken is emptied
+ * even on failure. */
 
 /* Documents of one or more replies, in order; views into the replies that the list owns. */
 typedef struct lumo_docs {
   struct lumo_doc {
     const uint8_t *data;
     uint32_t len;
-  } *items;
+  } * items;
   uint32_t count, capacity;
   uint8_t **replies;
   uint32_t reply_count;
@@ -110,8 +117,9 @@ void lumo_docs_free(lumo_docs *docs);
 /* Takes the reply of a READ or MORE: appends the views of its batch, gives the cursor's id (0: exhausted). */
 bool lumo_docs_take(lumo_docs *docs, lumo_reply *reply, int64_t *cursor, lumo_error *error);
 
-/* One cursor command. `command` is taken. Not streaming: all batches are gathered, then DONE. Streaming: PAUSE after every batch that is not
- * empty, with only that batch in `docs`; DONE comes with none. `single` as in the step. */
+/* One cursor command. `command` is taken. Not streaming: all batches are gathered, then DONE. Streaming:
+ * PAUSE after every batch that is not empty, with only that batch in `docs`; DONE comes with none. `single`
+ * as in the step. */
 typedef struct lumo_read_plan {
   lumo_plan plan;
   lumo_buf command;
@@ -121,10 +129,11 @@ typedef struct lumo_read_plan {
   int64_t cursor;
   enum { LUMO_READ_START, LUMO_READ_OPEN, LUMO_READ_BATCH, LUMO_READ_END } state;
 } lumo_read_plan;
-lumo_read_plan *lumo_read_plan_new(const char *name, const char *collection, lumo_buf *command, bool single, bool streaming,
-                                   lumo_error *error);
+lumo_read_plan *lumo_read_plan_new(const char *name, const char *collection, lumo_buf *command, bool single,
+                                   bool streaming, lumo_error *error);
 
-/* One run of statements. `statements` is taken. Any write error ends it (E_DUPLICATE_KEY, E_WRITE) by the driver. */
+/* One run of statements. `statements` is taken. Any write error ends it (E_DUPLICATE_KEY, E_WRITE) by the
+ * driver. */
 typedef struct lumo_write_plan {
   lumo_plan plan;
   lumo_buf statements;
@@ -133,8 +142,8 @@ typedef struct lumo_write_plan {
   uint8_t *reply; /* the merged reply, as in lumo_reply; owned */
   uint32_t reply_len;
 } lumo_write_plan;
-lumo_write_plan *lumo_write_plan_new(const char *name, const char *collection, lumo_buf *statements, bool ordered, bool atomic,
-                                     lumo_error *error);
+lumo_write_plan *lumo_write_plan_new(const char *name, const char *collection, lumo_buf *statements,
+                                     bool ordered, bool atomic, lumo_error *error);
 /* A counter of the merged reply: "nMatched". 0 when it is not there. */
 int64_t lumo_reply_count(const uint8_t *reply, uint32_t len, const char *name);
 
@@ -147,7 +156,7 @@ typedef struct lumo_command_plan {
   uint8_t *reply;
   uint32_t reply_len;
 } lumo_command_plan;
-lumo_command_plan *lumo_command_plan_new(const char *name, const char *database, lumo_buf *command, bool writes,
-                                         lumo_error *error);
+lumo_command_plan *lumo_command_plan_new(const char *name, const char *database, lumo_buf *command,
+                                         bool writes, lumo_error *error);
 
 #endif

@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-/* One reply holds as many documents as fit 16 MB when the batch is asked for so; the largest int32 is accepted by every server. */
+/* One reply holds as many documents as fit 16 MB when the batch is asked for so; the largest int32 is
+ * accepted by every server. */
 #define WHOLE_REPLY 2147483647
 
 void lumo_query_free(lumo_query *query) {
@@ -19,7 +20,8 @@ static bool copy_buf(lumo_buf *to, const lumo_buf *from) {
 }
 
 bool lumo_query_copy(lumo_query *to, const lumo_query *from) {
-  *to = (lumo_query){.schema = from->schema, .limit = from->limit, .skip = from->skip, .everything = from->everything};
+  *to = (lumo_query){
+      .schema = from->schema, .limit = from->limit, .skip = from->skip, .everything = from->everything};
   if (lumo_filter_copy(&to->filter, &from->filter) && copy_buf(&to->projection, &from->projection) &&
       copy_buf(&to->sort, &from->sort) && copy_buf(&to->extra, &from->extra))
     return true;
@@ -89,7 +91,8 @@ void lumo_query_filter(const lumo_query *query, const uint8_t *bound, uint32_t b
   lumo_bson_end(out, document);
 }
 
-static void write_filter(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, const char *key, lumo_buf *out) {
+static void write_filter(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, const char *key,
+                         lumo_buf *out) {
   lumo_bson_key(out, LUMO_BSON_DOCUMENT, key, strlen(key));
   lumo_query_filter(query, bound, bound_len, out);
 }
@@ -102,7 +105,8 @@ static void write_elements(const lumo_buf *elements, const char *key, lumo_buf *
   lumo_bson_end(out, mark);
 }
 
-void lumo_query_find(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, int64_t limit, int32_t batch_size, lumo_buf *out) {
+void lumo_query_find(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, int64_t limit,
+                     int32_t batch_size, lumo_buf *out) {
   size_t command = lumo_bson_begin(out);
   const char *collection = query->schema->collection;
   lumo_bson_string(out, LUMO_KEY("find"), collection, strlen(collection));

@@ -19,14 +19,16 @@ typedef struct lumo_query {
 void lumo_query_free(lumo_query *query);
 bool lumo_query_copy(lumo_query *to, const lumo_query *from);
 
-/* Adds a field to the projection or the sort, given by its stored path; a second mention of a sort field replaces the first, of a projected field (or of
- * one inside it or around it, which the server refuses as a collision) is dropped. */
+/* Adds a field to the projection or the sort, given by its stored path; a second mention of a sort field
+ * replaces the first, of a projected field (or of one inside it or around it, which the server refuses as a
+ * collision) is dropped. */
 void lumo_query_select(lumo_query *query, const char *stored, size_t len);
 void lumo_query_order(lumo_query *query, const char *stored, size_t len, int direction);
 
-/* Commands as whole BSON documents, appended to out. `bound` is a filter document that is joined by $and so that the query cannot escape it, or NULL. batch_size 0:
- * all that fits a reply. */
-void lumo_query_find(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, int64_t limit, int32_t batch_size, lumo_buf *out);
+/* Commands as whole BSON documents, appended to out. `bound` is a filter document that is joined by $and so
+ * that the query cannot escape it, or NULL. batch_size 0: all that fits a reply. */
+void lumo_query_find(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, int64_t limit,
+                     int32_t batch_size, lumo_buf *out);
 /* An aggregate with one document {n: …}, or none for 0; honours limit and skip. */
 void lumo_query_count(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out);
 /* Only the filter. */

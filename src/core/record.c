@@ -52,7 +52,8 @@ static bool find_element(const lumo_buf *elements, const char *key, uint32_t key
   return false;
 }
 
-void lumo_record_apply(const uint8_t *doc, uint32_t doc_len, const lumo_buf *set, const lumo_buf *unset, lumo_buf *out) {
+void lumo_record_apply(const uint8_t *doc, uint32_t doc_len, const lumo_buf *set, const lumo_buf *unset,
+                       lumo_buf *out) {
   size_t mark = lumo_bson_begin(out);
   lumo_iter it;
   lumo_value value;
@@ -68,7 +69,8 @@ void lumo_record_apply(const uint8_t *doc, uint32_t doc_len, const lumo_buf *set
   }
   it = (lumo_iter){.next = set->data, .end = set->data + set->len};
   while (set->len && lumo_iter_next(&it)) {
-    if (!lumo_bson_find(doc, doc_len, it.key, it.key_len, &value)) lumo_bson_value(out, it.key, it.key_len, &it.value);
+    if (!lumo_bson_find(doc, doc_len, it.key, it.key_len, &value))
+      lumo_bson_value(out, it.key, it.key_len, &it.value);
   }
   lumo_bson_end(out, mark);
 }

@@ -1,5 +1,5 @@
-/* A record's document: raw BSON with the places of its columns. The binding puts this header, the places and (unless it is shared) the document
- * into one block, its userdata. */
+/* A record's document: raw BSON with the places of its columns. The binding puts this header, the places and
+ * (unless it is shared) the document into one block, its userdata. */
 #ifndef LUMO_CORE_RECORD_H
 #define LUMO_CORE_RECORD_H
 
@@ -9,23 +9,24 @@ enum {
   LUMO_RECORD_PERSISTED = 1, /* the document is stored */
   LUMO_RECORD_LOCAL = 2,     /* made here, not loaded */
   LUMO_RECORD_DELETED = 4,
-  LUMO_RECORD_SIDE = 8,        /* it has a companion table */
+  LUMO_RECORD_SIDE = 8,         /* it has a companion table */
   LUMO_RECORD_SIDE_SHARED = 16, /* and that table belongs to others too: copied before it is written */
 };
 
 /* The two high bits of a place tell of the value that the companion table holds for the column. */
 #define LUMO_PLACE_ASSIGNED 0x80000000u /* it replaces the document's */
-#define LUMO_PLACE_HANDED_OUT 0x40000000u /* a table decoded from the document, which may have been changed in place */
-#define LUMO_PLACE_OFFSET 0x3FFFFFFFu   /* the element's offset in the document; 0: the field is missing */
+#define LUMO_PLACE_HANDED_OUT                                                                                \
+  0x40000000u /* a table decoded from the document, which may have been changed in place */
+#define LUMO_PLACE_OFFSET 0x3FFFFFFFu /* the element's offset in the document; 0: the field is missing */
 
 typedef struct lumo_record {
   const lumo_schema *schema; /* kept alive by the class of the record */
-  const uint8_t *doc;        /* NULL: none yet. In this block, or in a userdata that the companion table keeps */
+  const uint8_t *doc; /* NULL: none yet. In this block, or in a userdata that the companion table keeps */
   uint32_t doc_len;
   uint32_t pivot, pivot_len; /* a pivot document in this block: its offset from the record's start, 0: none */
   uint16_t connection;       /* number of the connection in the binding's list, 0: none */
   uint8_t flags;
-  uint32_t places[];         /* schema->count of them */
+  uint32_t places[]; /* schema->count of them */
 } lumo_record;
 
 /* Bytes of a record with room for both documents. */
@@ -33,15 +34,16 @@ size_t lumo_record_size(const lumo_schema *schema, uint32_t doc_len, uint32_t pi
 /* The first byte behind the places. */
 uint8_t *lumo_record_room(lumo_record *record);
 
-/* Finds the columns in the document and keeps the flags of the places. False if the document is malformed. O(fields), without hashing when the fields come in the
- * schema's order. */
+/* Finds the columns in the document and keeps the flags of the places. False if the document is malformed.
+ * O(fields), without hashing when the fields come in the schema's order. */
 bool lumo_record_index(lumo_record *record);
 
 /* The stored value of a column; type LUMO_BSON_END when missing. O(1). */
 lumo_value lumo_record_value(const lumo_record *record, uint32_t column);
 
-/* Appends the document with changes applied: `set` holds whole elements (fields that exist are replaced in their place, others come at the end), `unset` elements
- * of any value whose names are removed. */
-void lumo_record_apply(const uint8_t *doc, uint32_t doc_len, const lumo_buf *set, const lumo_buf *unset, lumo_buf *out);
+/* Appends the document with changes applied: `set` holds whole elements (fields that exist are replaced in
+ * their place, others come at the end), `unset` elements of any value whose names are removed. */
+void lumo_record_apply(const uint8_t *doc, uint32_t doc_len, const lumo_buf *set, const lumo_buf *unset,
+                       lumo_buf *out);
 
 #endif

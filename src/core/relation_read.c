@@ -20,7 +20,8 @@ typedef struct related_plan {
   lumo_plan_class class; /* one per plan, for its name */
   lumo_pivot pivot;
   lumo_keys owners;
-  lumo_related_query query; /* its pointers lead into `texts`, but for the pivot fields, which are in the projection */
+  lumo_related_query
+      query; /* its pointers lead into `texts`, but for the pivot fields, which are in the projection */
   char *texts;
   lumo_buf pivot_projection; /* a document; empty: whole rows */
   /* ---- what a restart forgets ---- */
@@ -42,7 +43,8 @@ static void write_text(lumo_buf *out, const char *key, const char *text) {
 }
 
 /* `$and: [those of the two documents that there are]`: neither can widen what stands beside it. */
-static void write_and(lumo_buf *out, const uint8_t *one, uint32_t one_len, const uint8_t *two, uint32_t two_len) {
+static void write_and(lumo_buf *out, const uint8_t *one, uint32_t one_len, const uint8_t *two,
+                      uint32_t two_len) {
   uint32_t index = 0;
   if (!one && !two) return;
   size_t list = lumo_bson_begin_array(out, LUMO_KEY("$and"));
@@ -161,9 +163,10 @@ static void build_related_write(related_plan *plan) {
 
 /* ---- more keys than one command takes, in order ----
  *
- * Portions cannot be put in order here: the sort fields may not even be in the projection, and a collation is the server's.
- * So the pivot is joined on the server:
- *   [{$match: owners and not null}, {$group: {_id: "$related"}}, {$lookup: …, as: "r"}, {$unwind: "$r"}, {$replaceRoot: {newRoot:
+ * Portions cannot be put in order here: the sort fields may not even be in the projection, and a collation is
+ * the server's. So the pivot is joined on the server:
+ *   [{$match: owners and not null}, {$group: {_id: "$related"}}, {$lookup: …, as: "r"}, {$unwind: "$r"},
+ * {$replaceRoot: {newRoot:
  *   "$r"}}, {$match: filter}, {$sort}, {$skip}, {$limit}, {$project}]
  * Order matters inside an owner only, so portions of owners go one by one. */
 
@@ -247,10 +250,11 @@ static void build_joined_find(related_plan *plan) {
   size_t pipeline = lumo_bson_begin_array(out, LUMO_KEY("pipeline"));
   add_pivot_match(plan, &list);
   add_texts(&list, "$group", (const char *const[][2]){{"_id", (const char *)path.data}}, 1);
-  add_texts(&list, "$lookup",
-            (const char *const[][2]){
-                {"from", query->collection}, {"localField", "_id"}, {"foreignField", query->key}, {"as", "r"}},
-            4);
+  add_texts(
+      &list, "$lookup",
+      (const char *const[][2]){
+          {"from", query->collection}, {"localField", "_id"}, {"foreignField", query->key}, {"as", "r"}},
+      4);
   add_texts(&list, "$unwind", (const char *const[][2]){{"path", "$r"}}, 1);
   add_texts(&list, "$replaceRoot", (const char *const[][2]){{"newRoot", "$r"}}, 1);
   if (query->filter) add_document(&list, "$match", query->filter, query->filter_len);
@@ -269,8 +273,9 @@ static void build_joined_find(related_plan *plan) {
 
 /* ---- the join ---- */
 
-/* The pairs (document, joint) of one key are the product of two lists. The outer side is walked in its order, the inner one by chains,
- * one per key: with an order the documents are outside, without one the joints are. */
+/* The pairs (document, joint) of one key are the product of two lists. The outer side is walked in its order,
+ * the inner one by chains, one per key: with an order the documents are outside, without one the joints are.
+ */
 typedef struct join {
   const related_plan *plan;
   uint32_t joints_end;
@@ -319,7 +324,8 @@ static void chain_inner(join *j) {
   }
 }
 
-/* Walks all pairs, owners mixed. Without rows it counts; with rows it puts each pair into its owner's place. */
+/* Walks all pairs, owners mixed. Without rows it counts; with rows it puts each pair into its owner's place.
+ */
 static void walk_pairs(join *j, lumo_related_row *rows) {
   bool outside = j->documents_outside;
   uint32_t inner_from = side_from(j, !outside);
@@ -330,8 +336,10 @@ static void walk_pairs(join *j, lumo_related_row *rows) {
       uint32_t document = outside ? i : inner - 1;
       const joint *of = &j->plan->joints[outside ? inner - 1 : i];
       uint32_t *count = &j->counts[of->owner - j->owner_from];
-      if (rows) rows[*count] = (lumo_related_row){of->owner, document, of->pivot};
-      else j->total++;
+      if (rows)
+        rows[*count] = (lumo_related_row){of->owner, document, of->pivot};
+      else
+        j->total++;
       (*count)++;
     }
   }
@@ -368,7 +376,8 @@ static bool join_rows(related_plan *plan, uint32_t owner_from, uint32_t owner_to
   j.first = lumo_calloc(plan->keys.count, sizeof *j.first);
   j.next = lumo_malloc(inner * sizeof *j.next);
   j.counts = lumo_calloc(owner_to - owner_from, sizeof *j.counts);
-  bool enough = j.document_keys && j.first && j.next && j.counts && make_rows(plan, &j, owner_to - owner_from);
+  bool enough =
+      j.document_keys && j.first && j.next && j.counts && make_rows(plan, &j, owner_to - owner_from);
   lumo_free(j.document_keys);
   lumo_free(j.first);
   lumo_free(j.next);
@@ -406,7 +415,8 @@ static bool take_pivot(related_plan *plan, uint32_t pivot) {
     found = lumo_keys_find(&plan->owners, &owner);
   }
   if (found < 0) return true; /* the key field is an array that holds an owner: no row of ours */
-  return lumo_keys_add(&plan->keys, &related, &key) >= 0 && add_joint(plan, (joint){(uint32_t)found, key, pivot});
+  return lumo_keys_add(&plan->keys, &related, &key) >= 0 &&
+         add_joint(plan, (joint){(uint32_t)found, key, pivot});
 }
 
 static bool feed_pivots(related_plan *plan, lumo_reply *reply, lumo_error *error) {
@@ -469,8 +479,10 @@ static bool next_find(related_plan *plan, lumo_step *step, lumo_error *error) {
     plan->phase = END;
     return true;
   }
-  if (on_server) build_joined_find(plan);
-  else build_related_find(plan);
+  if (on_server)
+    build_joined_find(plan);
+  else
+    build_related_find(plan);
   set_read(plan, step, on_server ? plan->pivot.collection : plan->query.collection);
   return true;
 }
@@ -489,8 +501,10 @@ static bool next_related(related_plan *plan, lumo_step *step, lumo_error *error)
     return true;
   default:
     build_related_write(plan);
-    *step = (lumo_step){
-        .kind = LUMO_STEP_WRITE, .collection = plan->query.collection, .statements = &plan->out, .ordered = true};
+    *step = (lumo_step){.kind = LUMO_STEP_WRITE,
+                        .collection = plan->query.collection,
+                        .statements = &plan->out,
+                        .ordered = true};
     return true;
   }
 }
@@ -499,8 +513,8 @@ static bool related_next(lumo_plan *base, lumo_step *step, lumo_error *error) {
   related_plan *plan = (related_plan *)base;
   *step = (lumo_step){.kind = LUMO_STEP_DONE};
   if (plan->cursor != 0) {
-    *step = (lumo_step){
-        .kind = LUMO_STEP_MORE, .collection = plan->cursor_collection, .cursor = plan->cursor};
+    *step =
+        (lumo_step){.kind = LUMO_STEP_MORE, .collection = plan->cursor_collection, .cursor = plan->cursor};
     return true;
   }
   lumo_buf_clear(&plan->out);
@@ -584,7 +598,8 @@ static bool write_pivot_projection(related_plan *plan, const lumo_related_query 
   size_t projection = lumo_bson_begin(out);
   for (uint32_t i = 0; reads && i < query->pivot_field_count; i++) {
     const char *field = query->pivot_fields[i];
-    if (strcmp(field, "_id") == 0) with_id = true;
+    if (strcmp(field, "_id") == 0)
+      with_id = true;
     else if (strcmp(field, owner_key) != 0 && strcmp(field, related_key) != 0)
       lumo_bson_int32(out, field, strlen(field), 1);
   }
@@ -602,8 +617,8 @@ lumo_related_plan *lumo_related_plan_new(const char *name, const lumo_pivot *piv
     lumo_error_memory(error);
     return NULL;
   }
-  if (!lumo_pivot_copy(&plan->pivot, pivot) || !lumo_keys_copy(&plan->owners, owners) || !copy_query(plan, query) ||
-      !write_pivot_projection(plan, query)) {
+  if (!lumo_pivot_copy(&plan->pivot, pivot) || !lumo_keys_copy(&plan->owners, owners) ||
+      !copy_query(plan, query) || !write_pivot_projection(plan, query)) {
     related_free(&plan->head.plan);
     lumo_error_memory(error);
     return NULL;

@@ -23,11 +23,13 @@ static const void *move_in(char **block, const void *bytes, size_t size) {
 
 bool lumo_pivot_copy(lumo_pivot *to, const lumo_pivot *from) {
   *to = *from;
-  char *block = lumo_malloc(text_size(from->collection) + text_size(from->owner_key) + text_size(from->related_key) +
-                            text_size(from->created_at) + text_size(from->updated_at) + from->condition_len);
+  char *block =
+      lumo_malloc(text_size(from->collection) + text_size(from->owner_key) + text_size(from->related_key) +
+                  text_size(from->created_at) + text_size(from->updated_at) + from->condition_len);
   to->collection = NULL;
   if (!block) return false;
-  to->collection = move_in(&block, from->collection, text_size(from->collection)); /* first: it is the block */
+  to->collection =
+      move_in(&block, from->collection, text_size(from->collection)); /* first: it is the block */
   to->owner_key = move_in(&block, from->owner_key, text_size(from->owner_key));
   to->related_key = move_in(&block, from->related_key, text_size(from->related_key));
   to->created_at = move_in(&block, from->created_at, text_size(from->created_at));
@@ -107,8 +109,8 @@ static bool moves_timestamp(const lumo_pivot *pivot, const lumo_value *set) {
  * An update document cannot say "move updated_at if one of these differs", a pipeline can:
  *   [{$replaceWith: {$let: {vars: {given: {$literal: set}}, in:
  *     {$cond: [differs, {$mergeObjects: ["$$ROOT", "$$given", {updated_at: now}]}, "$$ROOT"]}}}}]
- * and for an upsert, in front of that, the row to insert, which is the one that has no _id yet. No value of the caller is
- * ever outside of a $literal. */
+ * and for an upsert, in front of that, the row to insert, which is the one that has no _id yet. No value of
+ * the caller is ever outside of a $literal. */
 
 static void write_text(lumo_buf *out, const char *key, const char *text) {
   lumo_bson_string(out, key, strlen(key), text, strlen(text));
@@ -127,7 +129,8 @@ static void write_literal_date(lumo_buf *out, const char *key, const char *name,
 static void write_path(lumo_buf *out, const char *key, const char *prefix, const char *name, size_t len) {
   static const uint8_t nul = 0;
   uint32_t size = (uint32_t)(strlen(prefix) + len + 1);
-  const uint8_t prefixed[4] = {(uint8_t)size, (uint8_t)(size >> 8), (uint8_t)(size >> 16), (uint8_t)(size >> 24)};
+  const uint8_t prefixed[4] = {(uint8_t)size, (uint8_t)(size >> 8), (uint8_t)(size >> 16),
+                               (uint8_t)(size >> 24)};
   lumo_bson_key(out, LUMO_BSON_STRING, key, strlen(key));
   lumo_buf_append(out, prefixed, sizeof prefixed);
   lumo_buf_append(out, prefix, strlen(prefix));
@@ -156,7 +159,8 @@ static void write_differs(lumo_buf *out, const char *key, const lumo_value *set)
 }
 
 /* `key: {$cond: [differs, merged, "$$ROOT"]}` */
-static void write_merge(lumo_buf *out, const char *key, const lumo_pivot *pivot, const lumo_value *set, int64_t now) {
+static void write_merge(lumo_buf *out, const char *key, const lumo_pivot *pivot, const lumo_value *set,
+                        int64_t now) {
   size_t branch = lumo_bson_begin_document(out, key, strlen(key));
   size_t operands = lumo_bson_begin_array(out, LUMO_KEY("$cond"));
   write_differs(out, "0", set);
@@ -172,9 +176,11 @@ static void write_merge(lumo_buf *out, const char *key, const lumo_pivot *pivot,
   lumo_bson_end(out, branch);
 }
 
-/* `key: {$mergeObjects: [{$literal: {_id}}, "$$ROOT", "$$given", {$literal: {fresh fields}}]}`: the same fields in the same
- * order as an insert writes; "$$ROOT" is what the server has made of the filter, the two keys. */
-static void write_new_row(lumo_buf *out, const char *key, const lumo_pivot *pivot, const row_content *row, int64_t now) {
+/* `key: {$mergeObjects: [{$literal: {_id}}, "$$ROOT", "$$given", {$literal: {fresh fields}}]}`: the same
+ * fields in the same order as an insert writes; "$$ROOT" is what the server has made of the filter, the two
+ * keys. */
+static void write_new_row(lumo_buf *out, const char *key, const lumo_pivot *pivot, const row_content *row,
+                          int64_t now) {
   size_t merged = lumo_bson_begin_document(out, key, strlen(key));
   size_t parts = lumo_bson_begin_array(out, LUMO_KEY("$mergeObjects"));
   size_t first = lumo_bson_begin_document(out, LUMO_KEY("0"));
@@ -194,7 +200,8 @@ static void write_new_row(lumo_buf *out, const char *key, const lumo_pivot *pivo
 }
 
 /* `key: {$cond: [{$eq: [{$type: "$_id"}, "missing"]}, new row, merge]}` */
-static void write_upsert(lumo_buf *out, const char *key, const lumo_pivot *pivot, const row_content *row, int64_t now) {
+static void write_upsert(lumo_buf *out, const char *key, const lumo_pivot *pivot, const row_content *row,
+                         int64_t now) {
   size_t branch = lumo_bson_begin_document(out, key, strlen(key));
   size_t operands = lumo_bson_begin_array(out, LUMO_KEY("$cond"));
   size_t is_new = lumo_bson_begin_document(out, LUMO_KEY("0"));
@@ -211,7 +218,8 @@ static void write_upsert(lumo_buf *out, const char *key, const lumo_pivot *pivot
   lumo_bson_end(out, branch);
 }
 
-static void write_pipeline(lumo_buf *out, const lumo_pivot *pivot, const row_content *row, int64_t now, bool upsert) {
+static void write_pipeline(lumo_buf *out, const lumo_pivot *pivot, const row_content *row, int64_t now,
+                           bool upsert) {
   size_t pipeline = lumo_bson_begin(out);
   size_t stage = lumo_bson_begin_document(out, LUMO_KEY("0"));
   size_t replace = lumo_bson_begin_document(out, LUMO_KEY("$replaceWith"));
@@ -221,8 +229,10 @@ static void write_pipeline(lumo_buf *out, const lumo_pivot *pivot, const row_con
   lumo_bson_value(out, LUMO_KEY("$literal"), &row->set);
   lumo_bson_end(out, given);
   lumo_bson_end(out, vars);
-  if (upsert) write_upsert(out, "in", pivot, row, now);
-  else write_merge(out, "in", pivot, &row->set, now);
+  if (upsert)
+    write_upsert(out, "in", pivot, row, now);
+  else
+    write_merge(out, "in", pivot, &row->set, now);
   lumo_bson_end(out, let);
   lumo_bson_end(out, replace);
   lumo_bson_end(out, stage);
@@ -231,7 +241,8 @@ static void write_pipeline(lumo_buf *out, const lumo_pivot *pivot, const row_con
 
 /* ---- the plan of attach, sync and toggle ----
  *
- * It goes through these phases in order; one that has nothing to send is skipped. Only a refused insert goes back, to LOOK. */
+ * It goes through these phases in order; one that has nothing to send is skipped. Only a refused insert goes
+ * back, to LOOK. */
 
 typedef enum {
   UPSERT, /* one id to attach: one statement does it all */
@@ -261,9 +272,9 @@ typedef struct pairs_plan {
   uint32_t collisions; /* refused inserts; a restart keeps them */
   /* ---- what a restart forgets ---- */
   phase_number phase;
-  uint32_t from;   /* READ phases: the first id that was not asked for yet */
-  bool asked;      /* the phase has sent a command */
-  bool wrote;      /* rows have been inserted */
+  uint32_t from; /* READ phases: the first id that was not asked for yet */
+  bool asked;    /* the phase has sent a command */
+  bool wrote;    /* rows have been inserted */
   int64_t cursor;
   uint8_t *states; /* pair_state, beside head.pairs.items */
   uint32_t *order; /* the ids of the last command, by position */
@@ -301,7 +312,8 @@ static bool adds_blindly(const pairs_plan *plan) {
 
 static void derive_id(pairs_plan *plan, uint32_t index, uint8_t id[12]) {
   lumo_value owner = owner_of(plan), related = lumo_keys_at(&plan->head.pairs.keys, index);
-  if (!lumo_pair_id(plan->pivot.owner_key, &owner, plan->pivot.related_key, &related, id)) plan->out.failed = true;
+  if (!lumo_pair_id(plan->pivot.owner_key, &owner, plan->pivot.related_key, &related, id))
+    plan->out.failed = true;
 }
 
 static void settle(pairs_plan *plan, uint32_t index, lumo_pair_fate fate) {
@@ -427,8 +439,8 @@ static void end_find(pairs_plan *plan, find_marks marks, bool with_id, bool with
   plan->asked = true;
 }
 
-/* Rows of the ids; for a sync also all others that the condition lets us see. Rows of the ids count whether the condition
- * holds for them or not, as a pair must not stand twice. */
+/* Rows of the ids; for a sync also all others that the condition lets us see. Rows of the ids count whether
+ * the condition holds for them or not, as a pair must not stand twice. */
 static bool rows_build(pairs_plan *plan) {
   const lumo_pivot *pivot = &plan->pivot;
   lumo_buf *out = &plan->out;
@@ -457,8 +469,8 @@ static bool rows_build(pairs_plan *plan) {
   return true;
 }
 
-/* Queues the update of a row that differs from the attributes given for its id. Only what differs is written, so an
- * unchanged number keeps its type. */
+/* Queues the update of a row that differs from the attributes given for its id. Only what differs is written,
+ * so an unchanged number keeps its type. */
 static bool merge(pairs_plan *plan, uint32_t index, const struct lumo_doc *row, lumo_error *error) {
   const lumo_value set = content_of(plan, index).set;
   lumo_buf *out = &plan->updates;
@@ -467,7 +479,8 @@ static bool merge(pairs_plan *plan, uint32_t index, const struct lumo_doc *row, 
   lumo_iter it;
   lumo_iter_value(&it, &set);
   while (lumo_iter_next(&it)) {
-    if (lumo_bson_find(row->data, row->len, it.key, it.key_len, &stored) && lumo_value_equal(&stored, &it.value))
+    if (lumo_bson_find(row->data, row->len, it.key, it.key_len, &stored) &&
+        lumo_value_equal(&stored, &it.value))
       continue;
     if (begun == 0) {
       if (!lumo_bson_find(row->data, row->len, LUMO_KEY("_id"), &id)) return malformed(error);
@@ -550,7 +563,8 @@ static bool look_build(pairs_plan *plan) {
   return true;
 }
 
-/* A row of the pair: another writer was first. A row of another pair under the derived id: this one needs a generated id. */
+/* A row of the pair: another writer was first. A row of another pair under the derived id: this one needs a
+ * generated id. */
 static bool look_row(pairs_plan *plan, const struct lumo_doc *row, lumo_error *error) {
   const lumo_pivot *pivot = &plan->pivot;
   lumo_value wanted = owner_of(plan), owner, related, id;
@@ -575,8 +589,10 @@ static void write_row(pairs_plan *plan, uint32_t index) {
   static const lumo_value none;
   lumo_value owner = owner_of(plan), related = lumo_keys_at(&plan->head.pairs.keys, index);
   row_content row = content_of(plan, index);
-  if (pivot->duplicates || plan->states[index] == BLOCKED) lumo_objectid_new(row.id);
-  else derive_id(plan, index, row.id);
+  if (pivot->duplicates || plan->states[index] == BLOCKED)
+    lumo_objectid_new(row.id);
+  else
+    derive_id(plan, index, row.id);
   lumo_statement_begin(out, LUMO_INSERT);
   size_t document = lumo_bson_begin(out);
   lumo_bson_objectid(out, LUMO_KEY("_id"), row.id);
@@ -597,8 +613,8 @@ static bool insert_build(pairs_plan *plan) {
   return plan->order_count > 0;
 }
 
-/* Does a duplicate under this index mean no more than "look again"? True for _id, for the two keys, and where the server
- * does not say which index it was. */
+/* Does a duplicate under this index mean no more than "look again"? True for _id, for the two keys, and where
+ * the server does not say which index it was. */
 static bool is_own_index(const lumo_pivot *pivot, const lumo_value *pattern) {
   lumo_iter it;
   uint32_t fields = 0;
@@ -606,7 +622,8 @@ static bool is_own_index(const lumo_pivot *pivot, const lumo_value *pattern) {
   lumo_iter_value(&it, pattern);
   while (lumo_iter_next(&it)) {
     fields++;
-    if (strcmp(it.key, "_id") != 0 && strcmp(it.key, pivot->owner_key) != 0 && strcmp(it.key, pivot->related_key) != 0)
+    if (strcmp(it.key, "_id") != 0 && strcmp(it.key, pivot->owner_key) != 0 &&
+        strcmp(it.key, pivot->related_key) != 0)
       return false;
   }
   return fields == 2 || (fields == 1 && has_field(pattern, LUMO_KEY("_id")));
@@ -619,7 +636,8 @@ static void copy_text(char *to, size_t size, const char *from, size_t len) {
 }
 
 /* Makes E_DUPLICATE_KEY of a write error. */
-static bool fail_duplicate(const pairs_plan *plan, const lumo_value *refusal, const lumo_reply *reply, lumo_error *error) {
+static bool fail_duplicate(const pairs_plan *plan, const lumo_value *refusal, const lumo_reply *reply,
+                           lumo_error *error) {
   lumo_value pattern, value, text;
   lumo_iter it;
   size_t used = 0;
@@ -645,12 +663,13 @@ static bool fail_duplicate(const pairs_plan *plan, const lumo_value *refusal, co
   error->server_code = 11000;
   error->write_index = (int32_t)lumo_reply_count(refusal->data, refusal->len, "index");
   error->outcome = plan->wrote && !reply->transaction_dead ? LUMO_APPLIED : LUMO_NOT_APPLIED;
-  return lumo_error_set(error, "E_DUPLICATE_KEY", "a unique index of \"%s\" refused a row%s", plan->pivot.collection,
+  return lumo_error_set(error, "E_DUPLICATE_KEY", "a unique index of \"%s\" refused a row%s",
+                        plan->pivot.collection,
                         error->outcome == LUMO_APPLIED ? "; other rows have been written" : "");
 }
 
-/* Takes note of the rows that a unique index refused: their ids are without a row again, all others of `order` keep the
- * state that the caller has given them. */
+/* Takes note of the rows that a unique index refused: their ids are without a row again, all others of
+ * `order` keep the state that the caller has given them. */
 static bool collide(pairs_plan *plan, const lumo_reply *reply, bool *refused, lumo_error *error) {
   lumo_value errors, pattern;
   lumo_iter it;
@@ -718,7 +737,8 @@ static bool delete_feed(pairs_plan *plan, lumo_reply *reply, lumo_error *error) 
   return true;
 }
 
-/* A toggle has read rows whether the condition holds for them or not, and has deleted only those for which it does. */
+/* A toggle has read rows whether the condition holds for them or not, and has deleted only those for which it
+ * does. */
 static bool verify_build(pairs_plan *plan) {
   const lumo_keys *doomed = &plan->doomed;
   if (plan->op != LUMO_TOGGLE || !plan->pivot.condition || plan->removed == doomed->count) return false;
@@ -843,7 +863,8 @@ static bool collect_fields(pairs_plan *plan) {
     lumo_iter_value(&it, &set);
     while (enough && lumo_iter_next(&it)) {
       lumo_buf_clear(&name);
-      lumo_bson_string(&name, "", 0, it.key, it.key_len); /* its value stands behind a type and an empty key */
+      lumo_bson_string(&name, "", 0, it.key,
+                       it.key_len); /* its value stands behind a type and an empty key */
       lumo_value text = {name.data + 2, (uint32_t)name.len - 2, LUMO_BSON_STRING};
       enough = !name.failed && lumo_keys_add(&plan->fields, &text, &index) >= 0;
     }
@@ -858,11 +879,13 @@ static bool fill_plan(pairs_plan *plan, const lumo_pivot *pivot, const lumo_valu
   plan->states = lumo_calloc(count, sizeof *plan->states);
   plan->order = lumo_calloc(count, sizeof *plan->order);
   if (!plan->head.fates || !plan->states || !plan->order) return false;
-  return lumo_pivot_copy(&plan->pivot, pivot) && lumo_keys_add(&plan->owner, owner, &index) >= 0 && collect_fields(plan);
+  return lumo_pivot_copy(&plan->pivot, pivot) && lumo_keys_add(&plan->owner, owner, &index) >= 0 &&
+         collect_fields(plan);
 }
 
 lumo_pairs_plan *lumo_pairs_plan_new(lumo_pairs_op op, const char *name, const lumo_pivot *pivot,
-                                     const lumo_value *owner, lumo_pairs *pairs, int64_t now, lumo_error *error) {
+                                     const lumo_value *owner, lumo_pairs *pairs, int64_t now,
+                                     lumo_error *error) {
   pairs_plan *plan = lumo_calloc(1, sizeof *plan);
   if (!plan) {
     lumo_pairs_free(pairs);
@@ -881,7 +904,8 @@ lumo_pairs_plan *lumo_pairs_plan_new(lumo_pairs_op op, const char *name, const l
   plan->class = (lumo_plan_class){name, pairs_next, pairs_feed, pairs_restart, pairs_free};
   plan->head.plan.class = &plan->class;
   /* A find and one write need no transaction: attributes may need two writes, and so may sync and toggle. */
-  bool two_writes = !is_attach(plan) || (!adds_blindly(plan) && plan->fields.count > 0 && plan->head.pairs.keys.count > 1);
+  bool two_writes =
+      !is_attach(plan) || (!adds_blindly(plan) && plan->fields.count > 0 && plan->head.pairs.keys.count > 1);
   plan->head.plan.atomic = pivot->atomic && two_writes;
   return &plan->head;
 }
@@ -909,9 +933,10 @@ lumo_write_plan *lumo_detach_plan_new(const char *name, const lumo_pivot *pivot,
 
 /* ---- update_pivot_data ---- */
 
-lumo_write_plan *lumo_pivot_update_plan_new(const char *name, const lumo_pivot *pivot, const lumo_value *owner,
-                                            const lumo_value *related, const uint8_t *set, uint32_t set_len,
-                                            int64_t now, lumo_error *error) {
+lumo_write_plan *lumo_pivot_update_plan_new(const char *name, const lumo_pivot *pivot,
+                                            const lumo_value *owner, const lumo_value *related,
+                                            const uint8_t *set, uint32_t set_len, int64_t now,
+                                            lumo_error *error) {
   lumo_buf statements = {0};
   row_content row = {.set = {set, set_len, LUMO_BSON_DOCUMENT}};
   bool empty = set_len <= 5;
@@ -923,11 +948,14 @@ lumo_write_plan *lumo_pivot_update_plan_new(const char *name, const lumo_pivot *
   if (!empty && moves_timestamp(pivot, &row.set)) {
     write_pipeline(&statements, pivot, &row, now, false);
   } else {
-    /* Servers before 5.0 refuse an empty $set. $setOnInsert of the key that is there already changes nothing anywhere. */
+    /* Servers before 5.0 refuse an empty $set. $setOnInsert of the key that is there already changes nothing
+     * anywhere. */
     size_t update = lumo_bson_begin(&statements);
     size_t begun = lumo_bson_begin_document(&statements, empty ? "$setOnInsert" : "$set", empty ? 12 : 4);
-    if (empty) lumo_bson_value(&statements, pivot->related_key, strlen(pivot->related_key), related);
-    else write_fields(&statements, &row.set, &row.fresh);
+    if (empty)
+      lumo_bson_value(&statements, pivot->related_key, strlen(pivot->related_key), related);
+    else
+      write_fields(&statements, &row.set, &row.fresh);
     lumo_bson_end(&statements, begun);
     lumo_bson_end(&statements, update);
   }
@@ -936,7 +964,8 @@ lumo_write_plan *lumo_pivot_update_plan_new(const char *name, const lumo_pivot *
 
 /* ---- reads of pairs ---- */
 
-static size_t begin_read(lumo_buf *out, const lumo_pivot *pivot, const lumo_value *owner, const lumo_value *related) {
+static size_t begin_read(lumo_buf *out, const lumo_pivot *pivot, const lumo_value *owner,
+                         const lumo_value *related) {
   find_marks marks = begin_find(out, pivot->collection);
   lumo_pivot_filter(out, pivot, owner);
   if (related) write_equal(out, pivot->related_key, related);
@@ -944,8 +973,8 @@ static size_t begin_read(lumo_buf *out, const lumo_pivot *pivot, const lumo_valu
   return marks.command;
 }
 
-static lumo_read_plan *end_read(const char *name, const lumo_pivot *pivot, lumo_buf *out, size_t command, bool single,
-                                lumo_error *error) {
+static lumo_read_plan *end_read(const char *name, const lumo_pivot *pivot, lumo_buf *out, size_t command,
+                                bool single, lumo_error *error) {
   lumo_bson_int32(out, LUMO_KEY("batchSize"), LUMO_BATCH_SIZE);
   lumo_bson_end(out, command);
   return lumo_read_plan_new(name, pivot->collection, out, single, false, error);

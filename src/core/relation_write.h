@@ -1,5 +1,5 @@
-/* What changes pairs: attach, sync, toggle, detach and their like, as plans. See the table of the client in docs for the commands that
- * each sends. */
+/* What changes pairs: attach, sync, toggle, detach and their like, as plans. See the table of the client in
+ * docs for the commands that each sends. */
 #ifndef LUMO_CORE_RELATION_WRITE_H
 #define LUMO_CORE_RELATION_WRITE_H
 
@@ -9,15 +9,17 @@
 /* A pivot collection as seen from one relation. Texts are borrowed: a plan copies what it keeps. */
 typedef struct lumo_pivot {
   const char *collection;
-  const char *owner_key, *related_key;   /* stored field names */
-  const char *created_at, *updated_at;   /* stored names of the pivot timestamps, or NULL */
-  const uint8_t *condition;              /* a BSON filter that binds reads, detach and sync (on_query's pivot side), or NULL */
+  const char *owner_key, *related_key; /* stored field names */
+  const char *created_at, *updated_at; /* stored names of the pivot timestamps, or NULL */
+  const uint8_t
+      *condition; /* a BSON filter that binds reads, detach and sync (on_query's pivot side), or NULL */
   uint32_t condition_len;
-  bool duplicates;                       /* bag behaviour: attach always adds a row, with generated ids */
-  bool atomic;                           /* multi-command writes in one transaction where there are any */
+  bool duplicates; /* bag behaviour: attach always adds a row, with generated ids */
+  bool atomic;     /* multi-command writes in one transaction where there are any */
 } lumo_pivot;
 
-/* For batchSize: more rows than a reply of 16 MB holds, so that the server's size limit decides and not its default of 101. */
+/* For batchSize: more rows than a reply of 16 MB holds, so that the server's size limit decides and not its
+ * default of 101. */
 #define LUMO_BATCH_SIZE 1000000
 
 /* A copy that lives alone, in one block; false: no memory. */
@@ -25,43 +27,55 @@ bool lumo_pivot_copy(lumo_pivot *to, const lumo_pivot *from);
 void lumo_pivot_free(lumo_pivot *pivot);
 
 /* The fate of each id of the input, in its order. */
-typedef enum { LUMO_PAIR_UNCHANGED, LUMO_PAIR_ATTACHED, LUMO_PAIR_UPDATED, LUMO_PAIR_DETACHED } lumo_pair_fate;
+typedef enum {
+  LUMO_PAIR_UNCHANGED,
+  LUMO_PAIR_ATTACHED,
+  LUMO_PAIR_UPDATED,
+  LUMO_PAIR_DETACHED
+} lumo_pair_fate;
 
 typedef struct lumo_pairs_plan {
   lumo_plan plan;
   /* ---- results, once the plan is done ---- */
-  lumo_pairs pairs;    /* the input */
-  uint8_t *fates;      /* lumo_pair_fate, beside pairs.items */
-  lumo_keys detached;  /* sync: the ids removed that were not in the input, in the order of the rows read */
+  lumo_pairs pairs;   /* the input */
+  uint8_t *fates;     /* lumo_pair_fate, beside pairs.items */
+  lumo_keys detached; /* sync: the ids removed that were not in the input, in the order of the rows read */
   /* The rest is private to relation_write.c, which allocates a larger struct. */
 } lumo_pairs_plan;
 
 typedef enum { LUMO_ATTACH, LUMO_SYNC, LUMO_SYNC_WITHOUT_DETACHING, LUMO_TOGGLE } lumo_pairs_op;
 
-/* `pairs` is taken (emptied) whether or not it succeeds. `now` is milliseconds since the epoch, for timestamps. `name` is the public
- * method's, for errors. Attach and sync-without-detaching are the same operation under two names. */
-lumo_pairs_plan *lumo_pairs_plan_new(lumo_pairs_op op, const char *name, const lumo_pivot *pivot, const lumo_value *owner,
-                                     lumo_pairs *pairs, int64_t now, lumo_error *error);
+/* `pairs` is taken (emptied) whether or not it succeeds. `now` is milliseconds since the epoch, for
+ * timestamps. `name` is the public method's, for errors. Attach and sync-without-detaching are the same
+ * operation under two names. */
+lumo_pairs_plan *lumo_pairs_plan_new(lumo_pairs_op op, const char *name, const lumo_pivot *pivot,
+                                     const lumo_value *owner, lumo_pairs *pairs, int64_t now,
+                                     lumo_error *error);
 
-/* detach: `ids` NULL removes all pairs of the owner. Result: nRemoved. An empty list makes a plan that is done at once. */
-lumo_write_plan *lumo_detach_plan_new(const char *name, const lumo_pivot *pivot, const lumo_value *owner, const lumo_keys *ids,
-                                      lumo_error *error);
+/* detach: `ids` NULL removes all pairs of the owner. Result: nRemoved. An empty list makes a plan that is
+ * done at once. */
+lumo_write_plan *lumo_detach_plan_new(const char *name, const lumo_pivot *pivot, const lumo_value *owner,
+                                      const lumo_keys *ids, lumo_error *error);
 
-/* update_pivot_data: merges `set` (a BSON document of stored names) into the pair's row (all of its rows with duplicates); the updated_at timestamp moves
- * only if a value differs. Result: nMatched. */
-lumo_write_plan *lumo_pivot_update_plan_new(const char *name, const lumo_pivot *pivot, const lumo_value *owner,
-                                            const lumo_value *related, const uint8_t *set, uint32_t set_len, int64_t now,
+/* update_pivot_data: merges `set` (a BSON document of stored names) into the pair's row (all of its rows with
+ * duplicates); the updated_at timestamp moves only if a value differs. Result: nMatched. */
+lumo_write_plan *lumo_pivot_update_plan_new(const char *name, const lumo_pivot *pivot,
+                                            const lumo_value *owner, const lumo_value *related,
+                                            const uint8_t *set, uint32_t set_len, int64_t now,
                                             lumo_error *error);
 
-/* Reads of pairs, each one command. rows: the pivot documents of the owner (of one related id when `related` is given), all fields. ids: only the related key.
- * count: rows, as an aggregate whose one document has `n`; none when there are no rows. `limit` 0: all. */
+/* Reads of pairs, each one command. rows: the pivot documents of the owner (of one related id when `related`
+ * is given), all fields. ids: only the related key. count: rows, as an aggregate whose one document has `n`;
+ * none when there are no rows. `limit` 0: all. */
 lumo_read_plan *lumo_pivot_rows_plan_new(const char *name, const lumo_pivot *pivot, const lumo_value *owner,
                                          const lumo_value *related, int32_t limit, lumo_error *error);
-lumo_read_plan *lumo_pivot_ids_plan_new(const char *name, const lumo_pivot *pivot, const lumo_value *owner, lumo_error *error);
-lumo_read_plan *lumo_pivot_count_plan_new(const char *name, const lumo_pivot *pivot, const lumo_value *owner, lumo_error *error);
+lumo_read_plan *lumo_pivot_ids_plan_new(const char *name, const lumo_pivot *pivot, const lumo_value *owner,
+                                        lumo_error *error);
+lumo_read_plan *lumo_pivot_count_plan_new(const char *name, const lumo_pivot *pivot, const lumo_value *owner,
+                                          lumo_error *error);
 
-/* Appends to a document that is being written the filter that binds a pivot query to its owner: the owner's key and the condition
- * (as an $and beside it, so neither can widen the other). */
+/* Appends to a document that is being written the filter that binds a pivot query to its owner: the owner's
+ * key and the condition (as an $and beside it, so neither can widen the other). */
 void lumo_pivot_filter(lumo_buf *out, const lumo_pivot *pivot, const lumo_value *owner);
 
 #endif

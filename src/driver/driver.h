@@ -1,5 +1,6 @@
-/* The one path to a server: connections, sessions and the runner of plans, on libmongoc. Only this folder includes mongoc.h. No function here
- * knows Lua. All functions are thread safe but those on one plan or one session, which one thread at a time may use. */
+/* The one path to a server: connections, sessions and the runner of plans, on libmongoc. Only this folder
+ * includes mongoc.h. No function here knows Lua. All functions are thread safe but those on one plan or one
+ * session, which one thread at a time may use. */
 #ifndef LUMO_DRIVER_DRIVER_H
 #define LUMO_DRIVER_DRIVER_H
 
@@ -11,27 +12,36 @@
 typedef struct lumo_connection lumo_connection;
 
 typedef struct lumo_connection_options {
-  const char *database;  /* overrides the URI's, or NULL */
-  const char *app_name;  /* or NULL */
-  int32_t pool_size;     /* clients at most, 0: 32 */
-  int32_t timeout_ms;    /* bounds server selection, connecting and each wait on a socket or for a pooled client, 0: 10000 */
+  const char *database; /* overrides the URI's, or NULL */
+  const char *app_name; /* or NULL */
+  int32_t pool_size;    /* clients at most, 0: 32 */
+  int32_t timeout_ms; /* bounds server selection, connecting and each wait on a socket or for a pooled client,
+                         0: 10000 */
 } lumo_connection_options;
 
-/* Parses and checks; sends nothing, starts no thread (so it may run before a fork). Counted: starts with one reference. E_ARGUMENT for a URI that
- * does not parse (without repeating it), no database or an invalid one (empty, over 63 bytes, or any of / \ . " $ * < > : | ? blank NUL). */
-lumo_connection *lumo_connection_new(const char *uri, const lumo_connection_options *options, lumo_error *error);
+/* Parses and checks; sends nothing, starts no thread (so it may run before a fork). Counted: starts with one
+ * reference. E_ARGUMENT for a URI that does not parse (without repeating it), no database or an invalid one
+ * (empty, over 63 bytes, or any of / \ . " $ * < > : | ? blank NUL). */
+lumo_connection *lumo_connection_new(const char *uri, const lumo_connection_options *options,
+                                     lumo_error *error);
 lumo_connection *lumo_connection_ref(lumo_connection *connection);
 void lumo_connection_unref(lumo_connection *connection);
-/* Ends the pool when nothing uses it any more; later runs are E_UNDEFINED_CONNECTION "… is closed". Abandoned cursors are killed first. */
+/* Ends the pool when nothing uses it any more; later runs are E_UNDEFINED_CONNECTION "… is closed". Abandoned
+ * cursors are killed first. */
 void lumo_connection_close(lumo_connection *connection);
 const char *lumo_connection_database(const lumo_connection *connection);
 
-typedef enum { LUMO_TOPOLOGY_UNKNOWN, LUMO_TOPOLOGY_SINGLE, LUMO_TOPOLOGY_REPLICA_SET, LUMO_TOPOLOGY_SHARDED } lumo_topology;
+typedef enum {
+  LUMO_TOPOLOGY_UNKNOWN,
+  LUMO_TOPOLOGY_SINGLE,
+  LUMO_TOPOLOGY_REPLICA_SET,
+  LUMO_TOPOLOGY_SHARDED
+} lumo_topology;
 typedef struct lumo_server_info {
   lumo_topology topology;
-  int32_t wire_version;   /* 17: MongoDB 6.0 */
-  bool transactions;      /* multi-document transactions can run */
-  char host[256];         /* host:port of the server that was chosen for writes */
+  int32_t wire_version; /* 17: MongoDB 6.0 */
+  bool transactions;    /* multi-document transactions can run */
+  char host[256];       /* host:port of the server that was chosen for writes */
 } lumo_server_info;
 /* From the handshake: sends nothing once a server has been found. */
 bool lumo_connection_server(lumo_connection *connection, lumo_server_info *info, lumo_error *error);
@@ -41,7 +51,8 @@ bool lumo_connection_server(lumo_connection *connection, lumo_server_info *info,
 typedef struct lumo_session lumo_session;
 /* A session with an open transaction; nothing is sent yet. E_UNSUPPORTED on a standalone server. */
 lumo_session *lumo_session_new(lumo_connection *connection, lumo_error *error);
-/* Retries an unknown commit within the connection's timeout. A failed commit leaves the session to be freed. */
+/* Retries an unknown commit within the connection's timeout. A failed commit leaves the session to be freed.
+ */
 bool lumo_session_commit(lumo_session *session, lumo_error *error);
 bool lumo_session_abort(lumo_session *session, lumo_error *error);
 void lumo_session_free(lumo_session *session); /* aborts what is open */
@@ -50,11 +61,14 @@ void lumo_session_free(lumo_session *session); /* aborts what is open */
 
 typedef enum { LUMO_RUN_DONE, LUMO_RUN_PAUSED, LUMO_RUN_FAILED } lumo_run_result;
 
-/* Runs a plan to its end or its next pause. With a session every step belongs to its transaction, and a transient error is returned (labels say so)
- * for the owner of the session to retry the whole. Without one, a plan that is `atomic` gets a transaction of its own where the deployment has them:
- * restarted after transient errors and dead transactions, commit retried while its result is unknown, all within 120 s. Otherwise each step goes by itself with
- * libmongoc's retryable reads and writes. On failure *error is complete: code, op, ns, outcome, labels, cause. */
-lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_session *session, lumo_error *error);
+/* Runs a plan to its end or its next pause. With a session every step belongs to its transaction, and a
+ * transient error is returned (labels say so) for the owner of the session to retry the whole. Without one, a
+ * plan that is `atomic` gets a transaction of its own where the deployment has them: restarted after
+ * transient errors and dead transactions, commit retried while its result is unknown, all within 120 s.
+ * Otherwise each step goes by itself with libmongoc's retryable reads and writes. On failure *error is
+ * complete: code, op, ns, outcome, labels, cause. */
+lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_session *session,
+                         lumo_error *error);
 
 /* ---- watching commands ---- */
 
@@ -65,8 +79,9 @@ typedef struct lumo_command_event {
   bool failed;
 } lumo_command_event;
 
-/* Between begin and end every command that any connection of this process sends is kept (handshakes, monitoring, authentication and endSessions are not counted; commits,
- * aborts, getMores and each retry are). May nest: end gives those since its own begin. */
+/* Between begin and end every command that any connection of this process sends is kept (handshakes,
+ * monitoring, authentication and endSessions are not counted; commits, aborts, getMores and each retry are).
+ * May nest: end gives those since its own begin. */
 size_t lumo_commands_begin(void);
 /* *events is lumo_malloc'ed (NULL when *count is 0); false: no memory. */
 bool lumo_commands_end(size_t begin, lumo_command_event **events, size_t *count);

@@ -3,8 +3,8 @@
  * and removes a temporary folder. Two further guards: the server gets SIGTERM when the watcher dies, and
  * the folder stays locked until both are gone.
  *
- * Needs Linux 5.3 and glibc 2.34. Nothing here knows Lua or MongoDB. Not thread safe: one thread at a time may
- * use a lumo_watcher. A fork of the owner inherits a copy that does nothing. */
+ * Needs Linux 5.3 and glibc 2.34. Nothing here knows Lua or MongoDB. Not thread safe: one thread at a time
+ * may use a lumo_watcher. A fork of the owner inherits a copy that does nothing. */
 #ifndef LUMO_EMBEDDED_WATCHER_H
 #define LUMO_EMBEDDED_WATCHER_H
 

@@ -14,12 +14,12 @@
 #define lua_absindex(L, i) ((i) > 0 || (i) <= LUA_REGISTRYINDEX ? (i) : lua_gettop(L) + (i) + 1)
 #define LUA_OK 0
 
-/* A userdata's one companion table (Lua 5.4: its first user value; LuaJIT: its environment). It has none until
- * lumo_setuv is called, and asking before is an error of ours: whoever asks knows. */
+/* A userdata's one companion table (Lua 5.4: its first user value; LuaJIT: its environment). It has none
+ * until lumo_setuv is called, and asking before is an error of ours: whoever asks knows. */
 #define lumo_newud(L, size) lua_newuserdata((L), (size))
 #define lumo_newvalue(L, size) lua_newuserdata((L), (size)) /* never has a companion table */
-#define lumo_setuv(L, i) lua_setfenv((L), (i)) /* pops a table */
-#define lumo_getuv(L, i) lua_getfenv((L), (i)) /* pushes it */
+#define lumo_setuv(L, i) lua_setfenv((L), (i))              /* pops a table */
+#define lumo_getuv(L, i) lua_getfenv((L), (i))              /* pushes it */
 
 #else
 
@@ -30,7 +30,8 @@
 
 #endif
 
-/* Lua 5.4 tells integers from floats; LuaJIT has doubles, of which the integral ones within 2^53 are exact. */
+/* Lua 5.4 tells integers from floats; LuaJIT has doubles, of which the integral ones within 2^53 are exact.
+ */
 static inline int lumo_isinteger(lua_State *L, int i) {
 #ifdef LUMO_LUAJIT
   lua_Number n;

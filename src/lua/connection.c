@@ -1,4 +1,5 @@
-/* Connections as userdata, and the watching of commands. What users see as a connection is a table of lua/lumo/connection.lua around one. */
+/* Connections as userdata, and the watching of commands. What users see as a connection is a table of
+ * lua/lumo/connection.lua around one. */
 #include <string.h>
 
 #include "../core/mem.h"
@@ -89,7 +90,8 @@ static int command_plan(lua_State *L) {
   lumo_check_buffer(L, command);
   if (command->len == 5) lumo_raise_code(L, "E_ARGUMENT", "command needs a document that names the command");
   lumo_prepare_plan(L);
-  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND, lumo_command_plan_new("command", database, command, writes, &error), &error);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
+                 lumo_command_plan_new("command", database, command, writes, &error), &error);
   return 1;
 }
 
@@ -143,10 +145,10 @@ static int commands_end(lua_State *L) {
 void lumo_open_connection(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__gc", connection_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {
-      {"connection_new", connection_new},     {"connection_close", connection_close},
+      {"connection_new", connection_new},       {"connection_close", connection_close},
       {"connection_server", connection_server}, {"connection_database", connection_database},
-      {"command_plan", command_plan},         {"commands_begin", commands_begin},
-      {"commands_end", commands_end},         {NULL, NULL},
+      {"command_plan", command_plan},           {"commands_begin", commands_begin},
+      {"commands_end", commands_end},           {NULL, NULL},
   };
   lumo_metatable(L, &LUMO_MT_CONNECTION, "lumo.connection", NULL, metamethods);
   lua_pop(L, 1);

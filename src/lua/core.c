@@ -4,9 +4,10 @@
 #include "private.h"
 
 /* Only the addresses matter. */
-const char LUMO_MT_ERROR = 0, LUMO_MT_OBJECTID = 0, LUMO_MT_DATETIME = 0, LUMO_MT_DECIMAL = 0, LUMO_MT_BINARY = 0, LUMO_MT_UUID = 0,
-           LUMO_MT_INT64 = 0, LUMO_MT_VALUE = 0, LUMO_MT_ARRAY = 0, LUMO_MT_ORDERED = 0, LUMO_MT_SCHEMA = 0, LUMO_MT_QUERY = 0,
-           LUMO_MT_RELATION = 0, LUMO_MT_PLAN = 0, LUMO_MT_CONNECTION = 0, LUMO_OBJECTIDS = 0, LUMO_SCRATCH = 0;
+const char LUMO_MT_ERROR = 0, LUMO_MT_OBJECTID = 0, LUMO_MT_DATETIME = 0, LUMO_MT_DECIMAL = 0,
+           LUMO_MT_BINARY = 0, LUMO_MT_UUID = 0, LUMO_MT_INT64 = 0, LUMO_MT_VALUE = 0, LUMO_MT_ARRAY = 0,
+           LUMO_MT_ORDERED = 0, LUMO_MT_SCHEMA = 0, LUMO_MT_QUERY = 0, LUMO_MT_RELATION = 0, LUMO_MT_PLAN = 0,
+           LUMO_MT_CONNECTION = 0, LUMO_OBJECTIDS = 0, LUMO_SCRATCH = 0;
 
 void lumo_get(lua_State *L, const char *slot) {
   lua_pushlightuserdata(L, (void *)slot);
@@ -19,7 +20,8 @@ void lumo_set(lua_State *L, const char *slot) {
   lua_rawset(L, LUA_REGISTRYINDEX);
 }
 
-void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods, const luaL_Reg *metamethods) {
+void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods,
+                    const luaL_Reg *metamethods) {
   lua_newtable(L);
   if (metamethods) luaL_setfuncs(L, metamethods, 0);
   if (methods) {

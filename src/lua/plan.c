@@ -27,7 +27,8 @@ void lumo_fill_plan(lua_State *L, int i, lumo_plan_kind kind, void *plan, lumo_e
 
 void *lumo_check_plan(lua_State *L, int i, lumo_plan_kind kind) {
   plan_box *box = lumo_test(L, i, &LUMO_MT_PLAN);
-  if (!box || !box->plan || box->kind != kind) lumo_raise_code(L, "E_ARGUMENT", "a plan of another kind is expected");
+  if (!box || !box->plan || box->kind != kind)
+    lumo_raise_code(L, "E_ARGUMENT", "a plan of another kind is expected");
   return box->plan;
 }
 
@@ -44,7 +45,8 @@ static int plan_close(lua_State *L) {
   return plan_gc(L);
 }
 
-/* core.run(connection, plan): true when it is done, false when it has paused. Blocks. Raises the plan's error. */
+/* core.run(connection, plan): true when it is done, false when it has paused. Blocks. Raises the plan's
+ * error. */
 static int run(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -117,7 +119,8 @@ static int64_t number_of(const lumo_value *v) {
 static int plan_count(lua_State *L) {
   const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
   lumo_value n = {0};
-  if (plan->docs.count > 0) lumo_bson_find(plan->docs.items[0].data, plan->docs.items[0].len, LUMO_KEY("n"), &n);
+  if (plan->docs.count > 0)
+    lumo_bson_find(plan->docs.items[0].data, plan->docs.items[0].len, LUMO_KEY("n"), &n);
   lumo_push_int64(L, number_of(&n));
   return 1;
 }
@@ -137,7 +140,8 @@ static int plan_reply(lua_State *L) {
   return 1;
 }
 
-static void push_fate(lua_State *L, const lumo_pairs_plan *plan, lumo_pair_fate fate, const lumo_keys *more, const char *name) {
+static void push_fate(lua_State *L, const lumo_pairs_plan *plan, lumo_pair_fate fate, const lumo_keys *more,
+                      const char *name) {
   int n = 0;
   lua_newtable(L);
   for (uint32_t i = 0; i < plan->pairs.keys.count; i++) {
@@ -172,9 +176,10 @@ static int related_count(lua_State *L) {
   return 1;
 }
 
-/* Pushes the companion table of a document that several records share: a copy of the one at `companion` whose [0] holds the document. `cache` keeps one per
- * document. */
-static void push_shared_companion(lua_State *L, int companion, int cache, const struct lumo_doc *doc, uint32_t number) {
+/* Pushes the companion table of a document that several records share: a copy of the one at `companion` whose
+ * [0] holds the document. `cache` keeps one per document. */
+static void push_shared_companion(lua_State *L, int companion, int cache, const struct lumo_doc *doc,
+                                  uint32_t number) {
   lua_rawgeti(L, cache, (int)number + 1);
   if (!lua_isnil(L, -1)) return;
   lua_pop(L, 1);
@@ -190,8 +195,8 @@ static void push_shared_companion(lua_State *L, int companion, int cache, const 
   lua_rawseti(L, cache, (int)number + 1);
 }
 
-/* core.related_records(plan, class, companion, connection number, owners): a list with a list of records for each owner, empty ones included. A document that
- * several rows share is held once. */
+/* core.related_records(plan, class, companion, connection number, owners): a list with a list of records for
+ * each owner, empty ones included. A document that several rows share is held once. */
 static int related_records(lua_State *L) {
   const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
   uint16_t connection = (uint16_t)luaL_checkinteger(L, 4);
@@ -201,8 +206,8 @@ static int related_records(lua_State *L) {
   memset(uses, 0, plan->documents.count + 1);
   for (uint32_t i = 0; i < plan->row_count; i++)
     if (uses[plan->rows[i].document] < 2) uses[plan->rows[i].document]++;
-  lua_newtable(L);                       /* 5: companions of shared documents */
-  lua_createtable(L, (int)owners, 0);    /* 6 */
+  lua_newtable(L);                    /* 5: companions of shared documents */
+  lua_createtable(L, (int)owners, 0); /* 6 */
   for (uint32_t owner = 0; owner < owners; owner++) {
     int n = 0;
     lua_newtable(L); /* 7 */

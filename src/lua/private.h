@@ -1,5 +1,6 @@
-/* The table of contents of the binding: one file per kind of thing, what each offers to the others. A function that may raise says so; whatever
- * is allocated when it does belongs to a userdata or to the scratch buffer. */
+/* The table of contents of the binding: one file per kind of thing, what each offers to the others. A
+ * function that may raise says so; whatever is allocated when it does belongs to a userdata or to the scratch
+ * buffer. */
 #ifndef LUMO_LUA_PRIVATE_H
 #define LUMO_LUA_PRIVATE_H
 
@@ -11,7 +12,8 @@
 #include "../driver/driver.h"
 #include "compat.h"
 
-/* Each lumo_open_… adds its file's functions to the table on top of the stack (the module lumo.core) and makes its metatables. */
+/* Each lumo_open_… adds its file's functions to the table on top of the stack (the module lumo.core) and
+ * makes its metatables. */
 void lumo_open_error(lua_State *L);
 void lumo_open_values(lua_State *L);
 void lumo_open_codec(lua_State *L);
@@ -26,13 +28,15 @@ void lumo_open_embedded(lua_State *L);
 /* ---- core.c: what the state shares ---- */
 
 /* Registry slots by address: lumo_get pushes, lumo_set pops. */
-extern const char LUMO_MT_ERROR, LUMO_MT_OBJECTID, LUMO_MT_DATETIME, LUMO_MT_DECIMAL, LUMO_MT_BINARY, LUMO_MT_UUID, LUMO_MT_INT64,
-    LUMO_MT_VALUE, LUMO_MT_ARRAY, LUMO_MT_ORDERED, LUMO_MT_SCHEMA, LUMO_MT_QUERY, LUMO_MT_RELATION, LUMO_MT_PLAN, LUMO_MT_CONNECTION,
-    LUMO_OBJECTIDS, LUMO_SCRATCH;
+extern const char LUMO_MT_ERROR, LUMO_MT_OBJECTID, LUMO_MT_DATETIME, LUMO_MT_DECIMAL, LUMO_MT_BINARY,
+    LUMO_MT_UUID, LUMO_MT_INT64, LUMO_MT_VALUE, LUMO_MT_ARRAY, LUMO_MT_ORDERED, LUMO_MT_SCHEMA, LUMO_MT_QUERY,
+    LUMO_MT_RELATION, LUMO_MT_PLAN, LUMO_MT_CONNECTION, LUMO_OBJECTIDS, LUMO_SCRATCH;
 void lumo_get(lua_State *L, const char *slot);
 void lumo_set(lua_State *L, const char *slot);
-/* A new registered metatable with these methods as __index and these metamethods; leaves it on the stack. `__metatable` is set, so that scripts cannot reach it. */
-void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods, const luaL_Reg *metamethods);
+/* A new registered metatable with these methods as __index and these metamethods; leaves it on the stack.
+ * `__metatable` is set, so that scripts cannot reach it. */
+void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods,
+                    const luaL_Reg *metamethods);
 /* The userdata at i if it has this metatable, else NULL. Raises nothing. */
 void *lumo_test(lua_State *L, int i, const char *slot);
 
@@ -41,12 +45,15 @@ void *lumo_test(lua_State *L, int i, const char *slot);
 /* Raises; frees what the error owns. E_MEMORY becomes Lua's own "not enough memory". */
 int lumo_raise(lua_State *L, lumo_error *error) __attribute__((noreturn));
 /* For misuse found by the binding. */
-int lumo_raise_code(lua_State *L, const char *code, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
-/* E_ARGUMENT for argument `arg` (counted as the user sees it, self not included) of public method `method`: what was expected, what came. */
-int lumo_raise_argument(lua_State *L, const char *method, int arg, const char *expected, int index) __attribute__((noreturn));
-/* E_CAST and its like: also says the model (or NULL) and the path inside it. */
-int lumo_raise_place(lua_State *L, const char *code, const char *model, const char *attribute, const char *message)
+int lumo_raise_code(lua_State *L, const char *code, const char *format, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
+/* E_ARGUMENT for argument `arg` (counted as the user sees it, self not included) of public method `method`:
+ * what was expected, what came. */
+int lumo_raise_argument(lua_State *L, const char *method, int arg, const char *expected, int index)
     __attribute__((noreturn));
+/* E_CAST and its like: also says the model (or NULL) and the path inside it. */
+int lumo_raise_place(lua_State *L, const char *code, const char *model, const char *attribute,
+                     const char *message) __attribute__((noreturn));
 /* The error object as a value on the stack (for pcall-like results); frees what the error owns. */
 void lumo_push_error(lua_State *L, lumo_error *error);
 /* What stands at i, in the words of error messages: "string", "lumo.objectid", "lumo.null". */
@@ -60,13 +67,15 @@ void lumo_push_datetime(lua_State *L, int64_t ms);
 bool lumo_test_datetime(lua_State *L, int i, int64_t *ms);
 /* An integer of 64 bits: Lua 5.4 an integer; LuaJIT a number within 2^53, else a lumo.int64. */
 void lumo_push_int64(lua_State *L, int64_t v);
-bool lumo_test_int64(lua_State *L, int i, int64_t *v);       /* a lumo.int64 userdata */
-/* The value that a userdata of this file stands for (any of the kinds above, decimal, binary, uuid, rare). False when it is none of ours. The view is into the userdata. */
+bool lumo_test_int64(lua_State *L, int i, int64_t *v); /* a lumo.int64 userdata */
+/* The value that a userdata of this file stands for (any of the kinds above, decimal, binary, uuid, rare).
+ * False when it is none of ours. The view is into the userdata. */
 bool lumo_test_value(lua_State *L, int i, lumo_value *out);
 /* Pushes the userdata for a decimal, binary, uuid or rare value. */
 void lumo_push_bson_value(lua_State *L, const lumo_value *v);
-/* Conversions that lose nothing, shared by the constructors and the encoder; false for all else. Integers: a lumo.int64, an integral number within 64 bits. Dates: a
- * lumo.datetime, seconds, ISO 8601 text, an os.date"*t" table. Decimals: a lumo.decimal, its text, an integer. */
+/* Conversions that lose nothing, shared by the constructors and the encoder; false for all else. Integers: a
+ * lumo.int64, an integral number within 64 bits. Dates: a lumo.datetime, seconds, ISO 8601 text, an
+ * os.date"*t" table. Decimals: a lumo.decimal, its text, an integer. */
 bool lumo_to_integer(lua_State *L, int i, int64_t *v);
 bool lumo_to_date(lua_State *L, int i, int64_t *ms);
 bool lumo_to_decimal(lua_State *L, int i, uint8_t decimal[16]);
@@ -81,24 +90,29 @@ typedef struct lumo_place {
   const struct lumo_place *parent; /* the enclosing value, or NULL */
   const char *key;                 /* a field's name; NULL: an array element */
   size_t key_len;
-  lua_Integer position;            /* of an array element, from 1 */
+  lua_Integer position; /* of an array element, from 1 */
 } lumo_place;
 
 typedef enum {
-  LUMO_ENCODE_DATA, /* attributes, values: keys that are empty, dotted or begin with "$" are E_CAST, but for those that the stored value has and DBRef's */
+  LUMO_ENCODE_DATA, /* attributes, values: keys that are empty, dotted or begin with "$" are E_CAST, but for
+                       those that the stored value has and DBRef's */
   LUMO_ENCODE_RAW,  /* lumo.bson.encode, commands, where_raw: any key without NUL */
 } lumo_encode_mode;
 
-/* Appends the value at `index` to `buf` as the element `key`, cast to `column` (NULL: untyped). `stored` is what the document holds in this place (or NULL): its key
- * order is kept, and its number types where the number is the same. `buf` must be owned by a userdata: this raises E_CAST (with the path) and then leaves
- * `buf` longer than it was. nil is an error here: the caller decides what nil means. lumo.null is written as null for any column. Calls no metamethod and no user function. */
-void lumo_encode(lua_State *L, int index, const lumo_column *column, const char *key, size_t key_len, const lumo_value *stored,
-                 lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode);
-/* A whole document from a table (a plain table with string keys or a lumo.ordered); `fields` may be NULL. Not for sequences. */
-void lumo_encode_document(lua_State *L, int index, const lumo_schema *fields, const lumo_value *stored, lumo_buf *buf,
-                          const lumo_place *place, lumo_encode_mode mode);
+/* Appends the value at `index` to `buf` as the element `key`, cast to `column` (NULL: untyped). `stored` is
+ * what the document holds in this place (or NULL): its key order is kept, and its number types where the
+ * number is the same. `buf` must be owned by a userdata: this raises E_CAST (with the path) and then leaves
+ * `buf` longer than it was. nil is an error here: the caller decides what nil means. lumo.null is written as
+ * null for any column. Calls no metamethod and no user function. */
+void lumo_encode(lua_State *L, int index, const lumo_column *column, const char *key, size_t key_len,
+                 const lumo_value *stored, lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode);
+/* A whole document from a table (a plain table with string keys or a lumo.ordered); `fields` may be NULL. Not
+ * for sequences. */
+void lumo_encode_document(lua_State *L, int index, const lumo_schema *fields, const lumo_value *stored,
+                          lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode);
 void lumo_open_encode(lua_State *L); /* by lumo_open_codec */
-/* The scratch buffer of this state, emptied: for building something within one C function that calls back into nothing. */
+/* The scratch buffer of this state, emptied: for building something within one C function that calls back
+ * into nothing. */
 lumo_buf *lumo_scratch(lua_State *L);
 /* A buffer as a userdata on the stack, for what must outlive calls. */
 lumo_buf *lumo_push_buffer(lua_State *L);
@@ -106,17 +120,20 @@ lumo_buf *lumo_push_buffer(lua_State *L);
 void lumo_check_buffer(lua_State *L, lumo_buf *buf);
 /* What a value of the column has to be: "an integer"; of NULL: "a value". */
 const char *lumo_expectation(const lumo_column *column);
-/* E_CAST for the value at `index`: `"Post.views" expects an integer, got string`; never shows the value. With `why` in place
- * of "expects …" (`index` is then not looked at). */
-int lumo_raise_cast(lua_State *L, const lumo_place *place, const lumo_column *column, int index, const char *why)
-    __attribute__((noreturn));
+/* E_CAST for the value at `index`: `"Post.views" expects an integer, got string`; never shows the value. With
+ * `why` in place of "expects …" (`index` is then not looked at). */
+int lumo_raise_cast(lua_State *L, const lumo_place *place, const lumo_column *column, int index,
+                    const char *why) __attribute__((noreturn));
 
 /* ---- decode.c: BSON to Lua ---- */
 
-/* Pushes a value. Documents and arrays become tables (arrays with the lumo.array metatable), null becomes lumo.null; a missing value (LUMO_BSON_END) nil. */
+/* Pushes a value. Documents and arrays become tables (arrays with the lumo.array metatable), null becomes
+ * lumo.null; a missing value (LUMO_BSON_END) nil. */
 void lumo_push_value(lua_State *L, const lumo_value *v);
-/* The same for a column: raises E_CAST if the stored value is not one that the column's type can hold (null and missing become nil). */
-void lumo_push_column_value(lua_State *L, const lumo_value *v, const lumo_column *column, const lumo_place *place);
+/* The same for a column: raises E_CAST if the stored value is not one that the column's type can hold (null
+ * and missing become nil). */
+void lumo_push_column_value(lua_State *L, const lumo_value *v, const lumo_column *column,
+                            const lumo_place *place);
 /* Pushes the table of a whole document. */
 void lumo_push_document(lua_State *L, const uint8_t *doc, size_t len);
 
@@ -129,25 +146,37 @@ bool lumo_schema_has_defaults(lua_State *L, int i);
 typedef struct lumo_record lumo_record;
 /* NULL if the value at i is not a record. */
 lumo_record *lumo_test_record(lua_State *L, int i);
-/* Pushes a persisted record of the class (a record metatable) at `klass`, with a copy of the pivot document (or NULL). `companion` is the stack place of a table that the
- * record shares as its companion until it needs one of its own, 0: none. With `shared` the document is not copied: it lies in the userdata that the companion holds at [0]. */
-lumo_record *lumo_push_record(lua_State *L, int klass, int companion, bool shared, const uint8_t *doc, uint32_t doc_len,
-                              const uint8_t *pivot, uint32_t pivot_len, uint16_t connection);
+/* Pushes a persisted record of the class (a record metatable) at `klass`, with a copy of the pivot document
+ * (or NULL). `companion` is the stack place of a table that the record shares as its companion until it needs
+ * one of its own, 0: none. With `shared` the document is not copied: it lies in the userdata that the
+ * companion holds at [0]. */
+lumo_record *lumo_push_record(lua_State *L, int klass, int companion, bool shared, const uint8_t *doc,
+                              uint32_t doc_len, const uint8_t *pivot, uint32_t pivot_len,
+                              uint16_t connection);
 /* The schema of the class at i. */
 const lumo_schema *lumo_class_schema(lua_State *L, int i);
-/* The current value of a column as an element `key` appended to buf (owned by a userdata). False: it has none. */
-bool lumo_record_element(lua_State *L, int record, uint32_t column, const char *key, size_t key_len, lumo_buf *buf);
+/* The current value of a column as an element `key` appended to buf (owned by a userdata). False: it has
+ * none. */
+bool lumo_record_element(lua_State *L, int record, uint32_t column, const char *key, size_t key_len,
+                         lumo_buf *buf);
 
 /* ---- query.c ---- */
 typedef struct lumo_relation lumo_relation;
 typedef enum { LUMO_QUERY_MODEL, LUMO_QUERY_RELATED, LUMO_QUERY_PIVOT } lumo_query_kind;
 typedef struct lumo_query_box lumo_query_box;
-/* Pushes an empty query over a schema (the userdata at `schema`), with a new companion table that keeps it; lua/lumo keeps its own things there, too. */
+/* Pushes an empty query over a schema (the userdata at `schema`), with a new companion table that keeps it;
+ * lua/lumo keeps its own things there, too. */
 lumo_query_box *lumo_push_query(lua_State *L, int schema, lumo_query_kind kind);
 
 /* ---- plan.c ---- */
 /* What a plan userdata holds: which struct, and so which results. */
-typedef enum { LUMO_PLAN_READ, LUMO_PLAN_WRITE, LUMO_PLAN_COMMAND, LUMO_PLAN_PAIRS, LUMO_PLAN_RELATED } lumo_plan_kind;
+typedef enum {
+  LUMO_PLAN_READ,
+  LUMO_PLAN_WRITE,
+  LUMO_PLAN_COMMAND,
+  LUMO_PLAN_PAIRS,
+  LUMO_PLAN_RELATED
+} lumo_plan_kind;
 /* A plan userdata is pushed empty first, so that nothing can raise between making the plan and owning it. */
 void lumo_prepare_plan(lua_State *L);
 /* Gives the plan to the userdata at i; a NULL plan raises `error`. */

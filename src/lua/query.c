@@ -1,5 +1,6 @@
-/* The query builder as a userdata: each method checks its arguments, casts values by the column's type and adds to the core's query. Nothing is sent from
- * here. Methods that take a function (groups), and all that send, are in lua/lumo/query.lua. */
+/* The query builder as a userdata: each method checks its arguments, casts values by the column's type and
+ * adds to the core's query. Nothing is sent from here. Methods that take a function (groups), and all that
+ * send, are in lua/lumo/query.lua. */
 #include "../core/query.h"
 
 #include <string.h>
@@ -10,7 +11,8 @@
 lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method) {
   lumo_query_box *box = lumo_test(L, i, &LUMO_MT_QUERY);
   if (!box)
-    lumo_raise_code(L, "E_ARGUMENT", "%s is called on a query, got %s; was it called with a dot instead of a colon?", method,
+    lumo_raise_code(L, "E_ARGUMENT",
+                    "%s is called on a query, got %s; was it called with a dot instead of a colon?", method,
                     luaL_typename(L, i));
   return box;
 }
@@ -45,7 +47,8 @@ static int query_new(lua_State *L) {
   return 1;
 }
 
-/* core.query_state(query): the companion table, in which lua/lumo keeps model, connection and the like under names. */
+/* core.query_state(query): the companion table, in which lua/lumo keeps model, connection and the like under
+ * names. */
 static int query_state(lua_State *L) {
   lumo_check_query(L, 1, "query");
   lumo_getuv(L, 1);
@@ -83,9 +86,11 @@ static int query_clone(lua_State *L) {
 
 /* ---- columns ---- */
 
-/* Resolves the column named at `index` to its stored path, appended to `path` (a buffer of a userdata), and its type. `id` is the primary column where no column has that
- * name; a name may begin with the collection's and a dot. */
-static const lumo_column *resolve(lua_State *L, const lumo_query_box *box, const char *method, int arg, int index, lumo_buf *path) {
+/* Resolves the column named at `index` to its stored path, appended to `path` (a buffer of a userdata), and
+ * its type. `id` is the primary column where no column has that name; a name may begin with the collection's
+ * and a dot. */
+static const lumo_column *resolve(lua_State *L, const lumo_query_box *box, const char *method, int arg,
+                                  int index, lumo_buf *path) {
   size_t len;
   const lumo_schema *schema = box->query.schema;
   const lumo_column *column = NULL;
@@ -108,7 +113,8 @@ static const lumo_column *resolve(lua_State *L, const lumo_query_box *box, const
   return column;
 }
 
-/* The type by which a value is cast that is compared with a column: of an array column a scalar is compared with its elements. */
+/* The type by which a value is cast that is compared with a column: of an array column a scalar is compared
+ * with its elements. */
 static const lumo_column *compared(lua_State *L, const lumo_column *column, int index) {
   return column && column->type == LUMO_ARRAY && !lua_istable(L, index) ? column->of : column;
 }
@@ -139,7 +145,8 @@ static bool method_negated(lua_State *L) {
   return lua_toboolean(L, lua_upvalueindex(3));
 }
 
-/* Begins a condition on the column named at `index`. The path is copied to the scratch buffer, which must not be used before open_operators. */
+/* Begins a condition on the column named at `index`. The path is copied to the scratch buffer, which must not
+ * be used before open_operators. */
 static condition begin(lua_State *L, int index) {
   condition c = {.L = L, .box = lumo_check_query(L, 1, method_name(L))};
   lumo_buf *path = lumo_scratch(L);
@@ -181,22 +188,27 @@ static bool is_empty_table(lua_State *L, int index) {
 
 /* Refuses what would silently widen or empty a filter. */
 static void check_value(lua_State *L, int arg, int index) {
-  if (lua_isnoneornil(L, index)) lumo_raise_argument(L, method_name(L), arg, "a value (lumo.null matches null)", index);
-  if (is_empty_table(L, index)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table as a value", method_name(L));
+  if (lua_isnoneornil(L, index))
+    lumo_raise_argument(L, method_name(L), arg, "a value (lumo.null matches null)", index);
+  if (is_empty_table(L, index))
+    lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table as a value", method_name(L));
 }
 
 static void put_value(condition *c, const char *operator, int index) {
   lumo_place place = place_of(c);
-  lumo_encode(c->L, index, compared(c->L, c->column, index), operator, strlen(operator), NULL, c->out, &place, LUMO_ENCODE_DATA);
+  lumo_encode(c->L, index, compared(c->L, c->column, index), operator, strlen(operator), NULL, c->out, &place,
+              LUMO_ENCODE_DATA);
 }
 
-/* operator: [values], each cast as one that is compared. An array column takes lists of elements; a list of whole arrays must hold tables. */
+/* operator: [values], each cast as one that is compared. An array column takes lists of elements; a list of
+ * whole arrays must hold tables. */
 static void put_list(condition *c, const char *operator, int index, int arg) {
   lua_State *L = c->L;
   if (!lua_istable(L, index)) lumo_raise_argument(L, method_name(L), arg, "a list of values", index);
   size_t n = lua_rawlen(L, index), seen = 0;
   for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) seen++;
-  if (seen != n) lumo_raise_code(L, "E_ARGUMENT", "%s needs a list without holes or named keys", method_name(L));
+  if (seen != n)
+    lumo_raise_code(L, "E_ARGUMENT", "%s needs a list without holes or named keys", method_name(L));
   lumo_place outer = place_of(c);
   size_t mark = lumo_bson_begin_array(c->out, operator, strlen(operator));
   for (size_t i = 0; i < n; i++) {
@@ -205,7 +217,8 @@ static void put_list(condition *c, const char *operator, int index, int arg) {
     lumo_place place = {.parent = &outer, .position = (lua_Integer)i + 1};
     int len = snprintf(key, sizeof key, "%zu", i);
     int top = lua_gettop(L);
-    lumo_encode(L, top, compared(L, c->column, top), key, (size_t)len, NULL, c->out, &place, LUMO_ENCODE_DATA);
+    lumo_encode(L, top, compared(L, c->column, top), key, (size_t)len, NULL, c->out, &place,
+                LUMO_ENCODE_DATA);
     lua_pop(L, 1);
   }
   lumo_bson_end(c->out, mark);
@@ -253,26 +266,36 @@ static void put_exists(condition *c, int index, int arg) {
 
 /* where(column, operator, value) */
 static void put_operation(condition *c, const char *operator, int index) {
-  static const struct { const char *name, *operator; } comparisons[] = {
-      {"=", "$eq"}, {"!=", "$ne"}, {"<>", "$ne"}, {">", "$gt"}, {">=", "$gte"}, {"<", "$lt"}, {"<=", "$lte"}};
+  static const struct {
+    const char *name, *operator;
+  } comparisons[] = {{"=", "$eq"},   {"!=", "$ne"}, {"<>", "$ne"}, {">", "$gt"},
+                     {">=", "$gte"}, {"<", "$lt"},  {"<=", "$lte"}};
   for (size_t i = 0; i < sizeof comparisons / sizeof *comparisons; i++) {
     if (strcmp(operator, comparisons[i].name) != 0) continue;
     check_value(c->L, 3, index);
     put_value(c, comparisons[i].operator, index);
     return;
   }
-  if (strcmp(operator, "in") == 0) put_list(c, "$in", index, 3);
-  else if (strcmp(operator, "not_in") == 0) put_list(c, "$nin", index, 3);
-  else if (strcmp(operator, "like") == 0) put_like(c, index, 3, false);
-  else if (strcmp(operator, "ilike") == 0) put_like(c, index, 3, true);
-  else if (strcmp(operator, "exists") == 0) put_exists(c, index, 3);
-  else if (strcmp(operator, "regex") == 0) put_regex(c, index, 3);
+  if (strcmp(operator, "in") == 0)
+    put_list(c, "$in", index, 3);
+  else if (strcmp(operator, "not_in") == 0)
+    put_list(c, "$nin", index, 3);
+  else if (strcmp(operator, "like") == 0)
+    put_like(c, index, 3, false);
+  else if (strcmp(operator, "ilike") == 0)
+    put_like(c, index, 3, true);
+  else if (strcmp(operator, "exists") == 0)
+    put_exists(c, index, 3);
+  else if (strcmp(operator, "regex") == 0)
+    put_regex(c, index, 3);
   else
-    lumo_raise_code(c->L, "E_ARGUMENT",
-                    "\"%s\" is not an operator; they are = != <> > >= < <= in not_in like ilike exists regex", operator);
+    lumo_raise_code(
+        c->L, "E_ARGUMENT",
+        "\"%s\" is not an operator; they are = != <> > >= < <= in not_in like ilike exists regex", operator);
 }
 
-/* where{a = 1, b = 2}: one clause of several equalities, by name, so that the same table always gives the same filter. */
+/* where{a = 1, b = 2}: one clause of several equalities, by name, so that the same table always gives the
+ * same filter. */
 static int where_table(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, method_name(L));
   lua_settop(L, 2);
@@ -299,7 +322,8 @@ static int where_table(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   for (int round = 0; round < 2; round++) {
-    if (round == 1 && !lumo_filter_open(&box->query.filter, method_join(L), method_negated(L), &error)) lumo_raise(L, &error);
+    if (round == 1 && !lumo_filter_open(&box->query.filter, method_join(L), method_negated(L), &error))
+      lumo_raise(L, &error);
     for (int i = 1; i <= n; i++) {
       lua_rawgeti(L, 3, i);
       lua_pushvalue(L, -1);
@@ -350,8 +374,10 @@ static int where_in(lua_State *L) {
 
 static int where_null(lua_State *L) {
   condition c = begin(L, 2);
-  if (method_negated(L)) lumo_bson_null(c.out, LUMO_KEY("$ne"));
-  else lumo_bson_null(c.out, LUMO_KEY("$eq"));
+  if (method_negated(L))
+    lumo_bson_null(c.out, LUMO_KEY("$ne"));
+  else
+    lumo_bson_null(c.out, LUMO_KEY("$eq"));
   return finish(&c, method_join(L), false);
 }
 
@@ -391,7 +417,8 @@ static int where_exists(lua_State *L) {
 
 static int where_size(lua_State *L) {
   condition c = begin(L, 2);
-  if (!lumo_isinteger(L, 3) || lua_tointeger(L, 3) < 0) lumo_raise_argument(L, method_name(L), 2, "a length", 3);
+  if (!lumo_isinteger(L, 3) || lua_tointeger(L, 3) < 0)
+    lumo_raise_argument(L, method_name(L), 2, "a length", 3);
   lumo_bson_int64(c.out, LUMO_KEY("$size"), (int64_t)lua_tointeger(L, 3));
   return finish(&c, method_join(L), method_negated(L));
 }
@@ -410,12 +437,14 @@ static int where_regex(lua_State *L) {
 
 /* where_column(a, operator, b): { $expr: { $op: ["$a", "$b"] } } */
 static int where_column(lua_State *L) {
-  static const struct { const char *name, *operator; } comparisons[] = {
-      {"=", "$eq"}, {"!=", "$ne"}, {"<>", "$ne"}, {">", "$gt"}, {">=", "$gte"}, {"<", "$lt"}, {"<=", "$lte"}};
+  static const struct {
+    const char *name, *operator;
+  } comparisons[] = {{"=", "$eq"},   {"!=", "$ne"}, {"<>", "$ne"}, {">", "$gt"},
+                     {">=", "$gte"}, {"<", "$lt"},  {"<=", "$lte"}};
   lumo_query_box *box = lumo_check_query(L, 1, method_name(L));
-  const char *operator = NULL, *given = lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "";
+  const char *operator= NULL, *given = lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "";
   for (size_t i = 0; i < sizeof comparisons / sizeof *comparisons; i++)
-    if (strcmp(given, comparisons[i].name) == 0) operator = comparisons[i].operator;
+    if (strcmp(given, comparisons[i].name) == 0) operator= comparisons[i].operator;
   if (!operator) lumo_raise_argument(L, method_name(L), 2, "one of = != <> > >= < <=", 3);
   lumo_buf *path = lumo_push_buffer(L);
   lumo_buf *out = &box->query.filter.bytes;
@@ -455,7 +484,8 @@ static int where_raw(lua_State *L) {
   return 1;
 }
 
-/* core.query_open(query, join "and"|"or", negated): → mark; core.query_close(query); core.query_rewind(query, mark): the group around a function. */
+/* core.query_open(query, join "and"|"or", negated): → mark; core.query_close(query); core.query_rewind(query,
+ * mark): the group around a function. */
 static int query_open(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -566,10 +596,12 @@ static int order_by(lua_State *L) {
 static int64_t whole_number(lua_State *L, const char *method, int arg, int index, int64_t least) {
   int64_t n = lumo_isinteger(L, index) ? (int64_t)lua_tointeger(L, index) : -1;
 #ifndef LUMO_LUAJIT
-  if (lua_type(L, index) == LUA_TNUMBER && !lua_isinteger(L, index) && lua_tonumber(L, index) == (double)(int64_t)lua_tonumber(L, index))
+  if (lua_type(L, index) == LUA_TNUMBER && !lua_isinteger(L, index) &&
+      lua_tonumber(L, index) == (double)(int64_t)lua_tonumber(L, index))
     n = (int64_t)lua_tonumber(L, index);
 #endif
-  if (n < least) lumo_raise_argument(L, method, arg, least ? "a whole number from 1" : "a whole number from 0", index);
+  if (n < least)
+    lumo_raise_argument(L, method, arg, least ? "a whole number from 1" : "a whole number from 0", index);
   return n;
 }
 
@@ -611,7 +643,8 @@ static const uint8_t *bound_of(const lumo_query_box *box, uint32_t *len) {
   return box->bound.len ? box->bound.data : NULL;
 }
 
-/* core.query_find_plan(query, method, limit or 0, streaming): a plan of records; with a limit of its own it overrides the query's. */
+/* core.query_find_plan(query, method, limit or 0, streaming): a plan of records; with a limit of its own it
+ * overrides the query's. */
 static int query_find_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -630,8 +663,10 @@ static int query_find_plan(lua_State *L) {
   lumo_query_find(&box->query, bound, bound_len, most, streaming ? 1000 : 0, command);
   lumo_check_buffer(L, command);
   lumo_prepare_plan(L);
-  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
-                 lumo_read_plan_new("find", box->query.schema->collection, command, most == 1, streaming, &error), &error);
+  lumo_fill_plan(
+      L, lua_gettop(L), LUMO_PLAN_READ,
+      lumo_read_plan_new("find", box->query.schema->collection, command, most == 1, streaming, &error),
+      &error);
   return 1;
 }
 
@@ -651,24 +686,29 @@ static int query_count_plan(lua_State *L) {
   lumo_check_buffer(L, command);
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
-                 lumo_read_plan_new("count", box->query.schema->collection, command, true, false, &error), &error);
+                 lumo_read_plan_new("count", box->query.schema->collection, command, true, false, &error),
+                 &error);
   return 1;
 }
 
 /* A bulk write names what it is for: a filter, or everything(); limits and orders have no meaning to it. */
 static void check_bulk(lua_State *L, const lumo_query_box *box, const char *method) {
   if (box->query.filter.count == box->given && !box->query.everything)
-    lumo_raise_code(L, "E_ARGUMENT", "%s without a filter would change every document; say everything() if that is meant", method);
+    lumo_raise_code(L, "E_ARGUMENT",
+                    "%s without a filter would change every document; say everything() if that is meant",
+                    method);
   if (box->query.limit || box->query.skip)
     lumo_raise_code(L, "E_ARGUMENT", "%s cannot be limited: MongoDB changes all that match", method);
 }
 
-static void push_bulk_plan(lua_State *L, const lumo_query_box *box, const char *method, const lumo_buf *update) {
+static void push_bulk_plan(lua_State *L, const lumo_query_box *box, const char *method,
+                           const lumo_buf *update) {
   lumo_error error;
   lumo_error_init(&error);
   uint32_t bound_len;
   if (box->kind == LUMO_QUERY_RELATED) {
-    lumo_push_related_plan(L, box, method, update ? LUMO_RELATED_UPDATE : LUMO_RELATED_DELETE, 0, update, NULL);
+    lumo_push_related_plan(L, box, method, update ? LUMO_RELATED_UPDATE : LUMO_RELATED_DELETE, 0, update,
+                           NULL);
     return;
   }
   lumo_buf *statement = lumo_push_buffer(L);
@@ -679,16 +719,20 @@ static void push_bulk_plan(lua_State *L, const lumo_query_box *box, const char *
   lumo_check_buffer(L, statement);
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_WRITE,
-                 lumo_write_plan_new(method, box->query.schema->collection, statement, true, false, &error), &error);
+                 lumo_write_plan_new(method, box->query.schema->collection, statement, true, false, &error),
+                 &error);
 }
 
-static const lumo_column *updated_column(lua_State *L, const lumo_query_box *box, const char *method, int index, lumo_buf *path) {
+static const lumo_column *updated_column(lua_State *L, const lumo_query_box *box, const char *method,
+                                         int index, lumo_buf *path) {
   const lumo_column *column = resolve(L, box, method, 1, index, path);
   lumo_check_buffer(L, path);
   if (column && column->primary)
-    lumo_raise_code(L, "E_ARGUMENT", "%s cannot change the primary key \"%s.%s\"", method, box->query.schema->model, column->name);
+    lumo_raise_code(L, "E_ARGUMENT", "%s cannot change the primary key \"%s.%s\"", method,
+                    box->query.schema->model, column->name);
   if (box->kind == LUMO_QUERY_PIVOT && column &&
-      (strcmp(column->stored, box->relation->pivot.owner_key) == 0 || strcmp(column->stored, box->relation->pivot.related_key) == 0))
+      (strcmp(column->stored, box->relation->pivot.owner_key) == 0 ||
+       strcmp(column->stored, box->relation->pivot.related_key) == 0))
     lumo_raise_code(L, "E_ARGUMENT", "%s cannot change the key \"%s\" of a pair", method, column->stored);
   return column;
 }
@@ -708,7 +752,8 @@ static int query_update_plan(lua_State *L) {
     const lumo_column *column = updated_column(L, box, "update", lua_gettop(L) - 1, path);
     const char *name = column ? column->name : "value";
     lumo_place place = {.model = box->query.schema->model, .key = name, .key_len = strlen(name)};
-    lumo_encode(L, lua_gettop(L), column, (const char *)path->data, path->len, NULL, update, &place, LUMO_ENCODE_DATA);
+    lumo_encode(L, lua_gettop(L), column, (const char *)path->data, path->len, NULL, update, &place,
+                LUMO_ENCODE_DATA);
   }
   lumo_bson_end(update, set);
   lumo_bson_end(update, document);
@@ -767,12 +812,13 @@ static int aggregate_plan(lua_State *L) {
   lumo_bson_end(command, mark);
   lumo_check_buffer(L, command);
   lumo_prepare_plan(L);
-  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ, lumo_read_plan_new("aggregate", collection, command, false, streaming, &error),
-                 &error);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
+                 lumo_read_plan_new("aggregate", collection, command, false, streaming, &error), &error);
   return 1;
 }
 
-/* The command that exec() would send; of a related query, the one to the related collection as far as it is known before the pivot has been read. */
+/* The command that exec() would send; of a related query, the one to the related collection as far as it is
+ * known before the pivot has been read. */
 static int query_tostring(lua_State *L) {
   const lumo_query_box *box = lumo_check_query(L, 1, "tostring");
   uint32_t bound_len;
@@ -789,7 +835,10 @@ static int query_tostring(lua_State *L) {
 /* ---- the method table ---- */
 
 static void add_family(lua_State *L, const char *family, lua_CFunction function, bool negated) {
-  static const struct { const char *prefix; lumo_join join; } forms[] = {{"", LUMO_AND}, {"and_", LUMO_AND}, {"or_", LUMO_OR}};
+  static const struct {
+    const char *prefix;
+    lumo_join join;
+  } forms[] = {{"", LUMO_AND}, {"and_", LUMO_AND}, {"or_", LUMO_OR}};
   for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
     const char *name = lua_pushfstring(L, "%s%s", forms[i].prefix, family);
     lua_pushvalue(L, -1);
@@ -802,7 +851,11 @@ static void add_family(lua_State *L, const char *family, lua_CFunction function,
 }
 
 void lumo_open_query(lua_State *L) {
-  static const struct { const char *name; lua_CFunction function; bool negated; } families[] = {
+  static const struct {
+    const char *name;
+    lua_CFunction function;
+    bool negated;
+  } families[] = {
       {"where", where, false},
       {"where_not", where, true},
       {"where_in", where_in, false},
@@ -822,9 +875,8 @@ void lumo_open_query(lua_State *L) {
       {"where_raw", where_raw, false},
   };
   static const luaL_Reg methods[] = {
-      {"select", select_columns}, {"order_by", order_by}, {"limit", limit},
-      {"offset", offset},         {"for_page", for_page}, {"everything", everything},
-      {NULL, NULL},
+      {"select", select_columns}, {"order_by", order_by},     {"limit", limit}, {"offset", offset},
+      {"for_page", for_page},     {"everything", everything}, {NULL, NULL},
   };
   static const luaL_Reg metamethods[] = {{"__gc", query_gc}, {"__tostring", query_tostring}, {NULL, NULL}};
   static const luaL_Reg functions[] = {

@@ -1,7 +1,8 @@
-/* Records: a userdata over raw BSON without __gc, columns decoded when they are read. A record has a companion table only once it needs one (an
- * assigned value, a table that was handed out, anything that the Lua layer keeps with it):
- *   [column number]  the Lua value that stands for the column, see the flags of lumo_record.places
- *   [0]              the userdata that holds the document, when it is not in the record's own block
+/* Records: a userdata over raw BSON without __gc, columns decoded when they are read. A record has a
+ * companion table only once it needs one (an assigned value, a table that was handed out, anything that the
+ * Lua layer keeps with it): [column number]  the Lua value that stands for the column, see the flags of
+ * lumo_record.places [0]              the userdata that holds the document, when it is not in the record's
+ * own block
  *   [&UNDECLARED]    values of attributes that no column declares (models with strict = false)
  *   names            what lua/lumo keeps: extras, preloaded, trx, relation
  * The class of a record is its metatable: [1] the schema userdata, [&CLASS] true. */
@@ -37,7 +38,8 @@ lumo_record *lumo_test_record(lua_State *L, int i) {
 static lumo_record *check_record(lua_State *L, int i) {
   lumo_record *record = lumo_test_record(L, i);
   if (!record)
-    lumo_raise_code(L, "E_ARGUMENT", "a record is expected, got %s; was a method called with a dot instead of a colon?",
+    lumo_raise_code(L, "E_ARGUMENT",
+                    "a record is expected, got %s; was a method called with a dot instead of a colon?",
                     luaL_typename(L, i));
   return record;
 }
@@ -49,7 +51,8 @@ const lumo_schema *lumo_class_schema(lua_State *L, int i) {
   return schema;
 }
 
-static lumo_record *new_block(lua_State *L, int klass, const lumo_schema *schema, uint32_t doc_len, uint32_t pivot_len) {
+static lumo_record *new_block(lua_State *L, int klass, const lumo_schema *schema, uint32_t doc_len,
+                              uint32_t pivot_len) {
   lumo_record *record = lumo_newud(L, lumo_record_size(schema, doc_len, pivot_len));
   memset(record, 0, lumo_record_size(schema, 0, 0));
   record->schema = schema;
@@ -58,8 +61,9 @@ static lumo_record *new_block(lua_State *L, int klass, const lumo_schema *schema
   return record;
 }
 
-lumo_record *lumo_push_record(lua_State *L, int klass, int companion, bool shared, const uint8_t *doc, uint32_t doc_len,
-                              const uint8_t *pivot, uint32_t pivot_len, uint16_t connection) {
+lumo_record *lumo_push_record(lua_State *L, int klass, int companion, bool shared, const uint8_t *doc,
+                              uint32_t doc_len, const uint8_t *pivot, uint32_t pivot_len,
+                              uint16_t connection) {
   klass = lua_absindex(L, klass);
   if (companion) companion = lua_absindex(L, companion);
   lumo_record *record = new_block(L, klass, lumo_class_schema(L, klass), shared ? 0 : doc_len, pivot_len);
@@ -82,14 +86,17 @@ lumo_record *lumo_push_record(lua_State *L, int klass, int companion, bool share
     record->pivot = (uint32_t)(room - (uint8_t *)record);
     record->pivot_len = pivot_len;
   }
-  if (!lumo_record_index(record)) lumo_raise_code(L, "E_SERVER", "a document of \"%s\" is malformed", record->schema->model);
+  if (!lumo_record_index(record))
+    lumo_raise_code(L, "E_SERVER", "a document of \"%s\" is malformed", record->schema->model);
   return record;
 }
 
 /* Pushes the companion table for reading, or nil. */
 static void push_side(lua_State *L, int i, const lumo_record *record) {
-  if (record->flags & LUMO_RECORD_SIDE) lumo_getuv(L, i);
-  else lua_pushnil(L);
+  if (record->flags & LUMO_RECORD_SIDE)
+    lumo_getuv(L, i);
+  else
+    lua_pushnil(L);
 }
 
 /* Pushes the companion table as one that may be written. */
@@ -117,8 +124,10 @@ static void push_own_side(lua_State *L, int i, lumo_record *record) {
 /* core.record_side(record, create): what lua/lumo keeps with a record. */
 static int record_side(lua_State *L) {
   lumo_record *record = check_record(L, 1);
-  if (lua_toboolean(L, 2)) push_own_side(L, 1, record);
-  else push_side(L, 1, record);
+  if (lua_toboolean(L, 2))
+    push_own_side(L, 1, record);
+  else
+    push_side(L, 1, record);
   return 1;
 }
 
@@ -175,8 +184,9 @@ static int push_property(lua_State *L, const lumo_record *record, lua_Integer pr
   return 1;
 }
 
-/* Upvalues: 1 names, 2 a Lua function for names that are not there. In `names` a positive number is a column, a negative one a property of the block, a function a
- * method, and a table {f} a property that f(record) computes. */
+/* Upvalues: 1 names, 2 a Lua function for names that are not there. In `names` a positive number is a column,
+ * a negative one a property of the block, a function a method, and a table {f} a property that f(record)
+ * computes. */
 static int record_index(lua_State *L) {
   lumo_record *record = lua_touserdata(L, 1);
   lua_pushvalue(L, 2);
@@ -210,8 +220,8 @@ static void refuse_deleted(lua_State *L, const lumo_record *record) {
     lumo_raise_code(L, "E_MODEL_DELETED", "a deleted \"%s\" record cannot be changed", record->schema->model);
 }
 
-/* Casts the value at `value` and pushes it as the record will give it back: a scalar in the column's own type, a table as it is (it stays shared with the
- * caller). Raises without having changed anything. */
+/* Casts the value at `value` and pushes it as the record will give it back: a scalar in the column's own
+ * type, a table as it is (it stays shared with the caller). Raises without having changed anything. */
 static void push_cast(lua_State *L, int value, const lumo_schema *schema, const lumo_column *column) {
   lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
   if (lua_isnil(L, value)) {
@@ -228,8 +238,10 @@ static void push_cast(lua_State *L, int value, const lumo_schema *schema, const 
     lua_pop(L, 1);
   }
   lumo_value cast = {.type = buf->data[0], .data = buf->data + 2, .len = (uint32_t)buf->len - 2};
-  if (cast.type == LUMO_BSON_NULL) lua_pushlightuserdata(L, NULL);
-  else lumo_push_column_value(L, &cast, column, &place);
+  if (cast.type == LUMO_BSON_NULL)
+    lua_pushlightuserdata(L, NULL);
+  else
+    lumo_push_column_value(L, &cast, column, &place);
 }
 
 static void refuse_primary(lua_State *L, const lumo_record *record, const lumo_column *column) {
@@ -291,13 +303,16 @@ static void assign_undeclared(lua_State *L, int i, lumo_record *record, int name
   }
   push_undeclared(L, i, record);
   lua_pushvalue(L, name);
-  if (lua_isnil(L, value)) lua_pushlightuserdata(L, (void *)&UNSET);
-  else lua_pushvalue(L, value);
+  if (lua_isnil(L, value))
+    lua_pushlightuserdata(L, (void *)&UNSET);
+  else
+    lua_pushvalue(L, value);
   lua_rawset(L, -3);
   lua_pop(L, 1);
 }
 
-/* The column that the name at `name` means, or NULL; raises for names of methods and properties. Upvalue-free: asks the schema and the class. */
+/* The column that the name at `name` means, or NULL; raises for names of methods and properties.
+ * Upvalue-free: asks the schema and the class. */
 static const lumo_column *writable_column(lua_State *L, const lumo_record *record, int i, int name) {
   size_t len;
   if (lua_type(L, name) != LUA_TSTRING)
@@ -309,11 +324,12 @@ static const lumo_column *writable_column(lua_State *L, const lumo_record *recor
   lua_getfield(L, -1, "names");
   lua_pushvalue(L, name);
   lua_rawget(L, -2);
-  if (lua_type(L, -1) == LUA_TNUMBER && lua_tointeger(L, -1) > 0) /* `id` for a primary column of another name */
+  if (lua_type(L, -1) == LUA_TNUMBER &&
+      lua_tointeger(L, -1) > 0) /* `id` for a primary column of another name */
     column = record->schema->columns[lua_tointeger(L, -1) - 1];
   else if (!lua_isnil(L, -1))
-    lumo_raise_code(L, "E_ARGUMENT", "\"%s\" of a \"%s\" record cannot be assigned: it is not an attribute", text,
-                    record->schema->model);
+    lumo_raise_code(L, "E_ARGUMENT", "\"%s\" of a \"%s\" record cannot be assigned: it is not an attribute",
+                    text, record->schema->model);
   lua_pop(L, 3);
   return column;
 }
@@ -322,8 +338,10 @@ static int record_newindex(lua_State *L) {
   lumo_record *record = lua_touserdata(L, 1);
   refuse_deleted(L, record);
   const lumo_column *column = writable_column(L, record, 1, 2);
-  if (column) assign(L, 1, record, column->index, 3);
-  else assign_undeclared(L, 1, record, 2, 3);
+  if (column)
+    assign(L, 1, record, column->index, 3);
+  else
+    assign_undeclared(L, 1, record, 2, 3);
   return 0;
 }
 
@@ -332,13 +350,14 @@ static int record_set(lua_State *L) {
   return record_newindex(L);
 }
 
-/* core.record_merge(record, values, replace): all of the values or, if one is refused, none. With `replace` the attributes that are not given, but the primary
- * key, are unset. */
+/* core.record_merge(record, values, replace): all of the values or, if one is refused, none. With `replace`
+ * the attributes that are not given, but the primary key, are unset. */
 static int record_merge(lua_State *L) {
   lumo_record *record = check_record(L, 1);
   const lumo_schema *schema = record->schema;
   refuse_deleted(L, record);
-  if (!lua_istable(L, 2)) lumo_raise_argument(L, lua_toboolean(L, 3) ? "fill" : "merge", 1, "a table of attributes", 2);
+  if (!lua_istable(L, 2))
+    lumo_raise_argument(L, lua_toboolean(L, 3) ? "fill" : "merge", 1, "a table of attributes", 2);
   lua_settop(L, 3);
   lua_createtable(L, (int)schema->count, 0); /* 4: cast values by column number */
   lua_newtable(L);                           /* 5: undeclared ones by name */
@@ -373,8 +392,9 @@ static int record_merge(lua_State *L) {
 
 /* ---- making new ones ---- */
 
-/* Pushes a table of what the default functions of the columns that `values` lacks give, by column number, or nil when there are no defaults. Functions run
- * before anything is written to the scratch buffer, as they may use it. */
+/* Pushes a table of what the default functions of the columns that `values` lacks give, by column number, or
+ * nil when there are no defaults. Functions run before anything is written to the scratch buffer, as they may
+ * use it. */
 static void push_defaults(lua_State *L, int schema_index, const lumo_schema *schema, int values) {
   if (!lumo_schema_has_defaults(L, schema_index)) {
     lua_pushnil(L);
@@ -397,7 +417,8 @@ static void push_defaults(lua_State *L, int schema_index, const lumo_schema *sch
   lua_pop(L, 1);
 }
 
-/* Refuses names in `values` that no column has; only called when there are more of them than columns were found. */
+/* Refuses names in `values` that no column has; only called when there are more of them than columns were
+ * found. */
 static void check_names(lua_State *L, const lumo_schema *schema, int values, int klass) {
   for (lua_pushnil(L); lua_next(L, values); lua_pop(L, 1)) {
     size_t len;
@@ -412,7 +433,8 @@ static void check_names(lua_State *L, const lumo_schema *schema, int values, int
     bool primary = lua_type(L, -1) == LUA_TNUMBER && lua_tointeger(L, -1) > 0;
     lua_pop(L, 2);
     if (primary) continue;
-    if (taken) lumo_raise_code(L, "E_ARGUMENT", "\"%s\" of a \"%s\" record is not an attribute", name, schema->model);
+    if (taken)
+      lumo_raise_code(L, "E_ARGUMENT", "\"%s\" of a \"%s\" record is not an attribute", name, schema->model);
     if (schema->strict) raise_undefined(L, schema, name);
   }
 }
@@ -423,13 +445,15 @@ static int count_keys(lua_State *L, int table) {
   return n;
 }
 
-/* Pushes the value that the row at `values` has for a column, or its default, or nil. *given tells that the row has it. */
-static void push_row_value(lua_State *L, const lumo_schema *schema, const lumo_column *column, int values, int defaults,
-                           bool *given) {
+/* Pushes the value that the row at `values` has for a column, or its default, or nil. *given tells that the
+ * row has it. */
+static void push_row_value(lua_State *L, const lumo_schema *schema, const lumo_column *column, int values,
+                           int defaults, bool *given) {
   lua_pushlstring(L, column->name, column->name_len);
   lua_rawget(L, values);
   *given = !lua_isnil(L, -1);
-  if (!*given && column->primary && !lumo_schema_find(schema, "id", 2)) { /* the primary column also answers to `id` */
+  if (!*given && column->primary &&
+      !lumo_schema_find(schema, "id", 2)) { /* the primary column also answers to `id` */
     lua_pop(L, 1);
     lua_pushliteral(L, "id");
     lua_rawget(L, values);
@@ -454,8 +478,10 @@ static void encode_undeclared_row(lua_State *L, const lumo_schema *schema, int v
   }
 }
 
-/* Appends the document of a row. With now >= 0 the row is about to be inserted: a missing ObjectId and the automatic dates are filled in. */
-static void encode_row(lua_State *L, const lumo_schema *schema, int klass, int values, int defaults, int64_t now, lumo_buf *buf) {
+/* Appends the document of a row. With now >= 0 the row is about to be inserted: a missing ObjectId and the
+ * automatic dates are filled in. */
+static void encode_row(lua_State *L, const lumo_schema *schema, int klass, int values, int defaults,
+                       int64_t now, lumo_buf *buf) {
   int found = 0;
   bool given;
   size_t mark = lumo_bson_begin(buf);
@@ -495,8 +521,8 @@ static int record_new(lua_State *L) {
   } else if (!lua_istable(L, 2)) {
     lumo_raise_argument(L, "new", 1, "a table of attributes", 2);
   }
-  lua_rawgeti(L, 1, 1);            /* 3: the schema userdata */
-  push_defaults(L, 3, schema, 2);  /* 4 */
+  lua_rawgeti(L, 1, 1);           /* 3: the schema userdata */
+  push_defaults(L, 3, schema, 2); /* 4 */
   lumo_buf *buf = lumo_scratch(L);
   encode_row(L, schema, 1, 2, 4, now, buf);
   lumo_record *record = lumo_push_record(L, 1, 0, false, buf->data, (uint32_t)buf->len, NULL, 0, connection);
@@ -506,7 +532,8 @@ static int record_new(lua_State *L) {
 
 /* ---- what changed ---- */
 
-bool lumo_record_element(lua_State *L, int i, uint32_t number, const char *key, size_t key_len, lumo_buf *buf) {
+bool lumo_record_element(lua_State *L, int i, uint32_t number, const char *key, size_t key_len,
+                         lumo_buf *buf) {
   lumo_record *record = lua_touserdata(L, i);
   const lumo_column *column = record->schema->columns[number];
   lumo_value stored = lumo_record_value(record, number);
@@ -519,8 +546,8 @@ bool lumo_record_element(lua_State *L, int i, uint32_t number, const char *key, 
   bool there = !is_unset(L, -1);
   if (there) {
     lumo_place place = place_of(record, column);
-    lumo_encode(L, lua_gettop(L), column, key, key_len, stored.type == LUMO_BSON_END ? NULL : &stored, buf, &place,
-                LUMO_ENCODE_DATA);
+    lumo_encode(L, lua_gettop(L), column, key, key_len, stored.type == LUMO_BSON_END ? NULL : &stored, buf,
+                &place, LUMO_ENCODE_DATA);
   }
   lua_pop(L, 1);
   return there;
@@ -528,13 +555,14 @@ bool lumo_record_element(lua_State *L, int i, uint32_t number, const char *key, 
 
 static bool same_value(const lumo_buf *buf, size_t element, size_t name_len, const lumo_value *stored) {
   const uint8_t *data = buf->data + element + 1 + name_len + 1;
-  return !buf->failed && buf->data[element] == stored->type && buf->len == element + 2 + name_len + stored->len &&
-         memcmp(data, stored->data, stored->len) == 0;
+  return !buf->failed && buf->data[element] == stored->type &&
+         buf->len == element + 2 + name_len + stored->len && memcmp(data, stored->data, stored->len) == 0;
 }
 
 typedef enum { SAME, CHANGED, REMOVED } change;
 
-/* What became of a column since the document: CHANGED leaves its element in buf, the others leave buf as it was. */
+/* What became of a column since the document: CHANGED leaves its element in buf, the others leave buf as it
+ * was. */
 static change column_change(lua_State *L, int i, uint32_t number, lumo_buf *buf) {
   lumo_record *record = lua_touserdata(L, i);
   const lumo_column *column = record->schema->columns[number];
@@ -548,7 +576,8 @@ static change column_change(lua_State *L, int i, uint32_t number, lumo_buf *buf)
   return SAME;
 }
 
-/* The same for the undeclared attributes: sorted by name, so that the same record is always written alike. Pushes nothing. */
+/* The same for the undeclared attributes: sorted by name, so that the same record is always written alike.
+ * Pushes nothing. */
 static void undeclared_changes(lua_State *L, int i, lumo_buf *set, lumo_buf *unset) {
   lumo_record *record = lua_touserdata(L, i);
   if (!(record->flags & LUMO_RECORD_SIDE)) return;
@@ -589,11 +618,14 @@ static void changes(lua_State *L, int i, lumo_buf *set, lumo_buf *unset) {
 /* The attribute name of a stored one: itself when no column declares it. */
 static void push_attribute_name(lua_State *L, const lumo_schema *schema, const char *stored, uint32_t len) {
   const lumo_column *column = lumo_schema_find_stored(schema, stored, len);
-  if (column) lua_pushlstring(L, column->name, column->name_len);
-  else lua_pushlstring(L, stored, len);
+  if (column)
+    lua_pushlstring(L, column->name, column->name_len);
+  else
+    lua_pushlstring(L, stored, len);
 }
 
-/* core.record_dirty(record): attribute → current value for what changed (lumo.null for what was removed). A record that was never stored is dirty in all it has. */
+/* core.record_dirty(record): attribute → current value for what changed (lumo.null for what was removed). A
+ * record that was never stored is dirty in all it has. */
 static int record_dirty(lua_State *L) {
   lumo_record *record = check_record(L, 1);
   lua_settop(L, 1);
@@ -643,7 +675,8 @@ static int record_original(lua_State *L) {
 
 /* ---- storing ---- */
 
-/* Pushes a userdata that holds the document: it takes the record's place once the write has succeeded, without any further allocation that could fail. */
+/* Pushes a userdata that holds the document: it takes the record's place once the write has succeeded,
+ * without any further allocation that could fail. */
 static void push_pending(lua_State *L, const lumo_buf *doc, size_t from) {
   memcpy(lumo_newud(L, doc->len - from), doc->data + from, doc->len - from);
 }
@@ -666,16 +699,19 @@ static void fill_in(lua_State *L, int i, int64_t now, lumo_buf *probe, lumo_buf 
       lumo_objectid_new(id);
       lumo_bson_objectid(set, column->stored, column->stored_len, id);
     } else {
-      lumo_raise_code(L, "E_ARGUMENT", "\"%s.%s\" is the primary key and must be given before the record is saved",
+      lumo_raise_code(L, "E_ARGUMENT",
+                      "\"%s.%s\" is the primary key and must be given before the record is saved",
                       record->schema->model, column->name);
     }
   }
 }
 
-/* Appends the record's document as it is to be inserted, its columns in the schema's order and then the rest. */
+/* Appends the record's document as it is to be inserted, its columns in the schema's order and then the rest.
+ */
 static void write_insert(lua_State *L, int i, int64_t now, lumo_buf *statements) {
   lumo_record *record = lua_touserdata(L, i);
-  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *given = lumo_push_buffer(L), *probe = lumo_push_buffer(L);
+  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *given = lumo_push_buffer(L),
+           *probe = lumo_push_buffer(L);
   lumo_value value;
   changes(L, i, set, unset);
   fill_in(L, i, now, probe, set);
@@ -702,13 +738,15 @@ static bool is_complete(const lumo_record *record) {
   if (record->flags & LUMO_RECORD_SIDE) return false;
   for (uint32_t n = 0; n < record->schema->count; n++) {
     const lumo_column *column = record->schema->columns[n];
-    if ((column->primary || column->auto_create || column->auto_update) && !(record->places[n] & LUMO_PLACE_OFFSET))
+    if ((column->primary || column->auto_create || column->auto_update) &&
+        !(record->places[n] & LUMO_PLACE_OFFSET))
       return false;
   }
   return true;
 }
 
-/* core.insert_plan(records, now, atomic): → plan, list of pending documents (false where the record's own document is stored as it is). */
+/* core.insert_plan(records, now, atomic): → plan, list of pending documents (false where the record's own
+ * document is stored as it is). */
 static int insert_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -742,7 +780,8 @@ static int insert_plan(lua_State *L) {
     lua_settop(L, 3);
   }
   lumo_prepare_plan(L);
-  lumo_fill_plan(L, 4, LUMO_PLAN_WRITE, lumo_write_plan_new("insert", collection, statements, true, atomic, &error), &error);
+  lumo_fill_plan(L, 4, LUMO_PLAN_WRITE,
+                 lumo_write_plan_new("insert", collection, statements, true, atomic, &error), &error);
   lua_insert(L, 3);
   return 2;
 }
@@ -777,11 +816,13 @@ static void touch(const lumo_record *record, int64_t now, lumo_buf *set) {
 /* A key without which the record cannot be found again. */
 static void check_key(lua_State *L, const lumo_record *record, const char *method) {
   if (!(record->places[record->schema->primary] & LUMO_PLACE_OFFSET))
-    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s a \"%s\" record, value of \"%s.%s\" is nil", method,
-                    record->schema->model, record->schema->model, record->schema->columns[record->schema->primary]->name);
+    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s a \"%s\" record, value of \"%s.%s\" is nil",
+                    method, record->schema->model, record->schema->model,
+                    record->schema->columns[record->schema->primary]->name);
 }
 
-/* core.update_plan(record, now, force): → plan, pending document; nothing when nothing has changed (and force is not set). */
+/* core.update_plan(record, now, force): → plan, pending document; nothing when nothing has changed (and force
+ * is not set). */
 static int update_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -790,7 +831,8 @@ static int update_plan(lua_State *L) {
   bool force = lua_toboolean(L, 3);
   check_key(L, record, "save");
   lua_settop(L, 1);
-  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *statement = lumo_push_buffer(L); /* 2, 3, 4 */
+  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L),
+           *statement = lumo_push_buffer(L); /* 2, 3, 4 */
   changes(L, 1, set, unset);
   if (set->len == 0 && unset->len == 0 && !force) return 0;
   touch(record, now, set);
@@ -799,7 +841,8 @@ static int update_plan(lua_State *L) {
   size_t update = lumo_bson_begin(statement);
   write_operator("$set", set, statement);
   write_operator("$unset", unset, statement);
-  if (set->len == 0 && unset->len == 0) { /* a forced update of a model without automatic dates: the key onto itself */
+  if (set->len == 0 &&
+      unset->len == 0) { /* a forced update of a model without automatic dates: the key onto itself */
     const lumo_column *primary = record->schema->columns[record->schema->primary];
     lumo_value id = lumo_record_value(record, (uint32_t)record->schema->primary);
     size_t mark = lumo_bson_begin_document(statement, LUMO_KEY("$set"));
@@ -817,12 +860,13 @@ static int update_plan(lua_State *L) {
   push_pending(L, document, 0);
   lumo_check_buffer(L, statement);
   lumo_fill_plan(L, 7, LUMO_PLAN_WRITE,
-                 lumo_write_plan_new("save", record->schema->collection, statement, true, false, &error), &error);
+                 lumo_write_plan_new("save", record->schema->collection, statement, true, false, &error),
+                 &error);
   return 2;
 }
 
-/* A column whose companion value is the document's again needs no flag: a scalar is dropped, a table stays handed out. What was changed while the write was
- * under way stays assigned. */
+/* A column whose companion value is the document's again needs no flag: a scalar is dropped, a table stays
+ * handed out. What was changed while the write was under way stays assigned. */
 static void settle(lua_State *L, int i, uint32_t number, lumo_buf *probe) {
   lumo_record *record = lua_touserdata(L, i);
   uint32_t *place = &record->places[number];
@@ -911,7 +955,8 @@ static int delete_plan(lua_State *L) {
   lumo_check_buffer(L, statement);
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_WRITE,
-                 lumo_write_plan_new("delete", record->schema->collection, statement, true, false, &error), &error);
+                 lumo_write_plan_new("delete", record->schema->collection, statement, true, false, &error),
+                 &error);
   return 1;
 }
 
@@ -944,7 +989,8 @@ static int record_deleted(lua_State *L) {
 
 /* ---- what else is asked of a record ---- */
 
-/* core.record_get(record, name, raw): an attribute, or a field that no column declares; nil when there is none. */
+/* core.record_get(record, name, raw): an attribute, or a field that no column declares; nil when there is
+ * none. */
 static int record_get(lua_State *L) {
   lumo_record *record = check_record(L, 1);
   size_t len;
@@ -965,20 +1011,25 @@ static int record_get(lua_State *L) {
       lua_rawget(L, -2);
       if (lua_istable(L, -1)) {
         lua_getfield(L, -1, name);
-        if (is_unset(L, -1)) lua_pushnil(L);
-        else if (lua_isnil(L, -1)) goto stored;
+        if (is_unset(L, -1))
+          lua_pushnil(L);
+        else if (lua_isnil(L, -1))
+          goto stored;
         return 1;
       }
     }
   stored:
     if (record->doc) lumo_bson_find(record->doc, record->doc_len, name, len, &value);
   }
-  if (lumo_value_is_null(&value)) lua_pushnil(L);
-  else lumo_push_value(L, &value);
+  if (lumo_value_is_null(&value))
+    lua_pushnil(L);
+  else
+    lumo_push_value(L, &value);
   return 1;
 }
 
-/* core.record_connection(record, number or nil): the number of the connection that it was loaded from or saved to, 0: none; set when given. */
+/* core.record_connection(record, number or nil): the number of the connection that it was loaded from or
+ * saved to, 0: none; set when given. */
 static int record_connection(lua_State *L) {
   lumo_record *record = check_record(L, 1);
   if (!lua_isnoneornil(L, 2)) record->connection = (uint16_t)lua_tointeger(L, 2);
@@ -986,8 +1037,8 @@ static int record_connection(lua_State *L) {
   return 1;
 }
 
-/* The current document (changes applied) under the attribute names of its columns, or the serialized ones. Fields that no column declares come along only where the model
- * is not strict. */
+/* The current document (changes applied) under the attribute names of its columns, or the serialized ones.
+ * Fields that no column declares come along only where the model is not strict. */
 static void write_document(lua_State *L, int i, bool serialized, lumo_buf *out) {
   lumo_record *record = lua_touserdata(L, i);
   const lumo_schema *schema = record->schema;
@@ -1005,14 +1056,16 @@ static void write_document(lua_State *L, int i, bool serialized, lumo_buf *out) 
     lumo_iter it;
     lumo_iter_init(&it, whole->data, whole->len);
     while (lumo_iter_next(&it))
-      if (!lumo_schema_find_stored(schema, it.key, it.key_len)) lumo_bson_value(out, it.key, it.key_len, &it.value);
+      if (!lumo_schema_find_stored(schema, it.key, it.key_len))
+        lumo_bson_value(out, it.key, it.key_len, &it.value);
     lua_pop(L, 3);
   }
   lumo_bson_end(out, mark);
   lumo_check_buffer(L, out);
 }
 
-/* core.record_json(record, members): the JSON text of the record; `members` is JSON text to stand inside the same braces, or nil. */
+/* core.record_json(record, members): the JSON text of the record; `members` is JSON text to stand inside the
+ * same braces, or nil. */
 static int record_json(lua_State *L) {
   check_record(L, 1);
   lua_settop(L, 2);
@@ -1032,9 +1085,11 @@ static int record_json(lua_State *L) {
   return 1;
 }
 
-/* A value as one that every JSON encoder for Lua takes: what has no JSON type of its own becomes its text, as in to_json. `text` is a buffer to work in. Recursion ends
- * with the depth of the document, which the encoder or the reply's check has limited. */
-static void write_plain(lumo_buf *out, const char *key, size_t key_len, const lumo_value *value, lumo_buf *text) {
+/* A value as one that every JSON encoder for Lua takes: what has no JSON type of its own becomes its text, as
+ * in to_json. `text` is a buffer to work in. Recursion ends with the depth of the document, which the encoder
+ * or the reply's check has limited. */
+static void write_plain(lumo_buf *out, const char *key, size_t key_len, const lumo_value *value,
+                        lumo_buf *text) {
   lumo_iter it;
   switch (value->type) {
   case LUMO_BSON_DOCUMENT:
@@ -1061,12 +1116,16 @@ static void write_plain(lumo_buf *out, const char *key, size_t key_len, const lu
   }
   lumo_buf_clear(text);
   lumo_json_value(text, value, LUMO_JSON_PLAIN);
-  if (text->failed) out->failed = true;
-  else if (text->len > 1 && text->data[0] == '"') lumo_bson_string(out, key, key_len, (const char *)text->data + 1, text->len - 2);
-  else lumo_bson_string(out, key, key_len, (const char *)text->data, text->len);
+  if (text->failed)
+    out->failed = true;
+  else if (text->len > 1 && text->data[0] == '"')
+    lumo_bson_string(out, key, key_len, (const char *)text->data + 1, text->len - 2);
+  else
+    lumo_bson_string(out, key, key_len, (const char *)text->data, text->len);
 }
 
-/* core.record_table(record, serialized): the current document as a table under serialized or attribute names, ids, dates and the like as text; null is lumo.null. */
+/* core.record_table(record, serialized): the current document as a table under serialized or attribute names,
+ * ids, dates and the like as text; null is lumo.null. */
 static int record_table(lua_State *L) {
   check_record(L, 1);
   bool serialized = lua_toboolean(L, 2);
@@ -1094,7 +1153,8 @@ static int json_string(lua_State *L) {
   return 1;
 }
 
-/* core.record_attributes(record): attribute → value of all that the record has, undeclared ones of a model that is not strict included. */
+/* core.record_attributes(record): attribute → value of all that the record has, undeclared ones of a model
+ * that is not strict included. */
 static int record_attributes(lua_State *L) {
   lumo_record *record = check_record(L, 1);
   lua_settop(L, 1);
@@ -1120,14 +1180,17 @@ static int record_attributes(lua_State *L) {
   return 1;
 }
 
-/* core.record_pivot(record, class or nil, connection number): the pivot document that the record was loaded with, as a table or as a record of the pivot model; nil when there is
- * none. */
+/* core.record_pivot(record, class or nil, connection number): the pivot document that the record was loaded
+ * with, as a table or as a record of the pivot model; nil when there is none. */
 static int record_pivot(lua_State *L) {
   lumo_record *record = check_record(L, 1);
   const uint8_t *pivot = (const uint8_t *)record + record->pivot;
-  if (!record->pivot) lua_pushnil(L);
-  else if (lua_istable(L, 2)) lumo_push_record(L, 2, 0, false, pivot, record->pivot_len, NULL, 0, record->connection);
-  else lumo_push_document(L, pivot, record->pivot_len);
+  if (!record->pivot)
+    lua_pushnil(L);
+  else if (lua_istable(L, 2))
+    lumo_push_record(L, 2, 0, false, pivot, record->pivot_len, NULL, 0, record->connection);
+  else
+    lumo_push_document(L, pivot, record->pivot_len);
   return 1;
 }
 
@@ -1215,8 +1278,13 @@ void lumo_open_record(lua_State *L) {
   };
   luaL_setfuncs(L, functions, 0);
   lua_newtable(L); /* the properties that the block itself answers, for the table of names */
-  static const struct { const char *name; int property; } properties[] = {
-      {"is_persisted", PROP_PERSISTED}, {"is_new", PROP_NEW}, {"is_local", PROP_LOCAL}, {"is_deleted", PROP_DELETED}};
+  static const struct {
+    const char *name;
+    int property;
+  } properties[] = {{"is_persisted", PROP_PERSISTED},
+                    {"is_new", PROP_NEW},
+                    {"is_local", PROP_LOCAL},
+                    {"is_deleted", PROP_DELETED}};
   for (size_t i = 0; i < sizeof properties / sizeof *properties; i++) {
     lua_pushinteger(L, properties[i].property);
     lua_setfield(L, -2, properties[i].name);

@@ -1,4 +1,5 @@
-/* Many-to-many relations: the compiled relation, the one place that turns Lua's ids and attributes into packed pairs, and the plans of the relation's client. */
+/* Many-to-many relations: the compiled relation, the one place that turns Lua's ids and attributes into
+ * packed pairs, and the plans of the relation's client. */
 #include "relation.h"
 
 #include <string.h>
@@ -39,8 +40,9 @@ static bool flag_field(lua_State *L, const char *name) {
   return flag;
 }
 
-/* core.relation{ name, parent, related, rows, attributes (schemas), local_key, related_key (attributes that exist), pivot_table, owner_field, related_field, created_at,
- * updated_at, duplicates, atomic, fields (a list of stored names, or nil: all) }. The table becomes the relation's own. */
+/* core.relation{ name, parent, related, rows, attributes (schemas), local_key, related_key (attributes that
+ * exist), pivot_table, owner_field, related_field, created_at, updated_at, duplicates, atomic, fields (a list
+ * of stored names, or nil: all) }. The table becomes the relation's own. */
 static int relation_new(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
@@ -85,43 +87,51 @@ static int relation_new(lua_State *L) {
 /* ---- keys of records ---- */
 
 /* The parent's key as an element "k" in `out`, and a view of it. Raises E_MISSING_ATTRIBUTE_VALUE. */
-static lumo_value owner_value(lua_State *L, const lumo_relation *relation, const char *method, int parent, lumo_buf *out) {
+static lumo_value owner_value(lua_State *L, const lumo_relation *relation, const char *method, int parent,
+                              lumo_buf *out) {
   lumo_record *record = lumo_test_record(L, parent);
-  if (!record) lumo_raise_code(L, "E_ARGUMENT", "%s needs a record of \"%s\"", method, relation->parent->model);
+  if (!record)
+    lumo_raise_code(L, "E_ARGUMENT", "%s needs a record of \"%s\"", method, relation->parent->model);
   lumo_buf_clear(out);
   bool there = lumo_record_element(L, parent, relation->local->index, "k", 1, out);
   lumo_check_buffer(L, out);
   if (!there || out->data[0] == LUMO_BSON_NULL)
-    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method, relation->name,
-                    relation->parent->model, relation->local->name);
+    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method,
+                    relation->name, relation->parent->model, relation->local->name);
   return (lumo_value){.type = out->data[0], .data = out->data + 3, .len = (uint32_t)out->len - 3};
 }
 
-/* One id as an element "k" in `out`: a value of the related key's type, or a saved record of the related model. */
-static lumo_value id_value(lua_State *L, const lumo_relation *relation, const char *method, int index, lumo_buf *out) {
+/* One id as an element "k" in `out`: a value of the related key's type, or a saved record of the related
+ * model. */
+static lumo_value id_value(lua_State *L, const lumo_relation *relation, const char *method, int index,
+                           lumo_buf *out) {
   lumo_record *record = lumo_test_record(L, index);
   lumo_buf_clear(out);
   if (record) {
     if (strcmp(record->schema->model, relation->related->model) != 0)
-      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes records of \"%s\", got one of \"%s\"", method, relation->name,
-                      relation->related->model, record->schema->model);
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes records of \"%s\", got one of \"%s\"", method,
+                      relation->name, relation->related->model, record->schema->model);
     if (!(record->flags & LUMO_RECORD_PERSISTED))
-      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes saved records, got one that is not stored", method, relation->name);
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes saved records, got one that is not stored", method,
+                      relation->name);
     const lumo_column *key = lumo_schema_find(record->schema, relation->key->name, relation->key->name_len);
     if (!key || !lumo_record_element(L, index, key->index, "k", 1, out))
-      lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method, relation->name,
-                      relation->related->model, relation->key->name);
+      lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method,
+                      relation->name, relation->related->model, relation->key->name);
   } else {
     if (lua_isnoneornil(L, index) || lumo_is_null(L, index) || lua_istable(L, index))
       lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" needs an id, got %s", method, relation->name,
-                      lua_isnoneornil(L, index) ? "nil" : lua_istable(L, index) ? "a table" : "null");
-    lumo_place place = {.model = relation->related->model, .key = relation->key->name, .key_len = relation->key->name_len};
+                      lua_isnoneornil(L, index) ? "nil"
+                      : lua_istable(L, index)   ? "a table"
+                                                : "null");
+    lumo_place place = {
+        .model = relation->related->model, .key = relation->key->name, .key_len = relation->key->name_len};
     lumo_encode(L, index, relation->key, "k", 1, NULL, out, &place, LUMO_ENCODE_DATA);
   }
   lumo_check_buffer(L, out);
   if (out->data[0] == LUMO_BSON_NULL)
-    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method, relation->name,
-                    relation->related->model, relation->key->name);
+    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method,
+                    relation->name, relation->related->model, relation->key->name);
   return (lumo_value){.type = out->data[0], .data = out->data + 3, .len = (uint32_t)out->len - 3};
 }
 
@@ -177,18 +187,20 @@ static bool gather_attributes(const gatherer *w, int index) {
   lua_State *L = w->L;
   if (lua_isnoneornil(L, index)) return false;
   if (!lua_istable(L, index))
-    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes pivot attributes as a table, got %s", w->method, w->relation->name,
-                    luaL_typename(L, index));
+    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes pivot attributes as a table, got %s", w->method,
+                    w->relation->name, luaL_typename(L, index));
   lumo_place place = {.model = w->relation->pivot.collection, .key = NULL};
   lumo_buf_clear(&w->g->set);
   lumo_encode_document(L, index, w->relation->attributes, NULL, &w->g->set, &place, LUMO_ENCODE_DATA);
   lumo_check_buffer(L, &w->g->set);
   if (names_key(w->relation, &w->g->set))
-    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\": pivot attributes cannot change the keys of a pair", w->method, w->relation->name);
+    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\": pivot attributes cannot change the keys of a pair",
+                    w->method, w->relation->name);
   return w->g->set.len > 5;
 }
 
-/* What a new row gets beside the attributes given: the pivot model's defaults and automatic dates. False: nothing. Default functions are called here. */
+/* What a new row gets beside the attributes given: the pivot model's defaults and automatic dates. False:
+ * nothing. Default functions are called here. */
 static bool gather_fresh(const gatherer *w, bool has_set) {
   lua_State *L = w->L;
   const lumo_schema *schema = w->relation->attributes;
@@ -199,8 +211,11 @@ static bool gather_fresh(const gatherer *w, bool has_set) {
   for (uint32_t i = 0; i < schema->count; i++) {
     const lumo_column *column = schema->columns[i];
     const lumo_pivot *pivot = &w->relation->pivot;
-    if (column->primary || strcmp(column->stored, pivot->owner_key) == 0 || strcmp(column->stored, pivot->related_key) == 0) continue;
-    if (has_set && lumo_bson_find(w->g->set.data, w->g->set.len, column->stored, column->stored_len, &value)) continue;
+    if (column->primary || strcmp(column->stored, pivot->owner_key) == 0 ||
+        strcmp(column->stored, pivot->related_key) == 0)
+      continue;
+    if (has_set && lumo_bson_find(w->g->set.data, w->g->set.len, column->stored, column->stored_len, &value))
+      continue;
     bool stamped = (pivot->created_at && strcmp(pivot->created_at, column->stored) == 0) ||
                    (pivot->updated_at && strcmp(pivot->updated_at, column->stored) == 0);
     if (stamped) continue; /* the plan's own */
@@ -209,13 +224,15 @@ static bool gather_fresh(const gatherer *w, bool has_set) {
       if (lua_isfunction(L, -1)) lua_call(L, 0, 1);
       if (!lua_isnil(L, -1)) {
         lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
-        lumo_encode(L, lua_gettop(L), column, column->stored, column->stored_len, NULL, fresh, &place, LUMO_ENCODE_DATA);
+        lumo_encode(L, lua_gettop(L), column, column->stored, column->stored_len, NULL, fresh, &place,
+                    LUMO_ENCODE_DATA);
         lua_pop(L, 1);
         continue;
       }
       lua_pop(L, 1);
     }
-    if (column->auto_create || column->auto_update) lumo_bson_date(fresh, column->stored, column->stored_len, w->now);
+    if (column->auto_create || column->auto_update)
+      lumo_bson_date(fresh, column->stored, column->stored_len, w->now);
   }
   lumo_bson_end(fresh, mark);
   lumo_check_buffer(L, fresh);
@@ -228,8 +245,9 @@ static void gather_pair(const gatherer *w, int id, int attributes) {
   bool has_set = attributes && gather_attributes(w, attributes);
   bool has_fresh = gather_fresh(w, has_set);
   lumo_value value = id_value(w->L, w->relation, w->method, id, &w->g->id);
-  if (!lumo_pairs_add(&w->g->pairs, &value, has_set ? w->g->set.data : NULL, has_set ? (uint32_t)w->g->set.len : 0,
-                      has_fresh ? w->g->fresh.data : NULL, has_fresh ? (uint32_t)w->g->fresh.len : 0, &error))
+  if (!lumo_pairs_add(&w->g->pairs, &value, has_set ? w->g->set.data : NULL,
+                      has_set ? (uint32_t)w->g->set.len : 0, has_fresh ? w->g->fresh.data : NULL,
+                      has_fresh ? (uint32_t)w->g->fresh.len : 0, &error))
     lumo_raise(w->L, &error);
 }
 
@@ -248,12 +266,13 @@ static void gather_pivot_list(const gatherer *w, int list) {
     lua_rawgeti(L, list, i);
     int item = lua_gettop(L);
     if (!lua_istable(L, item))
-      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = }, entry %d is %s", w->method, w->relation->name, i,
-                      luaL_typename(L, item));
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = }, entry %d is %s",
+                      w->method, w->relation->name, i, luaL_typename(L, item));
     for (lua_pushnil(L); lua_next(L, item); lua_pop(L, 1)) {
       const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "a number";
       if (strcmp(key, "id") != 0 && strcmp(key, "pivot_data") != 0 && strcmp(key, "pivotData") != 0)
-        lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = }, entry %d has \"%s\"", w->method,
+        lumo_raise_code(L, "E_ARGUMENT",
+                        "%s \"%s\" takes a list of { id =, pivot_data = }, entry %d has \"%s\"", w->method,
                         w->relation->name, i, key);
     }
     lua_getfield(L, item, "id");
@@ -288,7 +307,8 @@ static table_shape shape_of(lua_State *L, int index) {
 static void gather_list(const gatherer *w, int list, const table_shape *shape) {
   lua_State *L = w->L;
   if (shape->entries != shape->length)
-    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of ids without holes%s", w->method, w->relation->name,
+    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of ids without holes%s", w->method,
+                    w->relation->name,
                     shape->tables ? "; ids and a map from ids to attributes cannot be mixed" : "");
   for (int i = 1; i <= shape->length; i++) {
     lua_rawgeti(L, list, i);
@@ -322,22 +342,23 @@ static void gather(const gatherer *w, int index, ids_form form) {
     lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" got nil; an empty list is {}", w->method, w->relation->name);
   if (!lua_istable(L, index)) {
     if (form == FORM_PIVOT_LIST)
-      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = }, got %s", w->method, w->relation->name,
-                      luaL_typename(L, index));
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = }, got %s", w->method,
+                      w->relation->name, luaL_typename(L, index));
     gather_pair(w, index, 0);
     return;
   }
   table_shape shape = shape_of(L, index);
   if (form == FORM_PIVOT_LIST) {
     if (shape.entries != shape.length)
-      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = } without holes", w->method, w->relation->name);
+      lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes a list of { id =, pivot_data = } without holes",
+                      w->method, w->relation->name);
     gather_pivot_list(w, index);
   } else if (shape.tables == 0 || shape.tables != shape.entries) {
     gather_list(w, index, &shape);
   } else if (shape.pivot_list) {
     bool sync = strncmp(w->method, "sync", 4) == 0;
-    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" got a list of { id =, pivot_data = }; that is what %s takes", w->method,
-                    w->relation->name, sync ? "sync_with_pivot_data" : "attach_with_pivot_data");
+    lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" got a list of { id =, pivot_data = }; that is what %s takes",
+                    w->method, w->relation->name, sync ? "sync_with_pivot_data" : "attach_with_pivot_data");
   } else if (form == FORM_IDS) {
     lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes ids, not attributes", w->method, w->relation->name);
   } else {
@@ -345,7 +366,8 @@ static void gather(const gatherer *w, int index, ids_form form) {
   }
 }
 
-/* A table with pairs for the writing of new rows has the defaults of the pivot model at hand. Pushes one value. */
+/* A table with pairs for the writing of new rows has the defaults of the pivot model at hand. Pushes one
+ * value. */
 static int push_pivot_defaults(lua_State *L, int relation) {
   lumo_getuv(L, relation);
   lua_getfield(L, -1, "attributes");
@@ -361,7 +383,8 @@ static int push_pivot_defaults(lua_State *L, int relation) {
 
 /* ---- plans of the client ---- */
 
-/* core.pairs_plan(op, method, relation, parent, value, form, now): op "attach", "sync" or "toggle"; sync with `form`'s pairs only adds when op is "attach". */
+/* core.pairs_plan(op, method, relation, parent, value, form, now): op "attach", "sync" or "toggle"; sync with
+ * `form`'s pairs only adds when op is "attach". */
 static int pairs_plan(lua_State *L) {
   static const char *const ops[] = {"attach", "sync", "toggle", NULL};
   static const lumo_pairs_op values[] = {LUMO_ATTACH, LUMO_SYNC, LUMO_TOGGLE};
@@ -373,19 +396,21 @@ static int pairs_plan(lua_State *L) {
   ids_form form = (ids_form)luaL_checkoption(L, 6, NULL, forms);
   w.now = (int64_t)luaL_checknumber(L, 7);
   lua_settop(L, 7);
-  w.g = push_gathering(L);                                      /* 8 */
-  lumo_buf *owner = lumo_push_buffer(L);                        /* 9 */
+  w.g = push_gathering(L);               /* 8 */
+  lumo_buf *owner = lumo_push_buffer(L); /* 9 */
   lumo_value key = owner_value(L, w.relation, w.method, 4, owner);
-  w.defaults = push_pivot_defaults(L, 3);                       /* 10 */
+  w.defaults = push_pivot_defaults(L, 3); /* 10 */
   gather(&w, 5, form);
   lua_settop(L, 10);
   lumo_prepare_plan(L); /* 11 */
   lumo_fill_plan(L, 11, LUMO_PLAN_PAIRS,
-                 lumo_pairs_plan_new(op, w.method, &w.relation->pivot, &key, &w.g->pairs, w.now, &error), &error);
+                 lumo_pairs_plan_new(op, w.method, &w.relation->pivot, &key, &w.g->pairs, w.now, &error),
+                 &error);
   return 1;
 }
 
-/* core.detach_plan(relation, parent, value): value nil is an error here; core.detach_all_plan(relation, parent). */
+/* core.detach_plan(relation, parent, value): value nil is an error here; core.detach_all_plan(relation,
+ * parent). */
 static int detach_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -409,7 +434,8 @@ static int detach_all_plan(lua_State *L) {
   lumo_buf *owner = lumo_push_buffer(L); /* 3 */
   lumo_value key = owner_value(L, relation, "detach", 2, owner);
   lumo_prepare_plan(L); /* 4 */
-  lumo_fill_plan(L, 4, LUMO_PLAN_WRITE, lumo_detach_plan_new("detach", &relation->pivot, &key, NULL, &error), &error);
+  lumo_fill_plan(L, 4, LUMO_PLAN_WRITE, lumo_detach_plan_new("detach", &relation->pivot, &key, NULL, &error),
+                 &error);
   return 1;
 }
 
@@ -424,7 +450,8 @@ static int pivot_rows_plan(lua_State *L) {
   lumo_value key = owner_value(L, relation, method, 3, owner);
   lumo_value id = id_value(L, relation, method, 4, related);
   lumo_prepare_plan(L); /* 7 */
-  lumo_fill_plan(L, 7, LUMO_PLAN_READ, lumo_pivot_rows_plan_new(method, &relation->pivot, &key, &id, 1, &error), &error);
+  lumo_fill_plan(L, 7, LUMO_PLAN_READ,
+                 lumo_pivot_rows_plan_new(method, &relation->pivot, &key, &id, 1, &error), &error);
   return 1;
 }
 
@@ -436,7 +463,8 @@ static int pivot_ids_plan(lua_State *L) {
   lumo_buf *owner = lumo_push_buffer(L);
   lumo_value key = owner_value(L, relation, "ids", 2, owner);
   lumo_prepare_plan(L); /* 4 */
-  lumo_fill_plan(L, 4, LUMO_PLAN_READ, lumo_pivot_ids_plan_new("ids", &relation->pivot, &key, &error), &error);
+  lumo_fill_plan(L, 4, LUMO_PLAN_READ, lumo_pivot_ids_plan_new("ids", &relation->pivot, &key, &error),
+                 &error);
   return 1;
 }
 
@@ -448,7 +476,8 @@ static int pivot_count_plan(lua_State *L) {
   lumo_buf *owner = lumo_push_buffer(L);
   lumo_value key = owner_value(L, relation, "count", 2, owner);
   lumo_prepare_plan(L); /* 4 */
-  lumo_fill_plan(L, 4, LUMO_PLAN_READ, lumo_pivot_count_plan_new("count", &relation->pivot, &key, &error), &error);
+  lumo_fill_plan(L, 4, LUMO_PLAN_READ, lumo_pivot_count_plan_new("count", &relation->pivot, &key, &error),
+                 &error);
   return 1;
 }
 
@@ -464,16 +493,18 @@ static int pivot_update_plan(lua_State *L) {
   lumo_value key = owner_value(L, w.relation, w.method, 2, owner);
   lumo_value id = id_value(L, w.relation, w.method, 3, &w.g->id);
   if (!lua_istable(L, 4)) lumo_raise_argument(L, w.method, 2, "a table of pivot attributes", 4);
-  if (!gather_attributes(&w, 4)) lumo_raise_code(L, "E_ARGUMENT", "update_pivot_data \"%s\" got no attributes", w.relation->name);
+  if (!gather_attributes(&w, 4))
+    lumo_raise_code(L, "E_ARGUMENT", "update_pivot_data \"%s\" got no attributes", w.relation->name);
   lumo_prepare_plan(L); /* 7 */
   lumo_fill_plan(L, 7, LUMO_PLAN_WRITE,
-                 lumo_pivot_update_plan_new(w.method, &w.relation->pivot, &key, &id, w.g->set.data, (uint32_t)w.g->set.len, now, &error),
+                 lumo_pivot_update_plan_new(w.method, &w.relation->pivot, &key, &id, w.g->set.data,
+                                            (uint32_t)w.g->set.len, now, &error),
                  &error);
   return 1;
 }
 
-/* core.pivot_row(plan, relation): the first row of a pivot_rows_plan as its attributes, without _id and keys, under the names and types of the pivot
- * model's columns; nil when there is no row. */
+/* core.pivot_row(plan, relation): the first row of a pivot_rows_plan as its attributes, without _id and keys,
+ * under the names and types of the pivot model's columns; nil when there is no row. */
 static int pivot_row(lua_State *L) {
   const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
   const lumo_relation *relation = lumo_check_relation(L, 2);
@@ -491,8 +522,10 @@ static int pivot_row(lua_State *L) {
     const lumo_column *column = lumo_schema_find_stored(relation->attributes, it.key, it.key_len);
     lua_pushstring(L, column ? column->name : it.key);
     lumo_place place = {.model = relation->attributes->model, .key = it.key, .key_len = it.key_len};
-    if (column) lumo_push_column_value(L, &it.value, column, &place);
-    else lumo_push_value(L, &it.value);
+    if (column)
+      lumo_push_column_value(L, &it.value, column, &place);
+    else
+      lumo_push_value(L, &it.value);
     lua_rawset(L, -3);
   }
   return 1;
@@ -500,7 +533,8 @@ static int pivot_row(lua_State *L) {
 
 /* ---- queries across the relation ---- */
 
-/* core.related_query(relation, method, parent or nil): a query over the related records, bound to the parent when there is one. */
+/* core.related_query(relation, method, parent or nil): a query over the related records, bound to the parent
+ * when there is one. */
 static int related_query(lua_State *L) {
   lumo_relation *relation = lumo_check_relation(L, 1);
   const char *method = luaL_checkstring(L, 2);
@@ -544,8 +578,8 @@ static void put_document(lumo_buf *out, const lumo_buf *elements) {
 }
 
 /* Leaves the plan on the stack; the buffers below it are garbage. */
-void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char *name, lumo_related_op op, int64_t limit,
-                            const lumo_buf *update, const lumo_keys *owners) {
+void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char *name, lumo_related_op op,
+                            int64_t limit, const lumo_buf *update, const lumo_keys *owners) {
   lumo_error error;
   lumo_error_init(&error);
   const lumo_relation *relation = box->relation;
@@ -587,8 +621,10 @@ void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char 
   gathering *g = push_gathering(L);
   if (!owners) {
     uint32_t index;
-    if (box->owner.len == 0) lumo_raise_code(L, "E_ARGUMENT", "this query is made for eager loading and is not run by itself");
-    lumo_value key = {.type = box->owner.data[0], .data = box->owner.data + 3, .len = (uint32_t)box->owner.len - 3};
+    if (box->owner.len == 0)
+      lumo_raise_code(L, "E_ARGUMENT", "this query is made for eager loading and is not run by itself");
+    lumo_value key = {
+        .type = box->owner.data[0], .data = box->owner.data + 3, .len = (uint32_t)box->owner.len - 3};
     if (lumo_keys_add(&g->owners, &key, &index) < 0) {
       lumo_error_memory(&error);
       lumo_raise(L, &error);
@@ -596,10 +632,12 @@ void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char 
     owners = &g->owners;
   }
   lumo_prepare_plan(L);
-  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_RELATED, lumo_related_plan_new(name, &relation->pivot, owners, &query, &error), &error);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_RELATED,
+                 lumo_related_plan_new(name, &relation->pivot, owners, &query, &error), &error);
 }
 
-/* core.load_plan(query, parents): → plan, number of distinct parents, list of each parent's place among them. */
+/* core.load_plan(query, parents): → plan, number of distinct parents, list of each parent's place among them.
+ */
 static int load_plan(lua_State *L) {
   const lumo_query_box *box = lumo_check_query(L, 1, "load");
   lumo_error error;
@@ -607,8 +645,8 @@ static int load_plan(lua_State *L) {
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
   int count = (int)lua_rawlen(L, 2);
-  gathering *g = push_gathering(L);  /* 3 */
-  lua_createtable(L, count, 0);      /* 4 */
+  gathering *g = push_gathering(L); /* 3 */
+  lua_createtable(L, count, 0);     /* 4 */
   for (int i = 1; i <= count; i++) {
     uint32_t index;
     lua_rawgeti(L, 2, i);
@@ -631,7 +669,8 @@ static int load_plan(lua_State *L) {
 
 static const char HANDLE_MT = 0;
 
-/* core.handle_metatable(metatable): its functions are Lua's; it is a userdata that wears it, so that # and pairs can refuse on LuaJIT, too. */
+/* core.handle_metatable(metatable): its functions are Lua's; it is a userdata that wears it, so that # and
+ * pairs can refuse on LuaJIT, too. */
 static int handle_metatable(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
@@ -652,8 +691,10 @@ static int handle_new(lua_State *L) {
 
 /* core.handle_state(value): its state table, nil for anything else. */
 static int handle_state(lua_State *L) {
-  if (lumo_test(L, 1, &HANDLE_MT)) lumo_getuv(L, 1);
-  else lua_pushnil(L);
+  if (lumo_test(L, 1, &HANDLE_MT))
+    lumo_getuv(L, 1);
+  else
+    lua_pushnil(L);
   return 1;
 }
 

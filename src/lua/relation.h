@@ -8,12 +8,12 @@
 
 /* A userdata whose companion table keeps the schemas and the texts alive. */
 struct lumo_relation {
-  const char *name;            /* "tags" */
+  const char *name; /* "tags" */
   lumo_pivot pivot;
   const lumo_schema *parent, *related, *rows; /* rows: of the pivot's documents */
   const lumo_schema *attributes; /* for casting pivot attributes; strict only where the pivot model says so */
   const lumo_column *local, *key; /* the keys' columns in parent and related */
-  const char **fields;           /* stored names of the pivot fields to read, in the companion's [&fields] userdata */
+  const char **fields; /* stored names of the pivot fields to read, in the companion's [&fields] userdata */
   uint32_t field_count;
   bool all_fields;
 };
@@ -30,7 +30,7 @@ struct lumo_query_box {
 lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method);
 
 /* relation.c: the plan of a RELATED query for its own owner. */
-void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char *name, lumo_related_op op, int64_t limit,
-                            const lumo_buf *update, const lumo_keys *owners);
+void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char *name, lumo_related_op op,
+                            int64_t limit, const lumo_buf *update, const lumo_keys *owners);
 
 #endif

@@ -1,4 +1,5 @@
-/* A model's compiled columns as a userdata. Its companion table holds, by column number, the defaults that are Lua values. */
+/* A model's compiled columns as a userdata. Its companion table holds, by column number, the defaults that
+ * are Lua values. */
 #include <string.h>
 
 #include "private.h"
@@ -49,8 +50,8 @@ static lumo_type type_field(lua_State *L, int definition) {
 
 static void add_columns(lua_State *L, int definition, lumo_schema *schema, int defaults);
 
-/* What an array's elements and an object's fields are. The parts are put into the column as soon as they are made, so the schema's owner frees
- * them whatever is raised. */
+/* What an array's elements and an object's fields are. The parts are put into the column as soon as they are
+ * made, so the schema's owner frees them whatever is raised. */
 static void add_inner(lua_State *L, int definition, const lumo_schema *schema, lumo_column *column) {
   lumo_error error;
   lumo_error_init(&error);
@@ -81,8 +82,9 @@ static void add_columns(lua_State *L, int list, lumo_schema *schema, int default
     lua_rawgeti(L, list, i);
     int definition = lua_gettop(L);
     const char *name = text_field(L, definition, "name");
-    lumo_column *column = lumo_schema_add(schema, name, text_field(L, definition, "stored"),
-                                          text_field(L, definition, "serialized"), type_field(L, definition), &error);
+    lumo_column *column =
+        lumo_schema_add(schema, name, text_field(L, definition, "stored"),
+                        text_field(L, definition, "serialized"), type_field(L, definition), &error);
     if (!column) lumo_raise(L, &error);
     column->primary = flag_field(L, definition, "primary");
     column->auto_create = flag_field(L, definition, "auto_create");
@@ -96,7 +98,8 @@ static void add_columns(lua_State *L, int list, lumo_schema *schema, int default
   }
 }
 
-/* core.schema{ model, collection, strict, columns = { { name, stored, serialized, type, primary, auto_create, auto_update, default, of, columns }, … } } */
+/* core.schema{ model, collection, strict, columns = { { name, stored, serialized, type, primary, auto_create,
+ * auto_update, default, of, columns }, … } } */
 static int schema_new(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -106,7 +109,8 @@ static int schema_new(lua_State *L) {
   *box = (schema_box){0};
   lumo_get(L, &LUMO_MT_SCHEMA);
   lua_setmetatable(L, 2);
-  box->schema = lumo_schema_new(text_field(L, 1, "model"), text_field(L, 1, "collection"), flag_field(L, 1, "strict"), &error);
+  box->schema = lumo_schema_new(text_field(L, 1, "model"), text_field(L, 1, "collection"),
+                                flag_field(L, 1, "strict"), &error);
   if (!box->schema) lumo_raise(L, &error);
   lua_newtable(L); /* 3: default values by name */
   lua_getfield(L, 1, "columns");
