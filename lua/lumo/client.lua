@@ -1,9 +1,12 @@
 --- The client of a many-to-many relation: what `post.tags` and `post:related("tags")` answer to.
 local core = require "lumo.core"
+local errors = require "lumo.errors"
 local names = require "lumo.names"
 local queries = require "lumo.query"
 local records = require "lumo.record"
 local run = require "lumo.run"
+local raise = errors.raise
+local not_called_on = errors.not_called_on
 
 local client = {}
 
@@ -20,13 +23,13 @@ local function open(self, method)
     state = type(metatable) == "table" and metatable[STATE] or nil
   end
   if not state then
-    core.raise("E_ARGUMENT", ("%s is called on a relation; was it called with a dot instead of a colon?"):format(method))
+    not_called_on(method, "a relation")
   end
   local connection = records.connection(state.parent, state.relation.state)
   return state.parent, state.relation, connection
 end
 
--- Handles and lists ------------------------------------------------------------------------------------------------------------
+-- Handles and lists -----------------------------------------------------------------------------------------
 
 --- The relation's handle for one parent.
 ---@param parent lumo.Record
@@ -57,7 +60,7 @@ local function not_loaded(handle)
   local state = core.handle_state(handle)
   local name = state.relation.relation_name
   core.raise("E_NOT_LOADED",
-    ("\"%s.%s\" is not loaded: call :load(\"%s\") on the record first, or :exec() on the relation for a list of its own")
+    ("\"%s.%s\" is not loaded: call :load(\"%s\") on the record first, or :exec() for a list of its own")
       :format(state.relation.state.name, name, name), { model = state.relation.state.name, attribute = name })
 end
 
@@ -79,9 +82,10 @@ core.handle_metatable {
   __metatable = false,
 }
 
--- Reading ----------------------------------------------------------------------------------------------------------------------
+-- Reading ---------------------------------------------------------------------------------------------------
 
---- The related records, pivot data in `extras.pivot_*` and `record.pivot`. Loads nothing into the parent. Commands: 2 (1 when there are none).
+--- The related records, pivot data in `extras.pivot_*` and `record.pivot`. Loads nothing into the parent.
+--- Commands: 2 (1 when there are none).
 ---@return lumo.Record[]
 function Client:exec()
   local parent, relation, connection = open(self, "exec")
@@ -131,7 +135,8 @@ function Client:count()
   return core.plan_count(plan)
 end
 
---- The pivot attributes of a pair, without `_id` and keys, by the names and types of the pivot model's columns; nil when it is not attached. Commands: 1.
+--- The pivot attributes of a pair, without `_id` and keys, by the names and types of the pivot model's
+--- columns; nil when it is not attached. Commands: 1.
 ---@param id any
 ---@return table|nil
 function Client:pivot_data(id)
@@ -141,7 +146,7 @@ function Client:pivot_data(id)
   return core.pivot_row(plan, relation.handle)
 end
 
--- Writing ----------------------------------------------------------------------------------------------------------------------
+-- Writing ---------------------------------------------------------------------------------------------------
 
 ---@class lumo.Pairs each a list of ids
 ---@field attached any[]
@@ -173,12 +178,13 @@ end
 
 local function sync_op(detach, method)
   if detach ~= nil and type(detach) ~= "boolean" then
-    core.raise("E_ARGUMENT", ("the second argument of %s is a boolean, got %s"):format(method, type(detach)))
+    raise("E_ARGUMENT", "the second argument of %s is a boolean, got %s", method, type(detach))
   end
   return detach == false and "attach" or "sync"
 end
 
---- Makes the pairs be exactly these. Rows that stay keep their `_id`, their creation time and the attributes that are not mentioned.
+--- Makes the pairs be exactly these. Rows that stay keep their `_id`, their creation time and the attributes
+--- that are not mentioned.
 --- Commands: at most 4, and a commit.
 ---@param ids any as attach's; {} removes all
 ---@param detach boolean|nil false: nothing is removed

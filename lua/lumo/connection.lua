@@ -1,7 +1,10 @@
 --- Connections: opened by URI, known by name, and remembered by number in the records that came through them.
 local core = require "lumo.core"
+local errors = require "lumo.errors"
 local names = require "lumo.names"
 local run = require "lumo.run"
+local raise = errors.raise
+local not_called_on = errors.not_called_on
 
 local connection = {}
 
@@ -21,15 +24,15 @@ local function check_options(options)
   for _, name in ipairs { "pool_size", "timeout_ms" } do
     local value = options[name]
     if value ~= nil and (type(value) ~= "number" or value < 1 or value > 2147483647 or value % 1 ~= 0) then
-      core.raise("E_ARGUMENT", ("option \"%s\" of lumo.connect is a whole number from 1"):format(name))
+      raise("E_ARGUMENT", "option \"%s\" of lumo.connect is a whole number from 1", name)
     end
   end
   for _, name in ipairs { "name", "database", "app_name" } do
     if options[name] ~= nil and type(options[name]) ~= "string" then
-      core.raise("E_ARGUMENT", ("option \"%s\" of lumo.connect is a string"):format(name))
+      raise("E_ARGUMENT", "option \"%s\" of lumo.connect is a string", name)
     end
     if options[name] == "" or options[name] and options[name]:find("\0", 1, true) then
-      core.raise("E_ARGUMENT", ("option \"%s\" of lumo.connect is empty or holds NUL"):format(name))
+      raise("E_ARGUMENT", "option \"%s\" of lumo.connect is empty or holds NUL", name)
     end
   end
   return options
@@ -47,7 +50,7 @@ Connection_mt.__tostring = function(self) return ("Connection(%s)"):format(self.
 function connection.open(uri, options)
   options = check_options(names.options("lumo.connect", options, CONNECT_OPTIONS))
   if type(uri) ~= "string" then
-    core.raise("E_ARGUMENT", ("lumo.connect needs a URI, got %s"):format(type(uri)))
+    raise("E_ARGUMENT", "lumo.connect needs a URI, got %s", type(uri))
   end
   local handle = core.connection_new(uri, options)
   local number = #by_number + 1
@@ -71,16 +74,17 @@ local function open_embedded(path, options)
   return opened
 end
 
---- Registers a connection, as the default one unless `name` is given. A second one under the same name takes its place.
+--- Registers a connection, as the default one unless `name` is given. A second one under the same name takes
+--- its place.
 --- Sends nothing (but for "embedded:", which starts a server).
----@param uri string|nil "mongodb://…", "mongodb+srv://…", "embedded:", "embedded:DIR"; nil: the environment's MONGODB_URI
+---@param uri string|nil "mongodb://…", "mongodb+srv://…", "embedded:", "embedded:DIR"; nil: MONGODB_URI
 ---@param options { name: string?, database: string?, pool_size: integer?, timeout_ms: integer?, app_name: string? }|nil
 ---@return lumo.Connection
 function connection.connect(uri, options)
   if uri == nil then
     uri = os.getenv("MONGODB_URI")
     if not uri or uri == "" then
-      core.raise("E_ARGUMENT", "lumo.connect needs a URI: none was given, and MONGODB_URI is not set in the environment")
+      raise("E_ARGUMENT", "lumo.connect needs a URI: none was given, and MONGODB_URI is not set in the environment")
     end
   end
   local path = type(uri) == "string" and uri:match("^embedded:(.*)$")
@@ -98,15 +102,15 @@ function connection.get(name)
   local found = by_name[name]
   if not found then
     if name == "default" then
-      core.raise("E_UNDEFINED_CONNECTION", "there is no connection yet: call lumo.connect first")
+      raise("E_UNDEFINED_CONNECTION", "there is no connection yet: call lumo.connect first")
     end
     local known = {}
     for other in pairs(by_name) do
       known[#known + 1] = other
     end
     table.sort(known)
-    core.raise("E_UNDEFINED_CONNECTION", ("there is no connection named \"%s\"%s"):format(tostring(name),
-      #known > 0 and "; there are: " .. table.concat(known, " ") or ""))
+    raise("E_UNDEFINED_CONNECTION", "there is no connection named \"%s\"%s",
+      tostring(name), #known > 0 and "; there are: " .. table.concat(known, " ") or "")
   end
   return found
 end
@@ -123,12 +127,12 @@ end
 function connection.resolve(given)
   if type(given) == "string" then return connection.get(given) end
   if type(given) == "table" and getmetatable(given) == Connection_mt then return given end
-  return core.raise("E_ARGUMENT", ("a connection or its name is expected, got %s"):format(type(given)))
+  return raise("E_ARGUMENT", "a connection or its name is expected, got %s", type(given))
 end
 
 local function check(self, method)
   if type(self) ~= "table" or getmetatable(self) ~= Connection_mt then
-    core.raise("E_ARGUMENT", ("%s is called on a connection; was it called with a dot instead of a colon?"):format(method))
+    not_called_on(method, "a connection")
   end
   return self
 end
@@ -154,8 +158,15 @@ function Connection:ping()
   return true
 end
 
+---@class lumo.Server
+---@field version string "6.0.5"
+---@field topology "single"|"replica_set"|"sharded"
+---@field wire_version integer
+---@field host string
+---@field capabilities { transactions: boolean }
+
 --- What the deployment is. Commands: buildInfo.
----@return { version: string, topology: "single"|"replica_set"|"sharded", wire_version: integer, host: string, capabilities: { transactions: boolean } }
+---@return lumo.Server
 function Connection:server()
   check(self, "server")
   local info = core.connection_server(self.handle)
@@ -163,7 +174,8 @@ function Connection:server()
   return names.alias(info)
 end
 
---- Ends its pool of clients and, if it started one, its embedded server. Using it afterwards raises E_UNDEFINED_CONNECTION.
+--- Ends its pool of clients and, if it started one, its embedded server. Using it afterwards raises
+--- E_UNDEFINED_CONNECTION.
 function Connection:close()
   check(self, "close")
   core.connection_close(self.handle)

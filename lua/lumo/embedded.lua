@@ -277,10 +277,12 @@ end
 --- Lua state is closed, and when this process ends in whatever way; a temporary folder goes with it. A forked
 --- child never stops it.
 ---
---- Options: `path`, the folder for the data, made when missing and kept (default: a temporary one); `args`, more
+--- Options: `path`, the folder for the data, made when missing and kept (default: a temporary one); `args`,
+--- more
 --- options for mongod; `mongod`, its path (default: LUMO_MONGOD, then PATH, then the user's cache).
 ---
---- Raises E_UNSUPPORTED (no mongod that can run, or inside nginx), E_ARGUMENT (an option; a folder that cannot be
+--- Raises E_UNSUPPORTED (no mongod that can run, or inside nginx), E_ARGUMENT (an option; a folder that
+--- cannot be
 --- used or is in use), E_SERVER (mongod ended at its start: the message has its last errors), E_TIMEOUT.
 ---@param options? { path?: string, args?: string[], mongod?: string }
 ---@return lumo.EmbeddedServer

@@ -20,7 +20,8 @@ local function existing(connection, collection)
   return list
 end
 
---- Whether an index is on exactly these two fields, ascending, by the name that MongoDB's tools give such an index or by its key.
+--- Whether an index is on exactly these two fields, ascending, by the name that MongoDB's tools give such an
+--- index or by its key.
 local function is_on(index, first, second)
   local count = 0
   for _ in pairs(index.key) do count = count + 1 end
@@ -29,7 +30,8 @@ local function is_on(index, first, second)
 end
 
 local function definition(first, second, unique)
-  local index = { { "key", values.ordered { { first, 1 }, { second, 1 } } }, { "name", ("%s_1_%s_1"):format(first, second) } }
+  local key = values.ordered { { first, 1 }, { second, 1 } }
+  local index = { { "key", key }, { "name", ("%s_1_%s_1"):format(first, second) } }
   if unique then index[3] = { "unique", true } end
   return values.ordered(index)
 end
@@ -53,7 +55,8 @@ local function missing(relation, there)
   return wanted
 end
 
---- Creates what is missing, never drops. A pivot that holds duplicate pairs makes the unique index fail with E_DUPLICATE_KEY.
+--- Creates what is missing, never drops. A pivot that holds duplicate pairs makes the unique index fail with
+--- E_DUPLICATE_KEY.
 --- Commands: for each relation a listIndexes, and a createIndexes if anything is missing.
 ---@param state lumo.State
 ---@param connection lumo.Connection

@@ -10,6 +10,7 @@ local names = require "lumo.names"
 local records = require "lumo.record"
 local relations = require "lumo.relation"
 local values = require "lumo.values"
+local raise = require("lumo.errors").raise
 
 ---@class lumo
 local lumo = {
@@ -25,13 +26,14 @@ for name, value in pairs(values) do
   lumo[name] = value
 end
 
---- Runs fn and gives how many commands it sent (commits and getMores included, handshakes and monitoring not) and a list of them.
+--- Runs fn and gives how many commands it sent (commits and getMores included, handshakes and monitoring not)
+--- and a list of them.
 ---@param fn function
 ---@return integer count
 ---@return { name: string, collection: string?, duration_ms: number, failed: boolean }[] commands
 function lumo.count_commands(fn)
   if type(fn) ~= "function" then
-    core.raise("E_ARGUMENT", ("count_commands needs a function, got %s"):format(type(fn)))
+    raise("E_ARGUMENT", "count_commands needs a function, got %s", type(fn))
   end
   local begin = core.commands_begin()
   local ok, err = pcall(fn)
@@ -40,7 +42,8 @@ function lumo.count_commands(fn)
   return #list, list
 end
 
---- Creates the indexes that the relations of all models need on their pivots. Commands: createIndexes for each pivot.
+--- Creates the indexes that the relations of all models need on their pivots. Commands: createIndexes for
+--- each pivot.
 ---@return string[] names
 function lumo.ensure_indexes()
   return indexes.ensure_all(function(state)
@@ -50,11 +53,11 @@ end
 
 local function check_list(list, method)
   if type(list) ~= "table" then
-    core.raise("E_ARGUMENT", ("lumo.%s needs a record or a list of records, got %s"):format(method, type(list)))
+    raise("E_ARGUMENT", "lumo.%s needs a record or a list of records, got %s", method, type(list))
   end
   for i, one in ipairs(list) do
     if not core.record_is(one) then
-      core.raise("E_ARGUMENT", ("lumo.%s needs a list of records, entry %d is not one"):format(method, i))
+      raise("E_ARGUMENT", "lumo.%s needs a list of records, entry %d is not one", method, i)
     end
   end
   return list

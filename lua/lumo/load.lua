@@ -4,6 +4,7 @@ local client = require "lumo.client"
 local names = require "lumo.names"
 local records = require "lumo.record"
 local run = require "lumo.run"
+local raise = require("lumo.errors").raise
 
 local load = {}
 
@@ -28,7 +29,8 @@ local function load_one(list, name, callback)
   if callback then callback(q) end
   local plan, owners, places = core.load_plan(q, list)
   run(connection, plan)
-  local lists = core.related_records(plan, relation.related_state.class, { relation = relation }, connection.number, owners)
+  local class = relation.related_state.class
+  local lists = core.related_records(plan, class, { relation = relation }, connection.number, owners)
   local taken, all = {}, {}
   for i, parent in ipairs(list) do
     local place = places[i]
@@ -46,16 +48,17 @@ local function load_one(list, name, callback)
   return all
 end
 
---- Loads a relation, or a dotted path of relations, into all records of the list. Commands: 2 for each part of the path.
+--- Loads a relation, or a dotted path of relations, into all records of the list. Commands: 2 for each part
+--- of the path.
 ---@param list lumo.Record[] all of one model
 ---@param path string
 ---@param callback fun(query: lumo.Query)|nil for the last part
 function load.into(list, path, callback)
   if type(path) ~= "string" then
-    core.raise("E_ARGUMENT", ("load needs the name of a relation, got %s"):format(type(path)))
+    raise("E_ARGUMENT", "load needs the name of a relation, got %s", type(path))
   end
   if callback ~= nil and type(callback) ~= "function" then
-    core.raise("E_ARGUMENT", ("the second argument of load is a function, got %s"):format(type(callback)))
+    raise("E_ARGUMENT", "the second argument of load is a function, got %s", type(callback))
   end
   for name, dot in path:gmatch("([^.]+)(%.?)") do
     if #list == 0 then return end
@@ -65,7 +68,7 @@ end
 
 records.method("load", function(self, name, callback)
   if not core.record_is(self) then
-    core.raise("E_ARGUMENT", "load is called on a record; was it called with a dot instead of a colon?")
+    raise("E_ARGUMENT", "load is called on a record; was it called with a dot instead of a colon?")
   end
   load.into({ self }, name, callback)
   return self
@@ -73,7 +76,7 @@ end)
 
 records.method("related", function(self, name)
   local state = core.record_is(self)
-    or core.raise("E_ARGUMENT", "related is called on a record; was it called with a dot instead of a colon?")
+    or raise("E_ARGUMENT", "related is called on a record; was it called with a dot instead of a colon?")
   return client.handle(self, load.relation(state, name):boot())
 end)
 
@@ -88,14 +91,14 @@ function load.load(list, path, callback)
     return list
   end
   if type(list) ~= "table" then
-    core.raise("E_ARGUMENT", ("lumo.load needs a list of records, got %s"):format(type(list)))
+    raise("E_ARGUMENT", "lumo.load needs a list of records, got %s", type(list))
   end
   local first
   for i, one in ipairs(list) do
     local state = core.record_is(one)
     first = first or state
     if not state or state ~= first then
-      core.raise("E_ARGUMENT", ("lumo.load needs records of one model, entry %d is not one"):format(i))
+      raise("E_ARGUMENT", "lumo.load needs records of one model, entry %d is not one", i)
     end
   end
   load.into(list, path, callback)

@@ -12,10 +12,11 @@ local registry = require "lumo.registry"
 local relations = require "lumo.relation"
 local run = require "lumo.run"
 local validation = require "lumo.validation"
+local raise = require("lumo.errors").raise
 
 local model = {}
 
--- Columns ----------------------------------------------------------------------------------------------------------------------
+-- Columns ---------------------------------------------------------------------------------------------------
 
 local COLUMN_OPTIONS = {
   column = true, serialize_as = true, default = true, required = true, primary = true, auto_create = true,
@@ -27,8 +28,8 @@ local RULE_TYPES = { validate = "function", enum = "table", min = "number", max 
 --- A field name that MongoDB and dotted paths take.
 local function check_name(context, name)
   if type(name) ~= "string" or name == "" or name:find("[%.%z]") or name:find("^%$") then
-    core.raise("E_ARGUMENT", ("%s: \"%s\" cannot be a name: it is empty, dotted, begins with \"$\" or holds NUL")
-      :format(context, tostring(name)))
+    raise("E_ARGUMENT", "%s: \"%s\" cannot be a name: it is empty, dotted, begins with \"$\" or holds NUL",
+      context, tostring(name))
   end
   return name
 end
@@ -44,12 +45,12 @@ end
 local function check_options(context, options)
   for rule, wanted in pairs(RULE_TYPES) do
     if options[rule] ~= nil and type(options[rule]) ~= wanted then
-      core.raise("E_ARGUMENT", ("%s: option \"%s\" is a %s"):format(context, rule, wanted))
+      raise("E_ARGUMENT", "%s: option \"%s\" is a %s", context, rule, wanted)
     end
   end
   for _, flag in ipairs { "required", "primary", "auto_create", "auto_update" } do
     if options[flag] ~= nil and type(options[flag]) ~= "boolean" then
-      core.raise("E_ARGUMENT", ("%s: option \"%s\" is a boolean"):format(context, flag))
+      raise("E_ARGUMENT", "%s: option \"%s\" is a boolean", context, flag)
     end
   end
 end
@@ -60,11 +61,11 @@ local function normalise(context, name, given)
   context = ("%s.%s"):format(context, name)
   if type(given) == "string" then given = { given } end
   if type(given) ~= "table" or type(given[1]) ~= "string" then
-    core.raise("E_ARGUMENT", ("column \"%s\" needs a type: \"string\", or { \"string\", … }"):format(context))
+    raise("E_ARGUMENT", "column \"%s\" needs a type: \"string\", or { \"string\", … }", context)
   end
   if not core.column_types[given[1]] then
-    core.raise("E_ARGUMENT", ("column \"%s\" has an unknown type \"%s\"%s"):format(context, given[1],
-      registry.suggest(given[1], core.column_types)))
+    raise("E_ARGUMENT", "column \"%s\" has an unknown type \"%s\"%s",
+      context, given[1], registry.suggest(given[1], core.column_types))
   end
   local written = {}
   for key, value in pairs(given) do
@@ -77,25 +78,25 @@ local function normalise(context, name, given)
   column.primary = options.primary or name == "_id"
   column.stored = check_name(context, options.column or (column.primary and "_id" or name))
   if column.primary and column.stored ~= "_id" then
-    core.raise("E_ARGUMENT", ("column \"%s\" is the primary key, which MongoDB stores as _id"):format(context))
+    raise("E_ARGUMENT", "column \"%s\" is the primary key, which MongoDB stores as _id", context)
   end
   if not column.primary and column.stored == "_id" then
-    core.raise("E_ARGUMENT", ("column \"%s\" cannot be stored as _id: say primary = true if it is the key"):format(context))
+    raise("E_ARGUMENT", "column \"%s\" cannot be stored as _id: say primary = true if it is the key", context)
   end
   column.serialized = options.serialize_as
   if column.serialized == nil then column.serialized = name end
   if column.serialized ~= false then check_name(context, column.serialized) end
   column.column, column.serialize_as = nil, nil
   if (column.auto_create or column.auto_update) and column.type ~= "date" then
-    core.raise("E_ARGUMENT", ("column \"%s\" is set automatically, so it is a date"):format(context))
+    raise("E_ARGUMENT", "column \"%s\" is set automatically, so it is a date", context)
   end
   if options.of ~= nil then
-    if column.type ~= "array" then core.raise("E_ARGUMENT", ("column \"%s\": only an array has \"of\""):format(context)) end
+    if column.type ~= "array" then raise("E_ARGUMENT", "column \"%s\": only an array has \"of\"", context) end
     column.of = normalise_inner(context, options.of)
   end
   if options.columns ~= nil then
     if column.type ~= "object" then
-      core.raise("E_ARGUMENT", ("column \"%s\": only an object has \"columns\""):format(context))
+      raise("E_ARGUMENT", "column \"%s\": only an object has \"columns\"", context)
     end
     column.columns = normalise_list(context, options.columns)
   end
@@ -105,11 +106,11 @@ end
 --- Columns written as a map (then in alphabetical order) or as a list of { name, definition }.
 function normalise_list(context, given)
   local list = {}
-  if type(given) ~= "table" then core.raise("E_ARGUMENT", ("\"%s\": columns are a table"):format(context)) end
+  if type(given) ~= "table" then raise("E_ARGUMENT", "\"%s\": columns are a table", context) end
   if given[1] ~= nil then
     for _, entry in ipairs(given) do
       if type(entry) ~= "table" then
-        core.raise("E_ARGUMENT", ("\"%s\": a list of columns has entries { \"name\", \"type\" }"):format(context))
+        raise("E_ARGUMENT", "\"%s\": a list of columns has entries { \"name\", \"type\" }", context)
       end
       list[#list + 1] = normalise(context, entry[1], entry[2])
     end
@@ -133,7 +134,7 @@ local function has_primary(columns)
   return false
 end
 
--- Statics ----------------------------------------------------------------------------------------------------------------------
+-- Statics ---------------------------------------------------------------------------------------------------
 
 ---@class lumo.Model
 local Model = {}
@@ -168,7 +169,7 @@ function Model:create(values, options)
 end
 
 local function check_list(list, what)
-  if type(list) ~= "table" then core.raise("E_ARGUMENT", ("%s, got %s"):format(what, type(list))) end
+  if type(list) ~= "table" then raise("E_ARGUMENT", "%s, got %s", what, type(list)) end
   local count = 0
   for _ in pairs(list) do count = count + 1 end
   for i = 1, count do
@@ -177,7 +178,8 @@ local function check_list(list, what)
   return count
 end
 
---- New records, stored by one insert: all or none where the deployment has transactions. Commands: insert, and a commit.
+--- New records, stored by one insert: all or none where the deployment has transactions. Commands: insert,
+--- and a commit.
 ---@param list table<string, any>[]
 ---@return lumo.Record[]
 function Model:create_many(list, options)
@@ -223,7 +225,8 @@ end
 
 local function query_by_key(state, id, options, method)
   if id == nil or id == core.null then
-    core.raise("E_ARGUMENT", ("%s needs the value of the primary key, got %s"):format(method, id == nil and "nil" or "null"))
+    raise("E_ARGUMENT", "%s needs the value of the primary key, got %s",
+      method, id == nil and "nil" or "null")
   end
   return queries.of_model(state, options):where(state.primary, id)
 end
@@ -248,7 +251,8 @@ local function query_by(state, column, value, n, method)
   return q:where(column, value)
 end
 
---- The first record in which a column has this value (or all columns of a table theirs), or nil. Commands: find.
+--- The first record in which a column has this value (or all columns of a table theirs), or nil. Commands:
+--- find.
 ---@param column string|table<string, any>
 ---@param value any
 ---@return lumo.Record|nil
@@ -271,7 +275,8 @@ local function key_text(state, value)
   return (kind == "objectid" or kind == "uuid") and text:lower() or text
 end
 
---- The records of these primary keys, each once, in the order asked for; those that are not there are left out. Commands: find.
+--- The records of these primary keys, each once, in the order asked for; those that are not there are left
+--- out. Commands: find.
 ---@param ids any[]
 ---@return lumo.Record[]
 function Model:find_many(ids, options)
@@ -292,7 +297,8 @@ end
 
 local AGGREGATE_OPTIONS = { each = true, client = true, connection = true }
 
---- MongoDB's own aggregation: stages as they are, plain tables as results. Commands: aggregate, and a getMore for each further batch.
+--- MongoDB's own aggregation: stages as they are, plain tables as results. Commands: aggregate, and a getMore
+--- for each further batch.
 ---@param pipeline table[]
 ---@param options { each: boolean? }|nil each: an iterator over the cursor instead of a list
 ---@return table[]|fun(): table|nil
@@ -334,7 +340,7 @@ end
 local function add_relation(state, name, definition)
   check_name(state.name, name)
   if state.names[name] ~= nil then
-    core.raise("E_ARGUMENT", ("relation \"%s.%s\" has a name that its records use already"):format(state.name, name))
+    raise("E_ARGUMENT", "relation \"%s.%s\" has a name that its records use already", state.name, name)
   end
   local relation = relations.bind(definition, state, name)
   state.relations[name] = relation
@@ -359,7 +365,8 @@ function Model:many_to_many(name, ...)
   return self:add_relation(name, relations.many_to_many(...))
 end
 
---- Creates the indexes that the model's relations need on their pivots. Commands: createIndexes for each pivot.
+--- Creates the indexes that the model's relations need on their pivots. Commands: createIndexes for each
+--- pivot.
 ---@return string[] names of the indexes that are there now
 function Model:ensure_indexes(options)
   local state = registry.check(self, "ensure_indexes")
@@ -368,7 +375,7 @@ end
 
 names.alias(Model)
 
--- Definition -------------------------------------------------------------------------------------------------------------------
+-- Definition ------------------------------------------------------------------------------------------------
 
 local DEFINITION = { collection = true, columns = true, relations = true, connection = true, strict = true }
 
@@ -387,15 +394,15 @@ end
 
 local function check_definition(name, definition)
   if type(name) ~= "string" or not name:find("^%a[%w_]*$") then
-    core.raise("E_ARGUMENT", "lumo.model needs a name of letters, digits and underscores")
+    raise("E_ARGUMENT", "lumo.model needs a name of letters, digits and underscores")
   end
   definition = names.options(("model \"%s\""):format(name), definition, DEFINITION)
   if definition.collection ~= nil and (type(definition.collection) ~= "string" or definition.collection == ""
     or definition.collection:find("[%$%z]") or definition.collection:find("^system%.")) then
-    core.raise("E_ARGUMENT", ("model \"%s\" has a collection name that MongoDB does not take"):format(name))
+    raise("E_ARGUMENT", "model \"%s\" has a collection name that MongoDB does not take", name)
   end
   if definition.strict ~= nil and type(definition.strict) ~= "boolean" then
-    core.raise("E_ARGUMENT", ("option \"strict\" of model \"%s\" is a boolean"):format(name))
+    raise("E_ARGUMENT", "option \"strict\" of model \"%s\" is a boolean", name)
   end
   return definition
 end
@@ -407,7 +414,7 @@ local function compile_columns(name, definition, reserved)
   end
   for _, column in ipairs(columns) do
     if reserved[column.name] ~= nil then
-      core.raise("E_ARGUMENT", ("column \"%s.%s\" has a name that records use themselves"):format(name, column.name))
+      raise("E_ARGUMENT", "column \"%s.%s\" has a name that records use themselves", name, column.name)
     end
   end
   return columns
@@ -426,7 +433,8 @@ local function strict_flag(strict)
   return strict ~= false
 end
 
---- Schema and class of the same columns that let undeclared names pass: for pivot attributes and pivot records.
+--- Schema and class of the same columns that let undeclared names pass: for pivot attributes and pivot
+--- records.
 local function relaxed(state)
   local schema, class
   local function make()
@@ -494,8 +502,8 @@ function Model_mt.__newindex(self, key, value)
   if type(value) == "function" and type(key) == "string" then
     local taken = state.names[key]
     if taken ~= nil and type(taken) ~= "function" then
-      core.raise("E_ARGUMENT", ("\"%s\" of \"%s\" is a column, relation or property and cannot be a method")
-        :format(key, state.name))
+      raise("E_ARGUMENT", "\"%s\" of \"%s\" is a column, relation or property and cannot be a method",
+        key, state.name)
     end
     state.names[key] = value
   end
@@ -506,7 +514,8 @@ function Model_mt.__tostring(self)
   return ("Model(%s)"):format(registry.of(self).name)
 end
 
---- Defines a model, or gives the one of that name when there is no definition. A name that is defined already from another place
+--- Defines a model, or gives the one of that name when there is no definition. A name that is defined already
+--- from another place
 --- of the source is E_ARGUMENT.
 ---@param name string
 ---@param definition table|nil
@@ -516,7 +525,7 @@ function model.model(name, ...)
   local definition = check_definition(name, (...))
   local place, known = place_of_definition(), registry.find(name)
   if known and known.place ~= place then
-    core.raise("E_ARGUMENT", ("model \"%s\" is defined already, at %s"):format(name, known.place))
+    raise("E_ARGUMENT", "model \"%s\" is defined already, at %s", name, known.place)
   end
   local state = {
     name = name, place = place, collection = definition.collection or naming.collection(name), relations = {},
@@ -534,9 +543,10 @@ end
 ---@param name string
 ---@param schema userdata
 function model.plain_state(name, schema)
-  local state = { name = name, collection = name, schema = schema, names = records.names(), relations = {}, by_attribute = {},
-    by_stored = {}, columns = {}, strict = false }
-  state.by_attribute._id = { primary = true, type = "any" }
+  local state = {
+    name = name, collection = name, schema = schema, names = records.names(), relations = {}, columns = {},
+    by_attribute = { _id = { primary = true, type = "any" } }, by_stored = {}, strict = false,
+  }
   state.model = setmetatable({}, Model_mt)
   add_columns(state)
   state.class = core.record_class(schema, state, state.names, missing(state))

@@ -1,6 +1,7 @@
---- The one rule by which every name of lumo's own also answers to its camelCase spelling. Column names, attributes and values are
+--- The one rule by which every name of lumo's own also answers to its camelCase spelling. Column names,
+--- attributes and values are
 --- data and never come through here.
-local core = require "lumo.core"
+local raise = require("lumo.errors").raise
 
 local names = {}
 
@@ -52,12 +53,12 @@ function names.options(context, given, known)
   local options = {}
   if given == nil then return options end
   if type(given) ~= "table" then
-    core.raise("E_ARGUMENT", ("%s takes a table of options, got %s"):format(context, type(given)))
+    raise("E_ARGUMENT", "%s takes a table of options, got %s", context, type(given))
   end
   for key, value in pairs(given) do
     local name = type(key) == "string" and names.snake(key) or tostring(key)
     if not known[name] then
-      core.raise("E_ARGUMENT", ("%s has no option \"%s\"; it has: %s"):format(context, tostring(key), list_of(known)))
+      raise("E_ARGUMENT", "%s has no option \"%s\"; it has: %s", context, tostring(key), list_of(known))
     end
     options[name] = value
   end

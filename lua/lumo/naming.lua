@@ -13,8 +13,8 @@ local IRREGULAR = {
   person = "people", child = "children", man = "men", woman = "women", mouse = "mice", goose = "geese", foot = "feet",
   tooth = "teeth", ox = "oxen", leaf = "leaves", life = "lives", knife = "knives", wife = "wives", half = "halves",
   shelf = "shelves", wolf = "wolves", analysis = "analyses", crisis = "crises", thesis = "theses", datum = "data",
-  medium = "media", criterion = "criteria", index = "indexes", matrix = "matrices", vertex = "vertices", quiz = "quizzes",
-  hero = "heroes", potato = "potatoes", tomato = "tomatoes", echo = "echoes",
+  medium = "media", criterion = "criteria", matrix = "matrices", vertex = "vertices", quiz = "quizzes",
+  hero = "heroes", potato = "potatoes", tomato = "tomatoes", echo = "echoes", index = "indexes",
 }
 local UNCOUNTABLE = {
   equipment = true, information = true, money = true, news = true, series = true, sheep = true, species = true,

@@ -1,8 +1,10 @@
---- The query builder: what of it calls functions of the user or sends. Conditions, orders and limits are methods in C, in the same table.
+--- The query builder: what of it calls functions of the user or sends. Conditions, orders and limits are
+--- methods in C, in the same table.
 local core = require "lumo.core"
 local connections = require "lumo.connection"
 local names = require "lumo.names"
 local run = require "lumo.run"
+local raise = require("lumo.errors").raise
 
 ---@class lumo.Query
 local Query = core.query_methods
@@ -53,7 +55,7 @@ function query.of_relation(q, state, relation, connection, pivot_only)
   return q
 end
 
--- Conditions that take a function --------------------------------------------------------------------------------------------
+-- Conditions that take a function ---------------------------------------------------------------------------
 
 local function group(q, fn, join, negated)
   local count, depth = core.query_open(q, join, negated)
@@ -69,11 +71,11 @@ end
 --- where(t, names): a table of conditions in which these names must be there.
 local function demand(t, wanted, method)
   if type(wanted) ~= "table" then
-    core.raise("E_ARGUMENT", ("%s(table, names) needs a list of names, got %s"):format(method, type(wanted)))
+    raise("E_ARGUMENT", "%s(table, names) needs a list of names, got %s", method, type(wanted))
   end
   for _, name in ipairs(wanted) do
     if t[name] == nil then
-      core.raise("E_ARGUMENT", ("%s needs \"%s\" in the table, and it is nil"):format(method, tostring(name)))
+      raise("E_ARGUMENT", "%s needs \"%s\" in the table, and it is nil", method, tostring(name))
     end
   end
 end
@@ -114,7 +116,7 @@ function Query:clone()
   return core.query_clone(self)
 end
 
--- Sending ----------------------------------------------------------------------------------------------------------------
+-- Sending ---------------------------------------------------------------------------------------------------
 
 --- Gives the records that a find plan has read.
 local function records(kept, plan, connection)
@@ -132,7 +134,8 @@ local function fetch(q, method, limit)
   return records(kept, plan, connection)
 end
 
---- All records that match. Commands: find; across a relation one on the pivot and one on the related collection.
+--- All records that match. Commands: find; across a relation one on the pivot and one on the related
+--- collection.
 ---@return table[]
 function Query:exec()
   return fetch(self, "exec", 0)
@@ -159,7 +162,8 @@ function Query:exists()
   return fetch(self, "exists", 1)[1] ~= nil
 end
 
---- How many match, limit and offset respected. Commands: aggregate; across a relation a find on the pivot first.
+--- How many match, limit and offset respected. Commands: aggregate; across a relation a find on the pivot
+--- first.
 ---@return integer
 function Query:count()
   local kept = state_of(self)
@@ -171,7 +175,8 @@ end
 --- Closes a cursor when a loop is left early (Lua 5.4); elsewhere the collector does it.
 local Closer = { __close = function(closer) core.plan_close(closer.plan) end }
 
---- The records one by one, from a cursor: `for post in query:each() do`. Commands: find, and a getMore for each further batch.
+--- The records one by one, from a cursor: `for post in query:each() do`. Commands: find, and a getMore for
+--- each further batch.
 ---@return fun(): table|nil
 function Query:each()
   local kept = state_of(self)
@@ -202,7 +207,8 @@ local function bulk(q, plan, counter)
   return kept.relation and core.related_count(plan) or core.plan_written(plan, counter)
 end
 
---- Sets these attributes in all documents that match; no records are made, no automatic dates move. Without a filter it is E_ARGUMENT
+--- Sets these attributes in all documents that match; no records are made, no automatic dates move. Without a
+--- filter it is E_ARGUMENT
 --- unless everything() was said. Commands: update.
 ---@param values table<string, any> lumo.null stores null
 ---@return integer matched
@@ -222,7 +228,7 @@ end
 ---@return integer matched
 function Query:decrement(column, n)
   if n ~= nil and type(n) ~= "number" then
-    core.raise("E_ARGUMENT", ("decrement needs a number, got %s"):format(type(n)))
+    raise("E_ARGUMENT", "decrement needs a number, got %s", type(n))
   end
   return bulk(self, core.query_increment_plan(self, column, -(n or 1), "decrement"), "nMatched")
 end

@@ -1,10 +1,14 @@
---- Records: the methods that wait, and the properties that Lua computes. Attributes are read and written in C.
+--- Records: the methods that wait, and the properties that Lua computes. Attributes are read and written in
+--- C.
 local core = require "lumo.core"
+local errors = require "lumo.errors"
 local connections = require "lumo.connection"
 local names = require "lumo.names"
 local registry = require "lumo.registry"
 local run = require "lumo.run"
 local validation = require "lumo.validation"
+local raise = errors.raise
+local not_called_on = errors.not_called_on
 
 local record = {}
 
@@ -15,7 +19,7 @@ local Record = {}
 local function state_of(self, method)
   local state = core.record_is(self)
   return state
-    or core.raise("E_ARGUMENT", ("%s is called on a record; was it called with a dot instead of a colon?"):format(method))
+    or not_called_on(method, "a record")
 end
 
 --- The connection that a record came through, or its model's.
@@ -26,7 +30,8 @@ end
 
 local function refuse_deleted(self, state, verb)
   if self.is_deleted then
-    core.raise("E_MODEL_DELETED", ("a deleted \"%s\" record cannot be %s"):format(state.name, verb), { model = state.name })
+    core.raise("E_MODEL_DELETED", ("a deleted \"%s\" record cannot be %s"):format(state.name, verb),
+      { model = state.name })
   end
 end
 
@@ -49,7 +54,8 @@ function record.insert(list, state, connection, atomic)
   end
 end
 
---- Stores the record: an insert when it is new, else one update with what changed, or nothing. Raises E_ROW_NOT_FOUND when the document is
+--- Stores the record: an insert when it is new, else one update with what changed, or nothing. Raises
+--- E_ROW_NOT_FOUND when the document is
 --- gone, E_MODEL_DELETED, E_VALIDATION, E_CAST, E_DUPLICATE_KEY. Commands: insert or update, or none.
 ---@return lumo.Record self
 function Record:save()
@@ -85,7 +91,7 @@ function Record:delete()
   local state = state_of(self, "delete")
   refuse_deleted(self, state, "deleted again")
   if self.is_new then
-    core.raise("E_ARGUMENT", ("a \"%s\" record that was never saved cannot be deleted"):format(state.name))
+    raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be deleted", state.name)
   end
   local plan = core.delete_plan(self)
   run(record.connection(self, state), plan)
@@ -102,13 +108,14 @@ local function reload(self, target, state, verb)
   return target
 end
 
---- Reads the document again; changes that were not saved are dropped. Raises E_ROW_NOT_FOUND when it is gone. Commands: find.
+--- Reads the document again; changes that were not saved are dropped. Raises E_ROW_NOT_FOUND when it is gone.
+--- Commands: find.
 ---@return lumo.Record self
 function Record:refresh()
   local state = state_of(self, "refresh")
   refuse_deleted(self, state, "refreshed")
   if self.is_new then
-    core.raise("E_ARGUMENT", ("a \"%s\" record that was never saved cannot be refreshed"):format(state.name))
+    raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be refreshed", state.name)
   end
   return reload(self, self, state, "refresh")
 end
@@ -142,7 +149,8 @@ end
 
 local GET_OPTIONS = { raw = true }
 
---- An attribute, or a field of the document that no column declares. With `raw` the stored value whatever its type.
+--- An attribute, or a field of the document that no column declares. With `raw` the stored value whatever its
+--- type.
 ---@param name string
 ---@param options { raw: boolean? }|nil
 ---@return any
@@ -170,8 +178,8 @@ function Record:has_changed(...)
   if select("#", ...) == 0 then return next(dirty) ~= nil end
   for _, name in ipairs { ... } do
     if state.strict ~= false and not state.by_attribute[name] then
-      core.raise("E_UNDEFINED_COLUMN", ("\"%s\" is not a column of the \"%s\" model%s"):format(tostring(name), state.name,
-        registry.suggest(tostring(name), state.by_attribute)))
+      raise("E_UNDEFINED_COLUMN", "\"%s\" is not a column of the \"%s\" model%s",
+        tostring(name), state.name, registry.suggest(tostring(name), state.by_attribute))
     end
     if dirty[name] ~= nil then return true end
   end
@@ -185,7 +193,7 @@ local function picker(fields)
   end
   local pick, omit = fields, {}
   if type(fields) ~= "table" then
-    core.raise("E_ARGUMENT", ("serialize takes fields as a list or { pick =, omit = }, got %s"):format(type(fields)))
+    raise("E_ARGUMENT", "serialize takes fields as a list or { pick =, omit = }, got %s", type(fields))
   end
   if fields.pick or fields.omit then
     pick, omit = fields.pick, fields.omit or {}
@@ -266,9 +274,10 @@ function record.list_to_json(list)
   return "[" .. table.concat(parts, ",") .. "]"
 end
 
--- Properties -----------------------------------------------------------------------------------------------------------------
+-- Properties ------------------------------------------------------------------------------------------------
 
---- What a relation read brought along: `extras.pivot_*`, with and without prefix, by the names of the pivot's columns.
+--- What a relation read brought along: `extras.pivot_*`, with and without prefix, by the names of the pivot's
+--- columns.
 local function pivot_fields(self, prefix)
   local fields = {}
   local side = core.record_side(self)
@@ -330,9 +339,10 @@ function properties.trx(self)
   return side and side.trx or nil
 end
 
--- What records answer to --------------------------------------------------------------------------------------------------------
+-- What records answer to ------------------------------------------------------------------------------------
 
---- The names that every record has before its model's columns are added: numbers are properties in C, tables computed ones.
+--- The names that every record has before its model's columns are added: numbers are properties in C, tables
+--- computed ones.
 ---@return table<string, any>
 function record.names()
   local all = {}

@@ -1,5 +1,7 @@
 --- Models by name, and what lumo knows of each: the state that its files share.
-local core = require "lumo.core"
+local errors = require "lumo.errors"
+local raise = errors.raise
+local not_called_on = errors.not_called_on
 
 local registry = {}
 
@@ -55,7 +57,7 @@ end
 ---@return lumo.State
 function registry.check(model, method)
   return registry.of(model)
-    or core.raise("E_ARGUMENT", ("%s is called on a model; was it called with a dot instead of a colon?"):format(method))
+    or not_called_on(method, "a model")
 end
 
 local function distance(a, b)
@@ -93,9 +95,9 @@ function registry.resolve(given)
   if type(given) == "function" then given = given() end
   if type(given) == "string" then
     return by_name[given]
-      or core.raise("E_UNDEFINED_MODEL", ("\"%s\" is not a model%s"):format(given, registry.suggest(given, by_name)))
+      or raise("E_UNDEFINED_MODEL", "\"%s\" is not a model%s", given, registry.suggest(given, by_name))
   end
-  return registry.of(given) or core.raise("E_ARGUMENT", ("a model or its name is expected, got %s"):format(type(given)))
+  return registry.of(given) or raise("E_ARGUMENT", "a model or its name is expected, got %s", type(given))
 end
 
 return registry

@@ -3,6 +3,7 @@ local core = require "lumo.core"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 local registry = require "lumo.registry"
+local raise = require("lumo.errors").raise
 
 local relation = {}
 
@@ -32,16 +33,16 @@ local TEXTS = { "pivot_table", "pivot_foreign_key", "pivot_related_foreign_key",
 local function check_options(options, context)
   for _, name in ipairs(TEXTS) do
     if options[name] ~= nil and (type(options[name]) ~= "string" or options[name] == "") then
-      core.raise("E_ARGUMENT", ("option \"%s\" of %s is a name"):format(name, context))
+      raise("E_ARGUMENT", "option \"%s\" of %s is a name", name, context)
     end
   end
   for _, name in ipairs { "duplicates", "atomic" } do
     if options[name] ~= nil and type(options[name]) ~= "boolean" then
-      core.raise("E_ARGUMENT", ("option \"%s\" of %s is a boolean"):format(name, context))
+      raise("E_ARGUMENT", "option \"%s\" of %s is a boolean", name, context)
     end
   end
   if options.on_query ~= nil and type(options.on_query) ~= "function" then
-    core.raise("E_ARGUMENT", ("option \"on_query\" of %s is a function"):format(context))
+    raise("E_ARGUMENT", "option \"on_query\" of %s is a function", context)
   end
   return options
 end
@@ -94,8 +95,8 @@ end
 ---@return lumo.Relation
 function relation.bind(definition, state, name)
   if type(definition) ~= "table" or getmetatable(definition) ~= Definition then
-    core.raise("E_ARGUMENT",
-      ("relation \"%s.%s\" is made with lumo.belongs_to_many or lumo.many_to_many"):format(state.name, name))
+    raise("E_ARGUMENT", "relation \"%s.%s\" is made with lumo.belongs_to_many or lumo.many_to_many",
+      state.name, name)
   end
   local serialize_as = definition.options.serialize_as
   if serialize_as == nil then serialize_as = name end
@@ -105,13 +106,14 @@ function relation.bind(definition, state, name)
   }, Relation)
 end
 
--- Boot -----------------------------------------------------------------------------------------------------------------------
+-- Boot ------------------------------------------------------------------------------------------------------
 
 local function check_key(self, key, state)
   if not state.by_attribute[key] then
-    core.raise("E_MISSING_MODEL_ATTRIBUTE",
-      ("Relation \"%s.%s\" expects \"%s\" to exist on \"%s\" model, but is missing. Did you forget to define the column?")
-        :format(self.state.name, self.relation_name, key, state.name), { model = state.name, attribute = key })
+    local message = "Relation \"%s.%s\" expects \"%s\" to exist on \"%s\" model, but is missing. "
+      .. "Did you forget to define the column?"
+    core.raise("E_MISSING_MODEL_ATTRIBUTE", message:format(self.state.name, self.relation_name, key, state.name),
+      { model = state.name, attribute = key })
   end
   return key
 end
@@ -128,7 +130,7 @@ local function timestamps(options, pivot)
     end
     return pick("created_at"), pick("updated_at")
   end
-  if given then core.raise("E_ARGUMENT", "option \"pivot_timestamps\" is true or a table of names") end
+  if given then raise("E_ARGUMENT", "option \"pivot_timestamps\" is true or a table of names") end
   local created, updated
   if not pivot then return nil, nil end
   for _, column in ipairs(pivot.columns) do
@@ -141,7 +143,8 @@ local function timestamps(options, pivot)
   return created, updated
 end
 
---- Columns for a pivot that no model describes: the keys by the types of what they point to, and the timestamps.
+--- Columns for a pivot that no model describes: the keys by the types of what they point to, and the
+--- timestamps.
 local function plain_columns(owner, related, created_at, updated_at)
   local columns = {
     { name = "_id", stored = "_id", serialized = "_id", type = "any", primary = true },
@@ -163,7 +166,7 @@ local function pivot_fields(self, pivot, created_at, updated_at)
   elseif wanted == "*" then
     wanted = { "*" }
   elseif type(wanted) ~= "table" then
-    core.raise("E_ARGUMENT", "option \"pivot_columns\" is a list of names")
+    raise("E_ARGUMENT", "option \"pivot_columns\" is a list of names")
   end
   local fields, seen = {}, {}
   local function add(name)
@@ -175,7 +178,7 @@ local function pivot_fields(self, pivot, created_at, updated_at)
   for _, name in ipairs(wanted) do
     if name == "*" then return nil, { "*" } end
     if type(name) ~= "string" or name == "" then
-      core.raise("E_ARGUMENT", "option \"pivot_columns\" is a list of names")
+      raise("E_ARGUMENT", "option \"pivot_columns\" is a list of names")
     end
     local column = pivot and pivot.by_attribute[name]
     add(column and column.stored or name)
@@ -194,16 +197,16 @@ local function resolve_pivot(self)
     pivot = registry.resolve(options.pivot_model)
   end
   if pivot and options.pivot_table and options.pivot_table ~= pivot.collection then
-    core.raise("E_ARGUMENT", ("relation \"%s.%s\" names the pivot collection \"%s\", but its pivot model is stored in \"%s\"")
-      :format(self.state.name, self.relation_name, options.pivot_table, pivot.collection))
+    raise("E_ARGUMENT", "relation \"%s.%s\" names the pivot collection \"%s\", but its pivot model is stored in \"%s\"",
+      self.state.name, self.relation_name, options.pivot_table, pivot.collection)
   end
   return pivot
 end
 
 local function check_connection(self, other)
   if other and other.connection ~= nil and other.connection ~= self.state.connection then
-    core.raise("E_ARGUMENT", ("relation \"%s.%s\" cannot reach \"%s\", whose definition names another connection")
-      :format(self.state.name, self.relation_name, other.name))
+    raise("E_ARGUMENT", "relation \"%s.%s\" cannot reach \"%s\", whose definition names another connection",
+      self.state.name, self.relation_name, other.name)
   end
 end
 
@@ -218,9 +221,8 @@ local function boot(self)
   local foreign_key = options.pivot_foreign_key or naming.foreign_key(parent.name, parent.primary)
   local related_foreign_key = options.pivot_related_foreign_key or naming.foreign_key(related.name, related.primary)
   if foreign_key == related_foreign_key then
-    core.raise("E_ARGUMENT",
-      ("relation \"%s.%s\" has \"%s\" for both keys of its pivot; name pivot_foreign_key and pivot_related_foreign_key")
-        :format(parent.name, self.relation_name, foreign_key))
+    raise("E_ARGUMENT", "relation \"%s.%s\" has \"%s\" for both keys of its pivot; "
+      .. "name pivot_foreign_key and pivot_related_foreign_key", parent.name, self.relation_name, foreign_key)
   end
   local created_at, updated_at = timestamps(options, pivot)
   local table_name = pivot and pivot.collection or options.pivot_table or naming.pivot_table(parent.name, related.name)
@@ -253,7 +255,8 @@ local function boot(self)
   self.is_booted = true
 end
 
---- Resolves the related models and computes keys and names. lumo calls it itself when the relation is first used.
+--- Resolves the related models and computes keys and names. lumo calls it itself when the relation is first
+--- used.
 ---@return lumo.Relation self
 function Relation:boot()
   if not self.is_booted then boot(self) end

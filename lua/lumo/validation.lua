@@ -1,4 +1,5 @@
---- The rules that a column may declare: required, enum, min, max, match, validate. All failures come in one error.
+--- The rules that a column may declare: required, enum, min, max, match, validate. All failures come in one
+--- error.
 local core = require "lumo.core"
 
 local validation = {}
@@ -52,7 +53,8 @@ function validation.has_rules(options)
   return false
 end
 
---- Raises E_VALIDATION with `errors`, a list of { attribute, rule, message }, if the record breaks any rule of its model.
+--- Raises E_VALIDATION with `errors`, a list of { attribute, rule, message }, if the record breaks any rule
+--- of its model.
 ---@param record lumo.Record
 ---@param state lumo.State
 function validation.check(record, state)
@@ -77,7 +79,8 @@ function validation.check(record, state)
   for i, one in ipairs(errors) do
     texts[i] = ("\"%s.%s\" %s"):format(state.name, one.attribute, one.message)
   end
-  core.raise("E_VALIDATION", table.concat(texts, "; "), { model = state.name, errors = errors, outcome = "not_applied" })
+  local fields = { model = state.name, errors = errors, outcome = "not_applied" }
+  core.raise("E_VALIDATION", table.concat(texts, "; "), fields)
 end
 
 return validation

@@ -27,7 +27,8 @@ local values = {}
 ---@type fun(hex?: string|lumo.objectid): lumo.objectid
 values.objectid = core.objectid
 
---- `lumo.datetime(seconds | iso | table)`: seconds since the epoch (a fraction is rounded to ms), ISO 8601 text (UTC
+--- `lumo.datetime(seconds | iso | table)`: seconds since the epoch (a fraction is rounded to ms), ISO 8601
+--- text (UTC
 --- where it names no offset) or a table of `os.date"*t"` (local time, as `os.time` reads it).
 --- `lumo.datetime.now()` is this moment; `lumo.datetime.from_ms(ms)` takes milliseconds.
 ---@class lumo.datetime_maker
@@ -77,7 +78,8 @@ values.ordered = core.ordered
 values.null = core.null
 
 values.bson = {
-  --- The BSON bytes of a table with string keys (sorted bytewise) or of a `lumo.ordered`. E_CAST, with the path, for what
+  --- The BSON bytes of a table with string keys (sorted bytewise) or of a `lumo.ordered`. E_CAST, with the
+  --- path, for what
   --- BSON cannot hold; any key without NUL is taken.
   ---@type fun(document: table): string
   encode = core.bson_encode,

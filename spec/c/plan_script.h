@@ -50,7 +50,7 @@ static inline void check_script(lumo_buf *actual, const char *expected, const ch
   lumo_buf_append(actual, "", 1);
   const char *text = (const char *)actual->data;
   if (!check_true(same_script(text, expected), "the same text", file, line))
-    fprintf(stderr, "  is        %s\n  should be %s\n", text, expected);
+    fprintf(stderr, "  is        %.4000s\n  should be %.4000s\n", text, expected);
   lumo_buf_free(actual);
 }
 
@@ -112,6 +112,11 @@ static inline void next_step(lumo_plan *plan, lumo_buf *out) {
   case LUMO_STEP_DONE: show(out, "done"); break;
   default: show(out, "something else"); break;
   }
+}
+
+static inline void restart_plan(lumo_plan *plan) {
+  if (stepped == plan) stepped = NULL;
+  plan->class->restart(plan);
 }
 
 static inline void end_plan(lumo_plan *plan) {

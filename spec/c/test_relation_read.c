@@ -194,13 +194,13 @@ static void test_restart(void) {
                      "'projection':{'_id':0,'post_id':1,'tag_id':1},'batchSize':1000000}";
   FEED(base, BATCH_OF(4, "{'post_id':1,'tag_id':1,'w':1}"));
   EXPECT(base, "more pt 4");
-  base->class->restart(base);
+  restart_plan(base);
   EXPECT(base, find);
   FEED(base, BATCH("{'post_id':1,'tag_id':1,'w':1}"));
   FEED(base, BATCH("{'_id':1,'n':1}"));
   EXPECT(base, "done");
   CHECK_INT(plan->row_count, 1);
-  base->class->restart(base);
+  restart_plan(base);
   CHECK_INT(plan->row_count, 0);
   EXPECT(base, find);
   FEED(base, BATCH("{'post_id':2,'tag_id':7,'w':2}"));

@@ -268,7 +268,7 @@ static void test_attach_dead_transaction(void) {
   FEED(base, BATCH("{'_id':" ID(1) ",'tag_id':1,'w':0}"));
   EXPECT(base, "write? pt i{'_id':" D2 ",'post_id':1,'tag_id':2} i{'_id':" D3 ",'post_id':1,'tag_id':3}");
   CHECK(feed_json(base, "{'nInserted':0,'writeErrors':[" DUPLICATE(0, "'_id':1") "]}", true, &error));
-  base->class->restart(base);
+  restart_plan(base);
   EXPECT(base, FIND("'post_id':{'$eq':1},'tag_id':{'$in':[1,2,3]}", "'_id':1,'tag_id':1,'w':1"));
   FEED(base, BATCH("{'_id':" ID(1) ",'tag_id':1,'w':0}"));
   EXPECT(base, FIND("'$or':[{'post_id':{'$eq':1},'tag_id':{'$in':[2,3]}},{'_id':{'$in':[" D2 "," D3 "]}}]",
@@ -290,13 +290,13 @@ static void test_restart(void) {
   const char *find = FIND("'post_id':{'$eq':1}", "'_id':1,'tag_id':1,'w':1");
   FEED(base, BATCH_OF(5, "{'_id':" ID(1) ",'tag_id':1,'w':0},{'_id':" ID(3) ",'tag_id':3}"));
   EXPECT(base, "more pt 5");
-  base->class->restart(base);
+  restart_plan(base);
   EXPECT(base, find);
   FEED(base, BATCH("{'_id':" ID(1) ",'tag_id':1,'w':0},{'_id':" ID(3) ",'tag_id':3}"));
   FEED(base, "{'nInserted':1}");
   FEED(base, "{'nModified':1}");
   EXPECT(base, "write pt D{'_id':{'$in':[" ID(3) "]}}");
-  base->class->restart(base);
+  restart_plan(base);
   EXPECT(base, find);
   CHECK_INT(plan->detached.count, 0);
   FEED(base, BATCH("{'_id':" ID(1) ",'tag_id':1,'w':1},{'_id':" ID(2) ",'tag_id':2}"));
@@ -545,9 +545,19 @@ static void test_portions(void) {
   FEED(&plan->plan, BATCH("{'tag_id':100001}"));
   CHECK_INT(count_in(&plan->plan, "filter.tag_id.$in"), 50000);
   FEED(&plan->plan, BATCH(""));
-  CHECK_INT(count_statements(&plan->plan), 249997);
-  FEED(&plan->plan, "{'nInserted':249997}");
+  CHECK_INT(count_statements(&plan->plan), 100000);
+  FEED(&plan->plan, "{'nInserted':100000}");
+  CHECK_INT(count_statements(&plan->plan), 100000);
+  /* The last of these is refused (3 ids are there): it is looked up with all that have not been inserted yet.
+   */
+  FEED(&plan->plan, "{'nInserted':99999,'writeErrors':[" DUPLICATE(99999, "'_id':1") "]}");
+  CHECK_INT(count_in(&plan->plan, "filter.$or.0.tag_id.$in"), 49998);
+  FEED(&plan->plan, BATCH("{'_id':1,'post_id':1,'tag_id':200003}"));
+  CHECK_INT(count_statements(&plan->plan), 49997);
+  FEED(&plan->plan, "{'nInserted':49997}");
   EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->fates[200002], LUMO_PAIR_UNCHANGED);
+  CHECK_INT(plan->fates[200003], LUMO_PAIR_ATTACHED);
   CHECK_INT(plan->fates[0], LUMO_PAIR_UNCHANGED);
   CHECK_INT(plan->fates[1], LUMO_PAIR_ATTACHED);
   CHECK_INT(plan->fates[100000], LUMO_PAIR_UNCHANGED);
@@ -559,7 +569,7 @@ static void test_portions(void) {
   FEED(&plan->plan, BATCH("{'_id':1,'tag_id':100001},{'_id':2,'tag_id':5},{'_id':3,'tag_id':0}"));
   CHECK_INT(count_statements(&plan->plan),
             99999); /* the last one was among the condition's: no second find */
-  plan->plan.class->restart(&plan->plan);
+  restart_plan(&plan->plan);
   CHECK_INT(count_in(&plan->plan, "filter.$or.1.tag_id.$in"), 100000);
   FEED(&plan->plan, BATCH(""));
   EXPECT(&plan->plan,
@@ -567,6 +577,69 @@ static void test_portions(void) {
   FEED(&plan->plan, BATCH("{'_id':1,'tag_id':100001}"));
   CHECK_INT(count_statements(&plan->plan), 100000);
   end_plan(&plan->plan);
+}
+
+/* Updates and large documents are sent in portions too, and a restart begins with the first. */
+static void test_write_portions(void) {
+  enum { COUNT = 100002 };
+  lumo_buf set = from_json("{'w':1}"), reply = {0}, one = from_json("{'v':1}");
+  lumo_value owner = value_of(&one);
+  lumo_pairs pairs = {0};
+  setup();
+  size_t top = lumo_bson_begin(&reply);
+  size_t cursor = lumo_bson_begin_document(&reply, LUMO_KEY("cursor"));
+  lumo_bson_int64(&reply, LUMO_KEY("id"), 0);
+  size_t batch = lumo_bson_begin_array(&reply, LUMO_KEY("firstBatch"));
+  for (int32_t i = 0; i < COUNT; i++) {
+    uint8_t bytes[4];
+    memcpy(bytes, &i, sizeof bytes);
+    lumo_value id = {bytes, sizeof bytes, LUMO_BSON_INT32};
+    CHECK(lumo_pairs_add(&pairs, &id, set.data, (uint32_t)set.len, NULL, 0, &error));
+    lumo_bson_index(&reply, LUMO_BSON_DOCUMENT, (uint32_t)i);
+    size_t row = lumo_bson_begin(&reply);
+    lumo_bson_int32(&reply, LUMO_KEY("_id"), i);
+    lumo_bson_int32(&reply, LUMO_KEY("tag_id"), i);
+    lumo_bson_end(&reply, row);
+  }
+  lumo_bson_end(&reply, batch);
+  lumo_bson_end(&reply, cursor);
+  lumo_bson_end(&reply, top);
+  lumo_pairs_plan *plan = lumo_pairs_plan_new(LUMO_SYNC, "test", &pivot, &owner, &pairs, 1000, &error);
+  for (int round = 0; round < 2; round++) {
+    CHECK(feed_bytes(&plan->plan, &reply, false, &error));
+    CHECK_INT(count_statements(&plan->plan), 100000);
+    if (round == 0) restart_plan(&plan->plan);
+  }
+  FEED(&plan->plan, "{'nModified':100000}");
+  EXPECT(&plan->plan,
+         "write pt u{'_id':{'$eq':100000}},{'$set':{'w':1}} u{'_id':{'$eq':100001}},{'$set':{'w':1}}");
+  FEED(&plan->plan, "{'nModified':2}");
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->fates[COUNT - 1], LUMO_PAIR_UPDATED);
+  end_plan(&plan->plan);
+  lumo_buf_free(&set);
+  lumo_buf_free(&reply);
+  /* Three documents of 9 MB: two go first. */
+  char *text = calloc(1, 9 << 20);
+  size_t document = lumo_bson_begin(&set);
+  lumo_bson_string(&set, LUMO_KEY("w"), text, 9 << 20);
+  lumo_bson_end(&set, document);
+  free(text);
+  for (int32_t i = 0; i < 3; i++) {
+    uint8_t bytes[4];
+    memcpy(bytes, &i, sizeof bytes);
+    lumo_value id = {bytes, sizeof bytes, LUMO_BSON_INT32};
+    CHECK(lumo_pairs_add(&pairs, &id, set.data, (uint32_t)set.len, NULL, 0, &error));
+  }
+  plan = lumo_pairs_plan_new(LUMO_SYNC, "test", &pivot, &owner, &pairs, 1000, &error);
+  FEED(&plan->plan, BATCH(""));
+  CHECK_INT(count_statements(&plan->plan), 2);
+  FEED(&plan->plan, "{'nInserted':2}");
+  CHECK_INT(count_statements(&plan->plan), 1);
+  FEED(&plan->plan, "{'nInserted':1}");
+  FATES(plan, "aaa");
+  lumo_buf_free(&set);
+  lumo_buf_free(&one);
 }
 
 /* ---- detach, update_pivot_data, reads ---- */
@@ -777,6 +850,7 @@ int main(void) {
   test_toggle();
   test_toggle_condition();
   test_portions();
+  test_write_portions();
   test_detach();
   test_update();
   test_reads();

@@ -5,7 +5,12 @@
 #include "mem.h"
 #include "text.h"
 
-#define MAX_COLLISIONS 16 /* rounds of looking refused pairs up again */
+#define MAX_FRUITLESS 16 /* rounds of looking refused pairs up again that lead nowhere */
+
+/* A run of statements fits one command: libmongoc goes on after a refused command of a run that it had to
+ * split, and in a transaction the failure of what follows would hide the refusal. */
+#define RUN_STATEMENTS LUMO_PORTION_KEYS
+#define RUN_BYTES (16 * 1024 * 1024)
 
 /* ---- the pivot ---- */
 
@@ -269,10 +274,11 @@ typedef struct pairs_plan {
   lumo_keys owner;  /* its one value */
   lumo_keys fields; /* the names of all attributes given, as strings */
   int64_t now;
-  uint32_t collisions; /* refused inserts; a restart keeps them */
+  bool collided;      /* an insert has been refused; a restart keeps this and the next */
+  uint32_t fruitless; /* refusals since the last time that one id was settled */
   /* ---- what a restart forgets ---- */
   phase_number phase;
-  uint32_t from; /* READ phases: the first id that was not asked for yet */
+  uint32_t from; /* the first id that the phase has not been at yet */
   bool asked;    /* the phase has sent a command */
   bool wrote;    /* rows have been inserted */
   int64_t cursor;
@@ -281,6 +287,7 @@ typedef struct pairs_plan {
   uint32_t order_count;
   lumo_keys derived; /* LOOK: the derived ids that were asked for, beside order */
   lumo_buf updates;  /* statements */
+  size_t updated;    /* how much of them has been sent */
   lumo_keys doomed;  /* _ids of rows to delete */
   int64_t removed;
   lumo_buf out; /* the command or statements of the current step */
@@ -337,7 +344,7 @@ static bool upsert_build(pairs_plan *plan) {
   const lumo_pivot *pivot = &plan->pivot;
   const lumo_keys *keys = &plan->head.pairs.keys;
   lumo_buf *out = &plan->out;
-  if (!is_attach(plan) || pivot->duplicates || keys->count != 1 || plan->collisions > 0) return false;
+  if (!is_attach(plan) || pivot->duplicates || keys->count != 1 || plan->collided) return false;
   lumo_value owner = owner_of(plan), related = lumo_keys_at(keys, 0);
   row_content row = content_of(plan, 0);
   plan->order[0] = 0;
@@ -538,7 +545,7 @@ static bool look_build(pairs_plan *plan) {
   lumo_value owner = owner_of(plan);
   uint8_t id[12];
   uint32_t index;
-  if (plan->collisions == 0) return false;
+  if (!plan->collided) return false;
   take_portion(plan);
   if (plan->order_count == 0) return false;
   lumo_keys_free(&plan->derived);
@@ -574,6 +581,7 @@ static bool look_row(pairs_plan *plan, const struct lumo_doc *row, lumo_error *e
   int64_t found = lumo_value_equal(&owner, &wanted) ? lumo_keys_find(&plan->head.pairs.keys, &related) : -1;
   if (found >= 0 && plan->states[found] != SETTLED) {
     settle(plan, (uint32_t)found, LUMO_PAIR_UNCHANGED);
+    plan->fruitless = 0;
     if (plan->op != LUMO_TOGGLE && !merge(plan, (uint32_t)found, row, error)) return false;
   }
   int64_t taken = lumo_keys_find(&plan->derived, &id);
@@ -604,11 +612,13 @@ static void write_row(pairs_plan *plan, uint32_t index) {
 }
 
 static bool insert_build(pairs_plan *plan) {
+  uint32_t count = plan->head.pairs.keys.count;
   plan->order_count = 0;
-  for (uint32_t i = 0; i < plan->head.pairs.keys.count && !plan->out.failed; i++) {
-    if (plan->states[i] == SETTLED) continue;
-    plan->order[plan->order_count++] = i;
-    write_row(plan, i);
+  for (; plan->from < count && plan->order_count < RUN_STATEMENTS && plan->out.len < RUN_BYTES;
+       plan->from++) {
+    if (plan->states[plan->from] == SETTLED) continue;
+    plan->order[plan->order_count++] = plan->from;
+    write_row(plan, plan->from);
   }
   return plan->order_count > 0;
 }
@@ -678,11 +688,11 @@ static bool collide(pairs_plan *plan, const lumo_reply *reply, bool *refused, lu
   lumo_iter_value(&it, &errors);
   while (lumo_iter_next(&it)) {
     if (it.value.type != LUMO_BSON_DOCUMENT) return malformed(error);
-    if (!*refused) plan->collisions++;
-    *refused = true;
+    if (!*refused) plan->fruitless++;
+    *refused = plan->collided = true;
     int64_t index = lumo_reply_count(it.value.data, it.value.len, "index");
     lumo_bson_find(it.value.data, it.value.len, LUMO_KEY("keyPattern"), &pattern);
-    if (!is_own_index(&plan->pivot, &pattern) || plan->collisions > MAX_COLLISIONS)
+    if (!is_own_index(&plan->pivot, &pattern) || plan->fruitless > MAX_FRUITLESS)
       return fail_duplicate(plan, &it.value, reply, error);
     if (index < 0 || index >= plan->order_count) return malformed(error);
     plan->states[plan->order[index]] = MISSING;
@@ -693,26 +703,31 @@ static bool collide(pairs_plan *plan, const lumo_reply *reply, bool *refused, lu
 
 static bool insert_feed(pairs_plan *plan, lumo_reply *reply, lumo_error *error) {
   bool refused;
-  if (lumo_reply_count(reply->data, reply->len, "nInserted") > 0) plan->wrote = true;
+  if (lumo_reply_count(reply->data, reply->len, "nInserted") > 0) {
+    plan->wrote = true;
+    plan->fruitless = 0;
+  }
   for (uint32_t i = 0; i < plan->order_count; i++) settle(plan, plan->order[i], LUMO_PAIR_ATTACHED);
   if (!collide(plan, reply, &refused, error)) return false;
-  enter(plan, refused ? LOOK : UPDATE);
+  if (refused) enter(plan, LOOK); /* which comes back for the rest */
   return true;
 }
 
 /* ---- UPDATE, DELETE, VERIFY ---- */
 
 static bool update_build(pairs_plan *plan) {
-  lumo_buf empty = plan->out;
-  plan->out = plan->updates;
-  plan->updates = empty;
-  lumo_buf_clear(&plan->updates);
-  return plan->out.len > 0;
+  size_t at = plan->updated;
+  lumo_statement statement;
+  for (uint32_t i = 0; i < RUN_STATEMENTS && at - plan->updated < RUN_BYTES; i++)
+    if (!lumo_statement_next(&plan->updates, &at, &statement)) break;
+  if (at == plan->updated) return false;
+  lumo_buf_append(&plan->out, plan->updates.data + plan->updated, at - plan->updated);
+  plan->updated = at;
+  return true;
 }
 
 static bool update_feed(pairs_plan *plan, lumo_reply *reply, lumo_error *error) {
-  (void)reply, (void)error;
-  enter(plan, DELETE);
+  (void)plan, (void)reply, (void)error; /* how many there were is of no interest: a row may be gone by now */
   return true;
 }
 
@@ -767,7 +782,7 @@ typedef struct phase {
   lumo_step_kind kind;
   /* Puts the next command or run of statements into `out`; false: there is nothing (more) to send. */
   bool (*build)(pairs_plan *plan);
-  /* WRITE: takes the reply and enters the next phase. */
+  /* WRITE: takes the reply. */
   bool (*feed)(pairs_plan *plan, lumo_reply *reply, lumo_error *error);
   /* READ: takes one document of a reply. */
   bool (*row)(pairs_plan *plan, const struct lumo_doc *row, lumo_error *error);
@@ -833,6 +848,7 @@ static void pairs_restart(lumo_plan *base) {
   lumo_keys_free(&plan->head.detached);
   lumo_keys_free(&plan->doomed);
   lumo_buf_clear(&plan->updates);
+  plan->updated = 0;
 }
 
 static void pairs_free(lumo_plan *base) {

@@ -1,0 +1,29 @@
+-- One record at a time: found by its key and one column read; one column changed and saved.
+local common = require "bench.common"
+
+local BATCHES, BATCH = 10, 1000
+local Post = common.Post
+
+local ids = {}
+for i, post in ipairs(Post:query():limit(BATCHES * BATCH):exec()) do
+  ids[i] = post._id
+end
+
+math.randomseed(os.time())
+for batch = 0, BATCHES - 1 do
+  local posts, views = {}, math.random(1000000)
+  local start = common.cpu()
+  for i = 1, BATCH do
+    local post = Post:find(ids[batch * BATCH + i])
+    local _ = post.title
+    posts[i] = post
+  end
+  common.note("find", (common.cpu() - start) / BATCH)
+  start = common.cpu()
+  for i = 1, BATCH do
+    posts[i].views = views + i
+    posts[i]:save()
+  end
+  common.note("save", (common.cpu() - start) / BATCH)
+end
+common.report()
