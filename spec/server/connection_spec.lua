@@ -325,6 +325,7 @@ describe("a server that goes away and comes back", function()
     local slow = lumo.connect(mongod.address, { name = "hanging", database = "notes", timeout_ms = 1000 })
     slow:ping()
     mongod:signal("STOP")
+    helper.shell("sleep 0.2") -- its threads do not all stop at once
     local before = helper.now_ms()
     expect_error({ "E_NETWORK", "E_TIMEOUT" }, function() slow:ping() end)
     assert.is_true(helper.now_ms() - before < 5000)

@@ -25,7 +25,7 @@ void lumo_open_plan(lua_State *L);
 void lumo_open_connection(lua_State *L);
 void lumo_open_embedded(lua_State *L);
 
-/* ---- core.c: what the state shares ---- */
+/* ---- state.c: what the state shares ---- */
 
 /* Registry slots by address: lumo_get pushes, lumo_set pops. */
 extern const char LUMO_MT_ERROR, LUMO_MT_OBJECTID, LUMO_MT_DATETIME, LUMO_MT_DECIMAL, LUMO_MT_BINARY,

@@ -1,0 +1,46 @@
+/* What a Lua state shares among the files of the binding: registry slots, metatables, and telling one
+ * userdata from another. */
+#include "private.h"
+
+/* Only the addresses matter. */
+const char LUMO_MT_ERROR = 0, LUMO_MT_OBJECTID = 0, LUMO_MT_DATETIME = 0, LUMO_MT_DECIMAL = 0,
+           LUMO_MT_BINARY = 0, LUMO_MT_UUID = 0, LUMO_MT_INT64 = 0, LUMO_MT_VALUE = 0, LUMO_MT_ARRAY = 0,
+           LUMO_MT_ORDERED = 0, LUMO_MT_SCHEMA = 0, LUMO_MT_QUERY = 0, LUMO_MT_RELATION = 0, LUMO_MT_PLAN = 0,
+           LUMO_MT_CONNECTION = 0, LUMO_OBJECTIDS = 0, LUMO_SCRATCH = 0;
+
+void lumo_get(lua_State *L, const char *slot) {
+  lua_pushlightuserdata(L, (void *)slot);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+}
+
+void lumo_set(lua_State *L, const char *slot) {
+  lua_pushlightuserdata(L, (void *)slot);
+  lua_insert(L, -2);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods,
+                    const luaL_Reg *metamethods) {
+  lua_newtable(L);
+  if (metamethods) luaL_setfuncs(L, metamethods, 0);
+  if (methods) {
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+  }
+  lua_pushstring(L, name);
+  lua_setfield(L, -2, "__name");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_pushvalue(L, -1);
+  lumo_set(L, slot);
+}
+
+void *lumo_test(lua_State *L, int i, const char *slot) {
+  void *found = lua_touserdata(L, i);
+  if (!found || lua_islightuserdata(L, i) || !lua_getmetatable(L, i)) return NULL;
+  lumo_get(L, slot);
+  if (!lua_rawequal(L, -1, -2)) found = NULL;
+  lua_pop(L, 2);
+  return found;
+}
