@@ -54,6 +54,9 @@ function connection.open(uri, options)
   end
   local handle = core.connection_new(uri, options)
   local number = #by_number + 1
+  if number > 65535 then -- records keep the number in 16 bits
+    raise("E_ARGUMENT", "more than 65535 connections have been opened")
+  end
   local opened = setmetatable({
     handle = handle, number = number, name = options.name, database = core.connection_database(handle),
   }, Connection_mt)

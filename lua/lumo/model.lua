@@ -396,6 +396,9 @@ local function check_definition(name, definition)
   if type(name) ~= "string" or not name:find("^%a[%w_]*$") then
     raise("E_ARGUMENT", "lumo.model needs a name of letters, digits and underscores")
   end
+  if type(definition) ~= "table" then
+    raise("E_ARGUMENT", "lumo.model needs a definition, got %s", type(definition))
+  end
   definition = names.options(("model \"%s\""):format(name), definition, DEFINITION)
   if definition.collection ~= nil and (type(definition.collection) ~= "string" or definition.collection == ""
     or definition.collection:find("[%$%z]") or definition.collection:find("^system%.")) then

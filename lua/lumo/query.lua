@@ -169,7 +169,11 @@ function Query:count()
   local kept = state_of(self)
   local plan = core.query_count_plan(self)
   run(connection_of(kept), plan)
-  return kept.relation and core.related_count(plan) or core.plan_count(plan)
+  if not kept.relation then return core.plan_count(plan) end
+  local limit, offset = core.query_bounds(self) -- the related command counts them all
+  local count = math.max(core.related_count(plan) - offset, 0)
+  if limit > 0 and count > limit then count = limit end
+  return count
 end
 
 --- Closes a cursor when a loop is left early (Lua 5.4); elsewhere the collector does it.

@@ -22,6 +22,7 @@ void lumo_open_record(lua_State *L);
 void lumo_open_query(lua_State *L);
 void lumo_open_relation(lua_State *L);
 void lumo_open_plan(lua_State *L);
+void lumo_open_run(lua_State *L);
 void lumo_open_connection(lua_State *L);
 void lumo_open_embedded(lua_State *L);
 
@@ -182,6 +183,7 @@ void lumo_prepare_plan(lua_State *L);
 /* Gives the plan to the userdata at i; a NULL plan raises `error`. */
 void lumo_fill_plan(lua_State *L, int i, lumo_plan_kind kind, void *plan, lumo_error *error);
 void *lumo_check_plan(lua_State *L, int i, lumo_plan_kind kind);
+lumo_plan *lumo_check_any_plan(lua_State *L, int i);
 
 /* ---- connection.c ---- */
 lumo_connection *lumo_check_connection(lua_State *L, int i);

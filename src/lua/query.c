@@ -498,6 +498,14 @@ static int query_open(lua_State *L) {
   return 2;
 }
 
+/* core.query_bounds(query): limit and offset, 0: none. */
+static int query_bounds(lua_State *L) {
+  const lumo_query_box *box = lumo_check_query(L, 1, "count");
+  lumo_push_int64(L, box->query.limit);
+  lumo_push_int64(L, box->query.skip);
+  return 2;
+}
+
 /* core.query_settle(query): what stands in the filter now belongs to the relation. */
 static int query_settle(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "where");
@@ -650,7 +658,7 @@ static int query_find_plan(lua_State *L) {
   lumo_error_init(&error);
   uint32_t bound_len;
   const char *method = luaL_checkstring(L, 2);
-  const lumo_query_box *box = lumo_check_query(L, 1, method);
+  lumo_query_box *box = lumo_check_query(L, 1, method);
   int64_t most = (int64_t)luaL_checkinteger(L, 3);
   bool streaming = lua_toboolean(L, 4);
   if (!most || (box->query.limit && box->query.limit < most)) most = box->query.limit;
@@ -675,7 +683,7 @@ static int query_count_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   uint32_t bound_len;
-  const lumo_query_box *box = lumo_check_query(L, 1, "count");
+  lumo_query_box *box = lumo_check_query(L, 1, "count");
   if (box->kind == LUMO_QUERY_RELATED) {
     lumo_push_related_plan(L, box, "count", LUMO_RELATED_COUNT, 0, NULL, NULL);
     return 1;
@@ -701,8 +709,7 @@ static void check_bulk(lua_State *L, const lumo_query_box *box, const char *meth
     lumo_raise_code(L, "E_ARGUMENT", "%s cannot be limited: MongoDB changes all that match", method);
 }
 
-static void push_bulk_plan(lua_State *L, const lumo_query_box *box, const char *method,
-                           const lumo_buf *update) {
+static void push_bulk_plan(lua_State *L, lumo_query_box *box, const char *method, const lumo_buf *update) {
   lumo_error error;
   lumo_error_init(&error);
   uint32_t bound_len;
@@ -739,7 +746,7 @@ static const lumo_column *updated_column(lua_State *L, const lumo_query_box *box
 
 /* core.query_update_plan(query, values): $set of the values, cast by their columns; lumo.null stores null. */
 static int query_update_plan(lua_State *L) {
-  const lumo_query_box *box = lumo_check_query(L, 1, "update");
+  lumo_query_box *box = lumo_check_query(L, 1, "update");
   if (!lua_istable(L, 2)) lumo_raise_argument(L, "update", 1, "a table of attributes", 2);
   if (is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "update got an empty table");
   check_bulk(L, box, "update");
@@ -765,7 +772,7 @@ static int query_update_plan(lua_State *L) {
 /* core.query_increment_plan(query, column, n, method) */
 static int query_increment_plan(lua_State *L) {
   const char *method = luaL_checkstring(L, 4);
-  const lumo_query_box *box = lumo_check_query(L, 1, method);
+  lumo_query_box *box = lumo_check_query(L, 1, method);
   if (lua_type(L, 3) != LUA_TNUMBER) lumo_raise_argument(L, method, 2, "a number", 3);
   check_bulk(L, box, method);
   lumo_buf *update = lumo_push_buffer(L), *path = lumo_push_buffer(L);
@@ -787,7 +794,7 @@ static int query_increment_plan(lua_State *L) {
 
 /* core.query_delete_plan(query) */
 static int query_delete_plan(lua_State *L) {
-  const lumo_query_box *box = lumo_check_query(L, 1, "delete");
+  lumo_query_box *box = lumo_check_query(L, 1, "delete");
   check_bulk(L, box, "delete");
   push_bulk_plan(L, box, "delete", NULL);
   return 1;
@@ -887,6 +894,7 @@ void lumo_open_query(lua_State *L) {
       {"query_close", query_close},
       {"query_rewind", query_rewind},
       {"query_settle", query_settle},
+      {"query_bounds", query_bounds},
       {"query_find_plan", query_find_plan},
       {"query_count_plan", query_count_plan},
       {"query_update_plan", query_update_plan},

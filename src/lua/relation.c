@@ -578,7 +578,7 @@ static void put_document(lumo_buf *out, const lumo_buf *elements) {
 }
 
 /* Leaves the plan on the stack; the buffers below it are garbage. */
-void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char *name, lumo_related_op op,
+void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const char *name, lumo_related_op op,
                             int64_t limit, const lumo_buf *update, const lumo_keys *owners) {
   lumo_error error;
   lumo_error_init(&error);
@@ -600,9 +600,9 @@ void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char 
     query.filter_len = (uint32_t)filter->len;
   }
   if (box->query.projection.len > 0) {
-    lumo_query *selected = (lumo_query *)&box->query; /* the key must come along for the join */
-    lumo_query_select(selected, relation->key->stored, relation->key->stored_len);
-    put_document(projection, &selected->projection);
+    /* The key must come along for the join. */
+    lumo_query_select(&box->query, relation->key->stored, relation->key->stored_len);
+    put_document(projection, &box->query.projection);
     query.projection = projection->data;
     query.projection_len = (uint32_t)projection->len;
   }
@@ -639,7 +639,7 @@ void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char 
 /* core.load_plan(query, parents): → plan, number of distinct parents, list of each parent's place among them.
  */
 static int load_plan(lua_State *L) {
-  const lumo_query_box *box = lumo_check_query(L, 1, "load");
+  lumo_query_box *box = lumo_check_query(L, 1, "load");
   lumo_error error;
   lumo_error_init(&error);
   luaL_checktype(L, 2, LUA_TTABLE);

@@ -30,7 +30,7 @@ struct lumo_query_box {
 lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method);
 
 /* relation.c: the plan of a RELATED query for its own owner. */
-void lumo_push_related_plan(lua_State *L, const lumo_query_box *box, const char *name, lumo_related_op op,
+void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const char *name, lumo_related_op op,
                             int64_t limit, const lumo_buf *update, const lumo_keys *owners);
 
 #endif

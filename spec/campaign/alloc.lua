@@ -1,0 +1,370 @@
+-- Every allocation fails in turn, of Lua and of lumo, while each public function runs against a real server: no crash,
+-- no leak (the host is built with the sanitizers), "not enough memory" or an error that is documented, and the same call
+-- right afterwards gives what it always gives.
+--
+--   lumo_host spec/campaign/alloc.lua SAMPLES     how many allocations of each call are tried; 0: all
+package.path = "./spec/?.lua;" .. package.path
+local lumo = require "lumo"
+local core = require "lumo.core"
+local api = require "campaign.api"
+local fixture = require "campaign.fixture"
+
+local samples = tonumber(arg[1])
+local only = arg[2] -- a pattern of names, for debugging
+local host = host -- luacheck: read globals host
+
+fixture.connect("alloc")
+local s = fixture.reset(fixture.define())
+
+-- What each public function is called with. Results are compared between runs, so they are texts, numbers or booleans,
+-- and hold nothing that differs from run to run.
+local calls = {}
+
+local function ids(list)
+  local texts = {}
+  for i, one in ipairs(list) do texts[i] = tostring(one) end
+  return table.concat(texts, " ")
+end
+
+local function keys(records)
+  local texts = {}
+  for i, one in ipairs(records) do texts[i] = tostring(one.id) end
+  table.sort(texts)
+  return table.concat(texts, " ")
+end
+
+local function pairs_text(pairs_)
+  return ("%s|%s|%s|%s"):format(ids(pairs_.attached), ids(pairs_.updated), ids(pairs_.unchanged), ids(pairs_.detached))
+end
+
+-- lumo
+calls["lumo.connect"] = function()
+  local connection = lumo.connect(os.getenv("LUMO_TEST_URI"), { name = "second", database = "unused" })
+  local database = connection.database
+  connection:close()
+  return database
+end
+calls["lumo.connection"] = function() return lumo.connection().database end
+calls["lumo.model"] = function()
+  local model = lumo.model("CampaignOther", {
+    columns = { a = "string", b = { "object", columns = { c = { "array", of = "integer" } } } },
+    relations = { tags = lumo.belongs_to_many("CampaignTag", nil, "other_id", "tag_id") },
+  })
+  return tostring(model) .. model:get_relation("tags").pivot_table
+end
+calls["lumo.belongs_to_many"] = function() return type(lumo.belongs_to_many("CampaignTag", nil, "a", "b")) end
+calls["lumo.many_to_many"] = function() return type(lumo.many_to_many("CampaignTag", { pivot_columns = { "x" } })) end
+calls["lumo.load"] = function()
+  local posts = lumo.load(s.Post:query():order_by("title"):exec(), "tags")
+  return keys(posts[1].tags) .. "/" .. #posts[2].tags
+end
+calls["lumo.count_commands"] = function()
+  local count, list = lumo.count_commands(function() s.Post:count() end)
+  return count .. list[1].name
+end
+calls["lumo.ensure_indexes"] = function() return type(lumo.ensure_indexes()) end
+calls["lumo.to_json"] = function() return lumo.to_json({ s.post, s.post }) end
+calls["lumo.to_table"] = function() return lumo.to_table({ s.post })[1].title end
+calls["lumo.objectid"] = function() return tostring(lumo.objectid(fixture.id(7))) .. #tostring(lumo.objectid()) end
+calls["lumo.datetime"] = function() return tostring(lumo.datetime("2024-01-02T03:04:05Z") - 1) end
+calls["datetime.now"] = function() return type(lumo.datetime.now().ms) end
+calls["datetime.from_ms"] = function() return tostring(lumo.datetime.from_ms(1)) end
+calls["lumo.decimal"] = function() return tostring(lumo.decimal("1.50")) end
+calls["lumo.binary"] = function() return lumo.binary("bytes", 2).bytes end
+calls["lumo.uuid"] = function() return #tostring(lumo.uuid()) end
+calls["lumo.int64"] = function() return tostring(lumo.int64("9007199254740993")) end
+calls["lumo.regex"] = function() return tostring(lumo.regex("a", "i")) end
+calls["lumo.timestamp"] = function() return tostring(lumo.timestamp(1, 2)) end
+calls["lumo.array"] = function() return #lumo.array { 1, 2 } end
+calls["lumo.ordered"] = function() return #lumo.ordered { { "a", 1 } } end
+
+local DOCUMENT = {
+  a = { 1, 2, { b = "text", c = lumo.null } }, d = lumo.decimal("1"), i = lumo.objectid(fixture.id(9)), t = lumo.datetime(1),
+  o = lumo.ordered { { "z", 1.5 }, { "y", true } }, r = lumo.regex("a"), n = lumo.binary("b"),
+}
+local BYTES = lumo.bson.encode(DOCUMENT)
+local JSON = lumo.bson.to_json(BYTES, "canonical")
+calls["bson.encode"] = function() return lumo.bson.encode(DOCUMENT) end
+calls["bson.decode"] = function() return lumo.bson.decode(BYTES).a[3].b end
+calls["bson.to_json"] = function() return lumo.bson.to_json(BYTES) end
+calls["bson.from_json"] = function() return lumo.bson.from_json(JSON) end
+calls["value_datetime.seconds"] = function() return lumo.datetime(5):seconds() end
+calls["value_value.kind"] = function() return lumo.regex("a"):kind() end
+
+-- connections
+local function reply_field(reply) return reply.ok end
+calls["connection.command"] = function() return reply_field(s.conn:command { ping = 1 }) end
+calls["connection.ping"] = function() return s.conn:ping() end
+calls["connection.server"] = function() return s.conn:server().topology end
+calls["connection.close"] = function()
+  local connection = lumo.connect(os.getenv("LUMO_TEST_URI"), { name = "third", database = "unused" })
+  connection:ping()
+  connection:close()
+  return true
+end
+
+-- statics
+calls["model.new"] = function() return s.Post:new({ title = "a", labels = { "x" }, views = 2 }).title end
+calls["model.create"] = function()
+  return s.Post:create({ title = "a", labels = { "x" }, meta = { colour = "red" } }).is_persisted
+end
+calls["model.create_many"] = function() return #s.Post:create_many { { title = "a" }, { views = 2 }, { any = { b = 1 } } } end
+calls["model.query"] = function() return tostring(s.Post:query()) end
+calls["model.all"] = function() return keys(s.Post:all()) end
+calls["model.first"] = function() return s.Post:first().status end
+calls["model.first_or_fail"] = function() return type(s.Post:first_or_fail().title) end
+calls["model.count"] = function() return s.Post:count() end
+calls["model.find"] = function() return s.Post:find(s.post_id).title end
+calls["model.find_or_fail"] = function() return s.Post:find_or_fail(s.post_id).title end
+calls["model.find_by"] = function() return s.Post:find_by("title", "post 2").views end
+calls["model.find_by_or_fail"] = function() return s.Post:find_by_or_fail({ title = "post 2" }).views end
+calls["model.find_many"] = function() return keys(s.Tag:find_many(s.tag_ids)) end
+calls["model.aggregate"] = function() return s.Post:aggregate({ { ["$count"] = "n" } })[1].n end
+calls["model.has_column"] = function() return s.Post:has_column("title") end
+calls["model.has_relation"] = function() return s.Post:has_relation("tags") end
+calls["model.get_relation"] = function() return tostring(s.Post:get_relation("tags")) end
+local function new_relation(add)
+  local model = lumo.model("CampaignRelated", { columns = { a = "string" } })
+  add(model)
+  return model:has_relation("more")
+end
+calls["model.add_relation"] = function()
+  return new_relation(function(model) model:add_relation("more", lumo.many_to_many("CampaignTag")) end)
+end
+calls["model.belongs_to_many"] = function()
+  return new_relation(function(model) model:belongs_to_many("more", "CampaignTag", nil, "a", "b") end)
+end
+calls["model.many_to_many"] = function()
+  return new_relation(function(model) model:many_to_many("more", "CampaignTag", {}) end)
+end
+calls["model.ensure_indexes"] = function() return type(s.Post:ensure_indexes()) end
+
+-- queries: what only builds is shown as text
+local function built(method, ...)
+  local arguments, n = { ... }, select("#", ...)
+  return function()
+    local q = s.Post:query():where("title", "x")
+    return tostring(q[method](q, table.unpack(arguments, 1, n)))
+  end
+end
+local BUILDERS = {
+  where = { "views", ">", 1 }, where_not = { { title = "a", views = 2 } }, where_in = { "views", { 1, 2, 3 } },
+  where_not_in = { "title", { "a", "b" } }, where_null = { "at" }, where_not_null = { "at" }, where_between = { "views", 1, 2 },
+  where_not_between = { "views", { 1, 2 } }, where_like = { "title", "a%" }, where_ilike = { "title", "a_" },
+  where_exists = { "any" }, where_not_exists = { "any" }, where_column = { "views", "<", "score" },
+  where_raw = { { ["$expr"] = { ["$gt"] = { "$views", 1 } } } }, where_size = { "labels", 2 }, where_all = { "labels", { "red" } },
+  where_regex = { "title", "^p" },
+}
+for family, arguments in pairs(BUILDERS) do
+  for _, form in ipairs { "", "and_", "or_" } do
+    calls["query." .. form .. family] = built(form .. family, table.unpack(arguments))
+  end
+end
+calls["query.select"] = built("select", { "title", "meta.colour" })
+calls["query.order_by"] = built("order_by", { { "title", "desc" }, "views" })
+calls["query.limit"] = built("limit", 2)
+calls["query.offset"] = built("offset", 2)
+calls["query.for_page"] = built("for_page", 2, 10)
+calls["query.everything"] = built("everything")
+calls["query.clone"] = built("clone")
+local function add_condition(q) q:where("views", 1):or_where(function(g) g:where("title", "b") end) end
+calls["query.when"] = built("when", true, add_condition)
+calls["query.unless"] = built("unless", false, add_condition)
+calls["query.exec"] = function() return keys(s.post.tags:query():where("name", "!=", "x"):order_by("name"):exec()) end
+calls["query.first"] = function() return s.Post:query():where("title", "post 1"):first().views end
+calls["query.first_or_fail"] = function() return s.Post:query():order_by("title"):first_or_fail().title end
+calls["query.exists"] = function() return s.Post:query():where("title", "post 1"):exists() end
+calls["query.count"] = function() return s.post.tags:query():count() + s.Post:query():limit(2):count() end
+calls["query.each"] = function()
+  local n = 0
+  for post in s.Post:query():each() do n = n + post.views end
+  return n
+end
+calls["query.update"] = function() return s.Post:query():where("views", ">", 1):update { title = "new", any = { 1, 2 } } end
+calls["query.increment"] = function() return s.Post:query():where("views", ">", 0):increment("views", 2) end
+calls["query.decrement"] = function() return s.Post:query():where("views", ">", 0):decrement("views") end
+calls["query.delete"] = function() return s.post.tags:query():where("name", "tag 1"):delete() end
+
+-- records
+calls["record.save"] = function()
+  local post = s.Post:find(s.post_id)
+  post.title, post.labels[3] = "changed", "green"
+  post:save()
+  return post.is_dirty
+end
+calls["record.delete"] = function()
+  local post = s.Post:find(s.post_id)
+  post:delete()
+  return post.is_deleted
+end
+calls["record.enable_force_update"] = function() return s.post:enable_force_update().title end
+calls["record.refresh"] = function() return s.Post:find(s.post_id):refresh().title end
+calls["record.fresh"] = function() return s.post:fresh().title end
+calls["record.fill"] = function() return s.Post:new({ views = 1 }):fill({ title = "a", free = { b = { 1 } } }).title end
+calls["record.merge"] = function() return s.Post:new({ views = 1 }):merge({ title = "a", labels = { "l" } }).views end
+calls["record.get"] = function() return s.post:get("free").a.b end
+calls["record.set"] = function() return s.Post:new():set("any", { a = { 1, 2 } }).any.a[2] end
+calls["record.has_changed"] = function() return s.post:has_changed("title") end
+calls["record.serialize"] = function() return s.post:serialize({ fields = { "permalink" } }).permalink end
+calls["record.to_table"] = function() return s.post:to_table().slug end
+calls["record.to_json"] = function() return s.post:load("tags"):to_json():gsub("%x+Z", "") end
+calls["record.load"] = function() return keys(s.Post:find(s.post_id):load("tags", function(q) q:limit(5) end).tags) end
+calls["record.related"] = function() return tostring(s.post:related("tags")) end
+
+-- the client
+local function client(method, ...)
+  local arguments, n = { ... }, select("#", ...)
+  return function()
+    local tags = s.post:related("tags")
+    local result = tags[method](tags, table.unpack(arguments, 1, n))
+    return type(result) == "table" and result.attached and pairs_text(result) or result
+  end
+end
+local T = s.tag_ids
+calls["client.exec"] = function()
+  local list = s.post:related("tags"):exec()
+  return keys(list) .. list[1].extras.pivot_rank .. tostring(list[1].pivot.rank)
+end
+calls["client.query"] = function() return tostring(s.post:related("plain"):query()) end
+calls["client.pivot_query"] = function() return s.post:related("plain"):pivot_query():where("role", "admin"):count() end
+calls["client.attach"] = function()
+  return pairs_text(s.post:related("tags"):attach(T[3])) .. pairs_text(s.post:related("plain"):attach {
+    [T[1]] = { role = "user" }, [T[4]] = { role = "new" },
+  })
+end
+calls["client.attach_with_pivot_data"] = client("attach_with_pivot_data", {
+  { id = T[1], pivot_data = { rank = 9 } }, { id = T[4], pivot_data = { any = { 1 } } },
+})
+calls["client.sync"] = client("sync", { T[2], T[3], T[4] })
+calls["client.sync_with_pivot_data"] = client("sync_with_pivot_data", { { id = T[2], pivot_data = { rank = 7 } } })
+calls["client.toggle"] = client("toggle", { T[1], T[3] })
+calls["client.detach"] = client("detach", { T[1], T[2] })
+calls["client.exists"] = client("exists", T[1])
+calls["client.ids"] = function() return ids(s.post:related("tags"):ids()) end
+calls["client.count"] = client("count")
+calls["client.pivot_data"] = function() return s.post:related("tags"):pivot_data(T[1]).rank end
+calls["client.update_pivot_data"] = client("update_pivot_data", T[1], { rank = 3 })
+
+-- the relation object
+local relation = s.Post:get_relation("tags")
+calls["relation.boot"] = function() return tostring(relation:boot()) end
+calls["relation.related_model"] = function() return tostring(relation:related_model()) end
+calls["relation.pivot_model"] = function() return tostring(relation:pivot_model()) end
+calls["relation.pivot_attribute"] = function() return relation:pivot_attribute("rank") end
+calls["relation.pivot_class"] = function() return type(relation:pivot_class()) end
+calls["relation.row_state"] = function() return relation:row_state().name end
+calls["relation.related_query"] = function() return tostring(relation:related_query("exec", s.post, s.conn)) end
+calls["relation.get_pivot_pair"] = function() return relation:get_pivot_pair(s.post)[1] end
+calls["relation.get_pivot_related_pair"] = function() return relation:get_pivot_related_pair(s.tag)[1] end
+
+-- and the properties of records, which run code when they are read
+calls["record.properties"] = function()
+  local post = s.Post:find(s.post_id)
+  post.title = "other"
+  local n = 0
+  for _, name in ipairs(api.properties()) do
+    if post[name] ~= nil then n = n + 1 end
+  end
+  return n .. post.dirty.title .. post.original.title .. post.attributes.views
+end
+
+---- running
+
+s.conn = fixture.conn
+
+local WRITES = { insert = true, update = true, delete = true, findAndModify = true }
+
+local function writes(call)
+  local _, list = lumo.count_commands(call)
+  for _, entry in ipairs(list) do
+    if WRITES[entry.name] then return true end
+  end
+  return false
+end
+
+--- Lua's own words, which lumo passes on: a message handler or a library may have put a place in front.
+local function is_memory_error(err)
+  return type(err) == "string" and err:find("not enough memory", 1, true) ~= nil
+end
+
+local passed, failed = 0, 0
+
+local function report(name, kind, n, sticky, text)
+  failed = failed + 1
+  print(("%s, %s allocation %d%s: %s"):format(name, kind, n, sticky and " and later ones" or "", text))
+end
+
+--- One call with an allocation that fails. True once n is beyond the last one.
+local function try(name, call, expected, kind, n, sticky, dirties)
+  if dirties then fixture.reset(s) end
+  host.fail(kind, n, sticky)
+  local ok, result = pcall(call)
+  if not host.stop() then return true end
+  if not ok and not is_memory_error(result) then
+    return report(name, kind, n, sticky, "raised " .. tostring(result))
+  elseif ok and result ~= expected then
+    return report(name, kind, n, sticky, ("gave %s"):format(tostring(result)))
+  end
+  if dirties then fixture.reset(s) end
+  ok, result = pcall(call)
+  if not ok or result ~= expected then
+    return report(name, kind, n, sticky, "the next call: " .. tostring(result))
+  end
+  passed = passed + 1
+end
+
+--- The allocations to try of a call that makes `count`: all, or some spread evenly with the first and the last.
+local function spread(count)
+  local list = {}
+  local wanted = samples == 0 and count or math.min(samples, count)
+  for i = 1, wanted do
+    list[i] = wanted == 1 and 1 or 1 + (i - 1) * (count - 1) // (wanted - 1)
+  end
+  return list
+end
+
+local function campaign(name, call)
+  -- Twice: at first caches fill.
+  fixture.reset(s)
+  call()
+  fixture.reset(s)
+  local dirties = writes(call)
+  if dirties then fixture.reset(s) end
+  local expected = call()
+  if dirties then fixture.reset(s) end
+  host.fail("lua", 0, false)
+  call()
+  local counts = {}
+  local _
+  _, counts.lua, counts.lumo = host.stop()
+  for _, kind in ipairs { "lua", "lumo" } do
+    for _, sticky in ipairs { false, true } do
+      for _, n in ipairs(spread(counts[kind])) do
+        if try(name, call, expected, kind, n, sticky, dirties) then break end
+      end
+    end
+  end
+  fixture.reset(s)
+end
+
+local order = {}
+for _, group in pairs(api.groups(s)) do
+  for _, entry in ipairs(group) do
+    order[#order + 1] = entry.full
+    if not calls[entry.full] then report(entry.full, "no", 0, false, "spec/campaign/alloc.lua does not call this function") end
+  end
+end
+order[#order + 1] = "record.properties"
+table.sort(order)
+for _, name in ipairs(order) do
+  if calls[name] and (not only or name:find(only)) then
+    io.stderr:write(name, "\n")
+    campaign(name, calls[name])
+  end
+end
+
+fixture.drop()
+fixture.conn:close()
+core.embedded_sleep(500) -- the thread that ends the pool
+print(("%d passed, %d failed"):format(passed, failed))
+return failed == 0

@@ -1,0 +1,209 @@
+/* The call that runs a plan, and what results look like in Lua. */
+#include <string.h>
+
+#include "../core/relation_read.h"
+#include "private.h"
+
+/* core.run(connection, plan): true when it is done, false when it has paused. Blocks. Raises the plan's
+ * error. */
+static int run(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_connection *connection = lumo_check_connection(L, 1);
+  lumo_plan *plan = lumo_check_any_plan(L, 2);
+  lumo_run_result result = lumo_run(connection, plan, NULL, &error);
+  if (result == LUMO_RUN_FAILED) lumo_raise(L, &error);
+  lua_pushboolean(L, result == LUMO_RUN_DONE);
+  return 1;
+}
+
+/* ---- results ---- */
+
+/* core.plan_records(plan, class, connection number): the documents of a read as a list of records. */
+static int plan_records(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  uint16_t connection = (uint16_t)luaL_checkinteger(L, 3);
+  lua_settop(L, 2);
+  lua_createtable(L, (int)plan->docs.count, 0);
+  for (uint32_t i = 0; i < plan->docs.count; i++) {
+    lumo_push_record(L, 2, 0, false, plan->docs.items[i].data, plan->docs.items[i].len, NULL, 0, connection);
+    lua_rawseti(L, 3, (int)i + 1);
+  }
+  return 1;
+}
+
+/* core.plan_documents(plan): the same as plain tables. */
+static int plan_documents(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  lua_createtable(L, (int)plan->docs.count, 0);
+  for (uint32_t i = 0; i < plan->docs.count; i++) {
+    lumo_push_document(L, plan->docs.items[i].data, plan->docs.items[i].len);
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  return 1;
+}
+
+/* core.plan_values(plan, stored name): the field's values of the documents that have it. */
+static int plan_values(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  size_t len;
+  const char *name = luaL_checklstring(L, 2, &len);
+  int n = 0;
+  lua_createtable(L, (int)plan->docs.count, 0);
+  for (uint32_t i = 0; i < plan->docs.count; i++) {
+    lumo_value value;
+    lumo_bson_find_path(plan->docs.items[i].data, plan->docs.items[i].len, name, len, &value);
+    if (lumo_value_is_null(&value)) continue;
+    lumo_push_value(L, &value);
+    lua_rawseti(L, -2, ++n);
+  }
+  return 1;
+}
+
+/* core.plan_size(plan): how many documents were read. */
+static int plan_size(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  lua_pushinteger(L, (lua_Integer)plan->docs.count);
+  return 1;
+}
+
+static int64_t number_of(const lumo_value *v) {
+  if (v->type == LUMO_BSON_INT32) return lumo_value_int32(v);
+  if (v->type == LUMO_BSON_INT64) return lumo_value_int64(v);
+  return v->type == LUMO_BSON_DOUBLE ? (int64_t)lumo_value_double(v) : 0;
+}
+
+/* core.plan_count(plan): the `n` of a counting read, 0 when it matched nothing. */
+static int plan_count(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  lumo_value n = {0};
+  if (plan->docs.count > 0)
+    lumo_bson_find(plan->docs.items[0].data, plan->docs.items[0].len, LUMO_KEY("n"), &n);
+  lumo_push_int64(L, number_of(&n));
+  return 1;
+}
+
+/* core.plan_written(plan, counter): a counter of a write's reply: "nMatched". */
+static int plan_written(lua_State *L) {
+  const lumo_write_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_WRITE);
+  const char *counter = luaL_checkstring(L, 2);
+  lumo_push_int64(L, plan->reply ? lumo_reply_count(plan->reply, plan->reply_len, counter) : 0);
+  return 1;
+}
+
+/* core.plan_reply(plan): a command's reply as a table. */
+static int plan_reply(lua_State *L) {
+  const lumo_command_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_COMMAND);
+  lumo_push_document(L, plan->reply, plan->reply_len);
+  return 1;
+}
+
+static void push_fate(lua_State *L, const lumo_pairs_plan *plan, lumo_pair_fate fate, const lumo_keys *more,
+                      const char *name) {
+  int n = 0;
+  lua_newtable(L);
+  for (uint32_t i = 0; i < plan->pairs.keys.count; i++) {
+    if (plan->fates[i] != fate) continue;
+    lumo_value id = lumo_keys_at(&plan->pairs.keys, i);
+    lumo_push_value(L, &id);
+    lua_rawseti(L, -2, ++n);
+  }
+  for (uint32_t i = 0; more && i < more->count; i++) {
+    lumo_value id = lumo_keys_at(more, i);
+    lumo_push_value(L, &id);
+    lua_rawseti(L, -2, ++n);
+  }
+  lua_setfield(L, -2, name);
+}
+
+/* core.plan_pairs(plan): { attached, updated, unchanged, detached }. */
+static int plan_pairs(lua_State *L) {
+  const lumo_pairs_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_PAIRS);
+  lua_createtable(L, 0, 4);
+  push_fate(L, plan, LUMO_PAIR_ATTACHED, NULL, "attached");
+  push_fate(L, plan, LUMO_PAIR_UPDATED, NULL, "updated");
+  push_fate(L, plan, LUMO_PAIR_UNCHANGED, NULL, "unchanged");
+  push_fate(L, plan, LUMO_PAIR_DETACHED, &plan->detached, "detached");
+  return 1;
+}
+
+/* core.related_count(plan): related records counted, matched or removed. */
+static int related_count(lua_State *L) {
+  const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
+  lumo_push_int64(L, plan->count);
+  return 1;
+}
+
+/* Pushes the companion table of a document that several records share: a copy of the one at `companion` whose
+ * [0] holds the document. `cache` keeps one per document. */
+static void push_shared_companion(lua_State *L, int companion, int cache, const struct lumo_doc *doc,
+                                  uint32_t number) {
+  lua_rawgeti(L, cache, (int)number + 1);
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  for (lua_pushnil(L); lua_next(L, companion);) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  memcpy(lumo_newud(L, doc->len), doc->data, doc->len);
+  lua_rawseti(L, -2, 0);
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, cache, (int)number + 1);
+}
+
+/* core.related_records(plan, class, companion, connection number, owners): a list with a list of records for
+ * each owner, empty ones included. A document that several rows share is held once. */
+static int related_records(lua_State *L) {
+  const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
+  uint16_t connection = (uint16_t)luaL_checkinteger(L, 4);
+  uint32_t owners = (uint32_t)luaL_checkinteger(L, 5), row = 0;
+  lua_settop(L, 3);
+  uint8_t *uses = lua_newuserdata(L, plan->documents.count + 1); /* 4: 1 when used once, 2 when more often */
+  memset(uses, 0, plan->documents.count + 1);
+  for (uint32_t i = 0; i < plan->row_count; i++)
+    if (uses[plan->rows[i].document] < 2) uses[plan->rows[i].document]++;
+  lua_newtable(L);                    /* 5: companions of shared documents */
+  lua_createtable(L, (int)owners, 0); /* 6 */
+  for (uint32_t owner = 0; owner < owners; owner++) {
+    int n = 0;
+    lua_newtable(L); /* 7 */
+    for (; row < plan->row_count && plan->rows[row].owner == owner; row++) {
+      const struct lumo_doc *doc = &plan->documents.items[plan->rows[row].document];
+      const struct lumo_doc *pivot = &plan->pivots.items[plan->rows[row].pivot];
+      bool shared = uses[plan->rows[row].document] > 1;
+      const uint8_t *data = doc->data;
+      if (shared) {
+        push_shared_companion(L, 3, 5, doc, plan->rows[row].document);
+        lua_rawgeti(L, 8, 0);
+        data = lua_touserdata(L, -1);
+        lua_pop(L, 1);
+      }
+      lumo_push_record(L, 2, shared ? 8 : 3, shared, data, doc->len, pivot->data, pivot->len, connection);
+      lua_rawseti(L, 7, ++n);
+      lua_settop(L, 7);
+    }
+    lua_rawseti(L, 6, (int)owner + 1);
+  }
+  return 1;
+}
+
+void lumo_open_run(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"run", run},
+
+      {"plan_records", plan_records},
+      {"plan_documents", plan_documents},
+      {"plan_values", plan_values},
+      {"plan_size", plan_size},
+      {"plan_count", plan_count},
+      {"plan_written", plan_written},
+      {"plan_reply", plan_reply},
+      {"plan_pairs", plan_pairs},
+      {"related_count", related_count},
+      {"related_records", related_records},
+      {NULL, NULL},
+  };
+  luaL_setfuncs(L, functions, 0);
+}
