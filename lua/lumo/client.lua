@@ -15,7 +15,7 @@ local Client = {}
 
 local STATE = {} -- key of the state in the metatable of a loaded list
 
---- { parent, relation, connection } behind a handle or a loaded list.
+--- The parent, the relation and what commands run on, behind a handle or a loaded list.
 local function open(self, method)
   local state = core.handle_state(self)
   if not state and type(self) == "table" then
@@ -25,8 +25,7 @@ local function open(self, method)
   if not state then
     not_called_on(method, "a relation")
   end
-  local connection = records.connection(state.parent, state.relation.state)
-  return state.parent, state.relation, connection
+  return state.parent, state.relation, records.client(state.parent, state.relation.state)
 end
 
 -- Handles and lists -----------------------------------------------------------------------------------------
@@ -88,50 +87,50 @@ core.handle_metatable {
 --- Commands: 2 (1 when there are none).
 ---@return lumo.Record[]
 function Client:exec()
-  local parent, relation, connection = open(self, "exec")
-  return relation:related_query("exec", parent, connection):exec()
+  local parent, relation, target = open(self, "exec")
+  return relation:related_query("exec", parent, target):exec()
 end
 
 --- A builder over the related records of this parent.
 ---@return lumo.Query
 function Client:query()
-  local parent, relation, connection = open(self, "query")
-  return relation:related_query("query", parent, connection)
+  local parent, relation, target = open(self, "query")
+  return relation:related_query("query", parent, target)
 end
 
 --- A builder over the pivot documents of this parent.
 ---@return lumo.Query
 function Client:pivot_query()
-  local parent, relation, connection = open(self, "pivot_query")
+  local parent, relation, target = open(self, "pivot_query")
   local q = core.pivot_query(relation.handle, parent)
-  return queries.of_relation(q, relation:row_state(), nil, connection, true)
+  return queries.of_relation(q, relation:row_state(), nil, target)
 end
 
 --- Whether the pair exists. Commands: 1.
 ---@param id any an id, or a saved record of the related model
 ---@return boolean
 function Client:exists(id)
-  local parent, relation, connection = open(self, "exists")
+  local parent, relation, target = open(self, "exists")
   local plan = core.pivot_rows_plan("exists", relation.handle, parent, id)
-  run(connection, plan)
+  run(target, plan)
   return core.plan_size(plan) > 0
 end
 
 --- The ids of the pairs. Commands: 1.
 ---@return any[]
 function Client:ids()
-  local parent, relation, connection = open(self, "ids")
+  local parent, relation, target = open(self, "ids")
   local plan = core.pivot_ids_plan(relation.handle, parent)
-  run(connection, plan)
+  run(target, plan)
   return core.plan_values(plan, relation.pivot_related_foreign_key)
 end
 
 --- The number of pairs, orphans included. Commands: 1.
 ---@return integer
 function Client:count()
-  local parent, relation, connection = open(self, "count")
+  local parent, relation, target = open(self, "count")
   local plan = core.pivot_count_plan(relation.handle, parent)
-  run(connection, plan)
+  run(target, plan)
   return core.plan_count(plan)
 end
 
@@ -140,9 +139,9 @@ end
 ---@param id any
 ---@return table|nil
 function Client:pivot_data(id)
-  local parent, relation, connection = open(self, "pivot_data")
+  local parent, relation, target = open(self, "pivot_data")
   local plan = core.pivot_rows_plan("pivot_data", relation.handle, parent, id)
-  run(connection, plan)
+  run(target, plan)
   return core.pivot_row(plan, relation.handle)
 end
 
@@ -155,9 +154,9 @@ end
 ---@field detached any[]
 
 local function write_pairs(self, op, method, value, form)
-  local parent, relation, connection = open(self, method)
+  local parent, relation, target = open(self, method)
   local plan = core.pairs_plan(op, method, relation.handle, parent, value, form, core.now())
-  run(connection, plan)
+  run(target, plan)
   return core.plan_pairs(plan)
 end
 
@@ -209,14 +208,14 @@ end
 ---@param ... any an id or record, or a list of them
 ---@return integer removed
 function Client:detach(...)
-  local parent, relation, connection = open(self, "detach")
+  local parent, relation, target = open(self, "detach")
   local plan
   if select("#", ...) == 0 then
     plan = core.detach_all_plan(relation.handle, parent)
   else
     plan = core.detach_plan(relation.handle, parent, (...))
   end
-  run(connection, plan)
+  run(target, plan)
   return core.plan_written(plan, "nRemoved")
 end
 
@@ -225,9 +224,9 @@ end
 ---@param attributes table
 ---@return boolean found false when it is not attached
 function Client:update_pivot_data(id, attributes)
-  local parent, relation, connection = open(self, "update_pivot_data")
+  local parent, relation, target = open(self, "update_pivot_data")
   local plan = core.pivot_update_plan(relation.handle, parent, id, attributes, core.now())
-  run(connection, plan)
+  run(target, plan)
   return core.plan_written(plan, "nMatched") > 0
 end
 

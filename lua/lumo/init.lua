@@ -9,6 +9,7 @@ local models = require "lumo.model"
 local names = require "lumo.names"
 local records = require "lumo.record"
 local relations = require "lumo.relation"
+local transactions = require "lumo.transaction"
 local values = require "lumo.values"
 local raise = require("lumo.errors").raise
 
@@ -20,6 +21,7 @@ local lumo = {
   belongs_to_many = relations.belongs_to_many,
   many_to_many = relations.many_to_many,
   load = load.load,
+  transaction = transactions.transaction,
 }
 
 for name, value in pairs(values) do

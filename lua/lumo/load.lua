@@ -1,4 +1,5 @@
 --- Loading relations into records that are there already.
+local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local client = require "lumo.client"
 local names = require "lumo.names"
@@ -24,13 +25,14 @@ end
 local function load_one(list, name, callback)
   local state = core.record_is(list[1])
   local relation = load.relation(state, name):boot()
-  local connection = records.connection(list[1], state)
-  local q = relation:related_query("load", nil, connection)
+  local target = records.client(list[1], state)
+  local q = relation:related_query("load", nil, target)
   if callback then callback(q) end
   local plan, owners, places = core.load_plan(q, list)
-  run(connection, plan)
+  run(target, plan)
   local class = relation.related_state.class
-  local lists = core.related_records(plan, class, { relation = relation }, connection.number, owners)
+  local lists = core.related_records(plan, class, records.companion(target, { relation = relation }),
+    ambient.connection(target).number, owners)
   local taken, all = {}, {}
   for i, parent in ipairs(list) do
     local place = places[i]

@@ -1,7 +1,7 @@
 --- Models: their definition and their statics.
 local core = require "lumo.core"
-local client = require "lumo.client"
-local connections = require "lumo.connection"
+local ambient = require "lumo.ambient"
+local clients = require "lumo.client"
 local indexes = require "lumo.indexes"
 local load = require "lumo.load"
 local names = require "lumo.names"
@@ -11,6 +11,7 @@ local records = require "lumo.record"
 local registry = require "lumo.registry"
 local relations = require "lumo.relation"
 local run = require "lumo.run"
+local transactions = require "lumo.transaction"
 local validation = require "lumo.validation"
 local raise = require("lumo.errors").raise
 
@@ -139,13 +140,11 @@ end
 ---@class lumo.Model
 local Model = {}
 
-local WRITE_OPTIONS = { client = true, connection = true }
+local CLIENT_OPTIONS = { client = true, connection = true }
 
---- The connection of a static that writes.
-local function connection_of(state, options, method)
-  options = names.options(method, options, WRITE_OPTIONS)
-  local given = options.client or options.connection or state.connection
-  return given and connections.resolve(given) or connections.get()
+--- What a static's commands run on.
+local function client_of(state, options, method)
+  return transactions.client(names.options(method, options, CLIENT_OPTIONS), state.connection)
 end
 
 --- A record that is not stored yet. The values are copied. Raises E_CAST, E_UNDEFINED_COLUMN.
@@ -162,9 +161,9 @@ end
 ---@return lumo.Record
 function Model:create(values, options)
   local state = registry.check(self, "create")
-  local connection = connection_of(state, options, "create")
-  local record = core.record_new(state.class, values, connection.number, core.now())
-  records.insert({ record }, state, connection, false)
+  local client = client_of(state, options, "create")
+  local record = core.record_new(state.class, values, ambient.connection(client).number, core.now())
+  records.insert({ record }, state, client, false)
   return record
 end
 
@@ -184,13 +183,13 @@ end
 ---@return lumo.Record[]
 function Model:create_many(list, options)
   local state = registry.check(self, "create_many")
-  local connection = connection_of(state, options, "create_many")
+  local client = client_of(state, options, "create_many")
   local count = check_list(list, "create_many needs a list of rows")
-  local made, now = {}, core.now()
+  local made, now, number = {}, core.now(), ambient.connection(client).number
   for i = 1, count do
-    made[i] = core.record_new(state.class, list[i], connection.number, now)
+    made[i] = core.record_new(state.class, list[i], number, now)
   end
-  if count > 0 then records.insert(made, state, connection, count > 1) end
+  if count > 0 then records.insert(made, state, client, count > 1) end
   return made
 end
 
@@ -305,21 +304,28 @@ local AGGREGATE_OPTIONS = { each = true, client = true, connection = true }
 function Model:aggregate(pipeline, options)
   local state = registry.check(self, "aggregate")
   options = names.options("aggregate", options, AGGREGATE_OPTIONS)
-  local connection = connection_of(state, { client = options.client, connection = options.connection }, "aggregate")
+  local client = transactions.client(options, state.connection)
   local plan = core.aggregate_plan(state.collection, pipeline, options.each)
   if not options.each then
-    run(connection, plan)
+    run(client, plan)
     return core.plan_documents(plan)
   end
   local batch, i, done = {}, 0, false
   return function()
     i = i + 1
     while batch[i] == nil and not done do
-      done = run(connection, plan)
+      done = run(client, plan)
       batch, i = core.plan_documents(plan), 1
     end
     return batch[i]
   end
+end
+
+--- lumo.transaction on the model's connection.
+---@param fn (fun(trx: lumo.Transaction): any)|nil
+---@param options table|nil
+function Model:transaction(fn, options)
+  return transactions.transaction(fn, options, registry.check(self, "transaction").connection)
 end
 
 function Model:has_column(name)
@@ -344,7 +350,7 @@ local function add_relation(state, name, definition)
   end
   local relation = relations.bind(definition, state, name)
   state.relations[name] = relation
-  state.names[name] = { function(record) return client.property(record, relation:boot()) end }
+  state.names[name] = { function(record) return clients.property(record, relation:boot()) end }
 end
 
 --- Adds a relation to a model that is defined already.
@@ -370,7 +376,7 @@ end
 ---@return string[] names of the indexes that are there now
 function Model:ensure_indexes(options)
   local state = registry.check(self, "ensure_indexes")
-  return indexes.ensure(state, connection_of(state, options, "ensure_indexes"))
+  return indexes.ensure(state, ambient.connection(client_of(state, options, "ensure_indexes")))
 end
 
 names.alias(Model)

@@ -1,9 +1,11 @@
 --- The query builder: what of it calls functions of the user or sends. Conditions, orders and limits are
 --- methods in C, in the same table.
+local ambient = require "lumo.ambient"
 local core = require "lumo.core"
-local connections = require "lumo.connection"
 local names = require "lumo.names"
+local record = require "lumo.record"
 local run = require "lumo.run"
+local transactions = require "lumo.transaction"
 local raise = require("lumo.errors").raise
 
 ---@class lumo.Query
@@ -18,19 +20,10 @@ local function state_of(q)
   return core.query_state(q)
 end
 
---- The connection on which a query runs.
-local function connection_of(state)
-  if state.connection then return connections.resolve(state.connection) end
-  return connections.get(state.state.connection)
-end
-
-local function prepare(q, state, options)
-  options = names.options("query", options, QUERY_OPTIONS)
-  local kept = state_of(q)
-  kept.state = state
-  kept.connection = options.client or options.connection or kept.connection
-  if kept.connection then connections.resolve(kept.connection) end
-  return q, kept
+--- What a query runs on: what it was given, else its model's connection, which may not be open before it is
+--- sent.
+local function client_of(kept)
+  return kept.client or transactions.client({}, kept.state.connection)
 end
 
 --- A query over all documents of a model.
@@ -38,20 +31,22 @@ end
 ---@param options table|nil { client =, connection = }
 ---@return lumo.Query
 function query.of_model(state, options)
-  return (prepare(core.query_new(state.schema), state, options))
+  options = names.options("query", options, QUERY_OPTIONS)
+  local q = core.query_new(state.schema)
+  local kept = state_of(q)
+  kept.state = state
+  if options.client or options.connection then kept.client = transactions.client(options) end
+  return q
 end
 
 --- A query made by the core (across a relation, over a pivot), dressed for Lua.
 ---@param q userdata
 ---@param state { state: table, class: table, name: string }
 ---@param relation lumo.Relation|nil whose related records it gives
----@param connection lumo.Connection|nil
----@param pivot_only boolean|nil
-function query.of_relation(q, state, relation, connection, pivot_only)
-  local _, kept = prepare(q, state)
-  kept.connection = connection
-  kept.relation = relation
-  kept.pivot_only = pivot_only
+---@param client lumo.Client
+function query.of_relation(q, state, relation, client)
+  local kept = state_of(q)
+  kept.state, kept.relation, kept.client = state, relation, client
   return q
 end
 
@@ -119,19 +114,21 @@ end
 -- Sending ---------------------------------------------------------------------------------------------------
 
 --- Gives the records that a find plan has read.
-local function records(kept, plan, connection)
-  if kept.relation then
-    return core.related_records(plan, kept.state.class, { relation = kept.relation }, connection.number, 1)[1]
+local function records_of(kept, plan, client)
+  local number = ambient.connection(client).number
+  if not kept.relation then
+    return core.plan_records(plan, kept.state.class, number, record.companion(client))
   end
-  return core.plan_records(plan, kept.state.class, connection.number)
+  local companion = record.companion(client, { relation = kept.relation })
+  return core.related_records(plan, kept.state.class, companion, number, 1)[1]
 end
 
 local function fetch(q, method, limit)
   local kept = state_of(q)
   local plan = core.query_find_plan(q, method, limit, false)
-  local connection = connection_of(kept)
-  run(connection, plan)
-  return records(kept, plan, connection)
+  local client = client_of(kept)
+  run(client, plan)
+  return records_of(kept, plan, client)
 end
 
 --- All records that match. Commands: find; across a relation one on the pivot and one on the related
@@ -168,7 +165,7 @@ end
 function Query:count()
   local kept = state_of(self)
   local plan = core.query_count_plan(self)
-  run(connection_of(kept), plan)
+  run(client_of(kept), plan)
   if not kept.relation then return core.plan_count(plan) end
   local limit, offset = core.query_bounds(self) -- the related command counts them all
   local count = math.max(core.related_count(plan) - offset, 0)
@@ -184,7 +181,7 @@ local Closer = { __close = function(closer) core.plan_close(closer.plan) end }
 ---@return fun(): table|nil
 function Query:each()
   local kept = state_of(self)
-  local connection = connection_of(kept)
+  local client = client_of(kept)
   if kept.relation then
     local list, i = fetch(self, "each", 0), 0
     return function()
@@ -197,8 +194,8 @@ function Query:each()
   local function next_record()
     i = i + 1
     while batch[i] == nil and not done do
-      done = run(connection, plan)
-      batch, i = core.plan_records(plan, kept.state.class, connection.number), 1
+      done = run(client, plan)
+      batch, i = records_of(kept, plan, client), 1
     end
     return batch[i]
   end
@@ -207,7 +204,7 @@ end
 
 local function bulk(q, plan, counter)
   local kept = state_of(q)
-  run(connection_of(kept), plan)
+  run(client_of(kept), plan)
   return kept.relation and core.related_count(plan) or core.plan_written(plan, counter)
 end
 

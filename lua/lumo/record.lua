@@ -2,6 +2,7 @@
 --- C.
 local core = require "lumo.core"
 local errors = require "lumo.errors"
+local ambient = require "lumo.ambient"
 local connections = require "lumo.connection"
 local names = require "lumo.names"
 local registry = require "lumo.registry"
@@ -22,10 +23,42 @@ local function state_of(self, method)
     or not_called_on(method, "a record")
 end
 
---- The connection that a record came through, or its model's.
----@return lumo.Connection
-function record.connection(self, state)
-  return connections.by_number(core.record_connection(self)) or connections.get(state.connection)
+--- The open transaction that a record belongs to, or nil.
+local function trx_of(self)
+  local side = core.record_side(self)
+  local trx = side and side.trx
+  return trx and trx.session and trx or nil
+end
+
+--- What a record's commands run on: its transaction, else the connection that it came through, else its
+--- model's.
+---@return lumo.Client
+function record.client(self, state)
+  return trx_of(self) or connections.by_number(core.record_connection(self))
+    or (state.connection and connections.resolve(state.connection)) or connections.get()
+end
+
+--- What records that are read now have in common: the transaction that they belong to, and what else is
+--- given.
+---@param client lumo.Client
+---@param companion table|nil
+---@return table|nil
+function record.companion(client, companion)
+  local trx = ambient.transaction(client)
+  if not trx then return companion end
+  companion = companion or {}
+  companion.trx = trx
+  return companion
+end
+
+--- Before a write changes records: an open transaction keeps their states.
+local function remember(list, client)
+  local trx = ambient.transaction(client)
+  if not trx then return end
+  for _, one in ipairs(list) do
+    trx:remember(one)
+    core.record_side(one, true).trx = trx
+  end
 end
 
 local function refuse_deleted(self, state, verb)
@@ -42,15 +75,16 @@ end
 
 --- Inserts new records with one command, in one transaction where `atomic` and there are any.
 ---@param list lumo.Record[]
----@param connection lumo.Connection
-function record.insert(list, state, connection, atomic)
+---@param client lumo.Client
+function record.insert(list, state, client, atomic)
   for _, one in ipairs(list) do
     validation.check(one, state)
   end
   local plan, pending = core.insert_plan(list, core.now(), atomic)
-  run(connection, plan)
+  run(client, plan)
+  remember(list, client)
   for i, one in ipairs(list) do
-    core.record_stored(one, pending[i], connection.number)
+    core.record_stored(one, pending[i], ambient.connection(client).number)
   end
 end
 
@@ -61,9 +95,9 @@ end
 function Record:save()
   local state = state_of(self, "save")
   refuse_deleted(self, state, "saved")
-  local connection = record.connection(self, state)
+  local client = record.client(self, state)
   if self.is_new then
-    record.insert({ self }, state, connection, false)
+    record.insert({ self }, state, client, false)
     return self
   end
   local side = core.record_side(self)
@@ -71,10 +105,25 @@ function Record:save()
   validation.check(self, state)
   local plan, pending = core.update_plan(self, core.now(), forced)
   if not plan then return self end
-  run(connection, plan)
+  run(client, plan)
   if core.plan_written(plan, "nMatched") == 0 then gone(state, "save") end
-  core.record_stored(self, pending, connection.number)
+  remember({ self }, client)
+  core.record_stored(self, pending, ambient.connection(client).number)
   if forced then core.record_side(self, true).force_update = nil end
+  return self
+end
+
+--- Makes the record's commands run in this transaction, until it ends.
+---@param trx lumo.Transaction
+---@return lumo.Record self
+function Record:use_transaction(trx)
+  local state = state_of(self, "use_transaction")
+  if type(trx) ~= "table" or not rawget(trx, "is_transaction") then
+    raise("E_ARGUMENT", "use_transaction of a \"%s\" record needs a transaction, got %s",
+      state.name, type(trx))
+  end
+  ambient.transaction(trx) -- raises if it is over
+  core.record_side(self, true).trx = trx
   return self
 end
 
@@ -94,18 +143,11 @@ function Record:delete()
     raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be deleted", state.name)
   end
   local plan = core.delete_plan(self)
-  run(record.connection(self, state), plan)
-  local removed = core.plan_written(plan, "nRemoved")
-  if removed == 0 then gone(state, "delete") end
+  local client = record.client(self, state)
+  run(client, plan)
+  if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end
+  remember({ self }, client)
   core.record_deleted(self)
-end
-
-local function reload(self, target, state, verb)
-  local connection = record.connection(self, state)
-  local plan = core.reload_plan(self)
-  run(connection, plan)
-  if not core.record_replace(target, plan) then gone(state, verb) end
-  return target
 end
 
 --- Reads the document again; changes that were not saved are dropped. Raises E_ROW_NOT_FOUND when it is gone.
@@ -117,7 +159,12 @@ function Record:refresh()
   if self.is_new then
     raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be refreshed", state.name)
   end
-  return reload(self, self, state, "refresh")
+  local client, plan = record.client(self, state), core.reload_plan(self)
+  run(client, plan)
+  if core.plan_size(plan) == 0 then gone(state, "refresh") end
+  remember({ self }, client)
+  core.record_replace(self, plan)
+  return self
 end
 
 --- The document as another record, this one left as it is; nil when it is gone. Commands: find.
@@ -125,10 +172,9 @@ end
 function Record:fresh()
   local state = state_of(self, "fresh")
   if self.is_new then return nil end
-  local connection = record.connection(self, state)
-  local plan = core.reload_plan(self)
-  run(connection, plan)
-  return core.plan_records(plan, state.class, connection.number)[1]
+  local client, plan = record.client(self, state), core.reload_plan(self)
+  run(client, plan)
+  return core.plan_records(plan, state.class, ambient.connection(client).number, record.companion(client))[1]
 end
 
 --- Replaces all attributes but the primary key: those not given are removed. All or, if one is refused, none.
@@ -334,10 +380,7 @@ function properties.primary_key_value(self)
 end
 
 --- The transaction that the record belongs to: none outside one.
-function properties.trx(self)
-  local side = core.record_side(self)
-  return side and side.trx or nil
-end
+properties.trx = trx_of
 
 -- What records answer to ------------------------------------------------------------------------------------
 

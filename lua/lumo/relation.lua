@@ -310,9 +310,9 @@ end
 ---@param method string for error messages
 ---@param parent lumo.Record|nil
 ---@return lumo.Query
-function methods:related_query(method, parent, connection)
+function methods:related_query(method, parent, client)
   local q = core.related_query(self.handle, method, parent)
-  require("lumo.query").of_relation(q, self.related_state, self, connection)
+  require("lumo.query").of_relation(q, self.related_state, self, client)
   if self.on_query then
     q:where(function(group) self.on_query(group) end) -- a group, so that an or_where of the user cannot escape it
     core.query_settle(q)

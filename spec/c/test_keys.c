@@ -86,9 +86,10 @@ static void test_many(void) {
     wrong += lumo_value_int32(&value) != i * 7 || lumo_keys_find(&copy, &value) != i;
   }
   CHECK_INT(wrong, 0);
-  CHECK_INT(lumo_keys_portion(&copy, 0), 100000);
-  CHECK_INT(lumo_keys_portion(&copy, 250000), 300000);
-  CHECK_INT(lumo_keys_portion(&copy, 300000), 300000);
+  CHECK_INT(lumo_keys_portion(&copy, 0, LUMO_PORTION_KEYS), 100000);
+  CHECK_INT(lumo_keys_portion(&copy, 0, UINT32_MAX), 300000);
+  CHECK_INT(lumo_keys_portion(&copy, 250000, LUMO_PORTION_KEYS), 300000);
+  CHECK_INT(lumo_keys_portion(&copy, 300000, LUMO_PORTION_KEYS), 300000);
   lumo_keys_free(&copy);
   CHECK(lumo_keys_copy(&copy, &keys)); /* an empty one */
   CHECK_INT(copy.count, 0);
@@ -108,9 +109,9 @@ static void test_portion_bytes(void) {
     lumo_value value = {bytes, size, LUMO_BSON_BINARY};
     CHECK_INT(lumo_keys_add(&keys, &value, &index), 1);
   }
-  CHECK_INT(lumo_keys_portion(&keys, 0), 2);
-  CHECK_INT(lumo_keys_portion(&keys, 2), 3);
-  CHECK_INT(lumo_keys_portion(&keys, 3), 4);
+  CHECK_INT(lumo_keys_portion(&keys, 0, LUMO_PORTION_KEYS), 2);
+  CHECK_INT(lumo_keys_portion(&keys, 2, LUMO_PORTION_KEYS), 3);
+  CHECK_INT(lumo_keys_portion(&keys, 3, LUMO_PORTION_KEYS), 4);
   free(bytes);
   lumo_keys_free(&keys);
 }

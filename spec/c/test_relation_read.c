@@ -332,8 +332,20 @@ static void test_portions(void) {
   end_plan(&plan->plan);
 }
 
-/* Portions have no common order, so the server joins: portion of owners by portion of owners. */
+/* Portions have no common order, so an ordered find takes as many keys as a command has bytes for. */
+static void test_ordered_large(void) {
+  setup();
+  query.limit = 2;
+  lumo_related_plan *plan = new_plan(1);
+  feed_rows(plan, 1, 0, 100001);
+  check_list(plan, "tags", "filter._id.$in", 100001);
+  FEED(&plan->plan, BATCH("{'_id':7,'n':1},{'_id':100000,'n':2}"));
+  ROWS(plan, "0:1/0 0:2/0");
+}
+
+/* Beyond that the server joins: portion of owners by portion of owners. */
 static void test_ordered_portions(void) {
+  enum { TOO_MANY = 650000 }; /* of 20 bytes each */
   setup();
   set_part(&query.filter, &query.filter_len, "{'n':{'$gt':0}}");
   set_part(&query.projection, &query.projection_len, "{'n':1}");
@@ -341,7 +353,7 @@ static void test_ordered_portions(void) {
   query.limit = 5;
   set_extra("{'hint':'h','collation':{'locale':'en'}}");
   lumo_related_plan *plan = new_plan(1);
-  feed_rows(plan, 1, 0, 100001);
+  feed_rows(plan, 1, 0, TOO_MANY);
   EXPECT(&plan->plan,
          "read pt {'aggregate':'pt','pipeline':[{'$match':{'post_id':{'$in':[1]},'tag_id':{'$ne':null}}},"
          "{'$group':{'_id':'$tag_id'}},{'$lookup':{'from':'tags','localField':'_id','foreignField':'_id','as'"
@@ -358,7 +370,7 @@ static void test_ordered_portions(void) {
   set_part(&query.sort, &query.sort_len, "{'n':1}");
   plan = new_plan(100001);
   check_list(plan, "pt", "filter.post_id.$in", 100000);
-  feed_rows(plan, 2, 0, 100001);
+  feed_rows(plan, 2, 0, TOO_MANY);
   check_list(plan, "pt", "filter.post_id.$in", 1);
   feed_rows(plan, 100001, 5, 8);
   check_list(plan, "pt", "pipeline.0.$match.post_id.$in", 100000);
@@ -423,6 +435,7 @@ int main(void) {
   test_count();
   test_bulk();
   test_portions();
+  test_ordered_large();
   test_ordered_portions();
   test_malformed_replies();
   test_memory();

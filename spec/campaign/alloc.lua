@@ -39,7 +39,7 @@ end
 
 -- lumo
 calls["lumo.connect"] = function()
-  local connection = lumo.connect(os.getenv("LUMO_TEST_URI"), { name = "second", database = "unused" })
+  local connection = lumo.connect(fixture.uri(), { name = "second", database = "unused" })
   local database = connection.database
   connection:close()
   return database
@@ -97,7 +97,7 @@ calls["connection.command"] = function() return reply_field(s.conn:command { pin
 calls["connection.ping"] = function() return s.conn:ping() end
 calls["connection.server"] = function() return s.conn:server().topology end
 calls["connection.close"] = function()
-  local connection = lumo.connect(os.getenv("LUMO_TEST_URI"), { name = "third", database = "unused" })
+  local connection = lumo.connect(fixture.uri(), { name = "third", database = "unused" })
   connection:ping()
   connection:close()
   return true
@@ -289,6 +289,9 @@ end
 
 local passed, failed = 0, 0
 
+-- Lua 5.4 has integers of 64 bits and so no value of that kind.
+local UNREACHABLE = { ["value_int64.tonumber"] = true }
+
 local function report(name, kind, n, sticky, text)
   failed = failed + 1
   print(("%s, %s allocation %d%s: %s"):format(name, kind, n, sticky and " and later ones" or "", text))
@@ -350,17 +353,18 @@ end
 local order = {}
 for _, group in pairs(api.groups(s)) do
   for _, entry in ipairs(group) do
-    order[#order + 1] = entry.full
-    if not calls[entry.full] then report(entry.full, "no", 0, false, "spec/campaign/alloc.lua does not call this function") end
+    if calls[entry.full] then
+      order[#order + 1] = entry.full
+    elseif not UNREACHABLE[entry.full] then
+      failed = failed + 1
+      print(entry.full .. " is not called by spec/campaign/alloc.lua")
+    end
   end
 end
 order[#order + 1] = "record.properties"
 table.sort(order)
 for _, name in ipairs(order) do
-  if calls[name] and (not only or name:find(only)) then
-    io.stderr:write(name, "\n")
-    campaign(name, calls[name])
-  end
+  if not only or name:find(only) then campaign(name, calls[name]) end
 end
 
 fixture.drop()

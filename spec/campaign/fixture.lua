@@ -60,10 +60,15 @@ end
 local COLLECTIONS = { "posts", "tags", "post_tags", "post_plain", "post_bag", "post_untyped", "loose" }
 fixture.collections = COLLECTIONS
 
+--- Writes do not wait for the server's disk: campaigns are about the client.
+function fixture.uri()
+  local uri = assert(os.getenv("LUMO_TEST_URI"), "LUMO_TEST_URI is not set")
+  return uri .. (uri:find("?", 1, true) and "&" or "?") .. "w=1&journal=false"
+end
+
 function fixture.connect(name)
   fixture.database = ("lumo_campaign_%s_%d"):format(name, os.time())
-  fixture.conn = lumo.connect(assert(os.getenv("LUMO_TEST_URI"), "LUMO_TEST_URI is not set"),
-    { database = fixture.database })
+  fixture.conn = lumo.connect(fixture.uri(), { database = fixture.database })
   return fixture.conn
 end
 
@@ -71,8 +76,10 @@ function fixture.drop()
   fixture.conn:command { dropDatabase = 1 }
 end
 
+local QUICK = { "writeConcern", lumo.ordered { { "w", 1 }, { "j", false } } }
+
 local function insert(collection, documents)
-  fixture.conn:command(lumo.ordered { { "insert", collection }, { "documents", lumo.array(documents) } })
+  fixture.conn:command(lumo.ordered { { "insert", collection }, { "documents", lumo.array(documents) }, QUICK })
 end
 
 local POSTS, TAGS = 3, 4
@@ -88,7 +95,7 @@ end
 function fixture.reset(s)
   for _, collection in ipairs(COLLECTIONS) do
     fixture.conn:command(lumo.ordered {
-      { "delete", collection }, { "deletes", lumo.array { lumo.ordered { { "q", {} }, { "limit", 0 } } } },
+      { "delete", collection }, { "deletes", lumo.array { lumo.ordered { { "q", {} }, { "limit", 0 } } } }, QUICK,
     })
   end
   local posts, tags, rows = {}, {}, {}

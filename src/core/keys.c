@@ -107,10 +107,10 @@ bool lumo_keys_copy(lumo_keys *to, const lumo_keys *from) {
   return true;
 }
 
-uint32_t lumo_keys_portion(const lumo_keys *keys, uint32_t from) {
+uint32_t lumo_keys_portion(const lumo_keys *keys, uint32_t from, uint32_t limit) {
   size_t bytes = 0;
   uint32_t to = from;
-  while (to < keys->count && to - from < LUMO_PORTION_KEYS) {
+  while (to < keys->count && to - from < limit) {
     bytes += keys->items[to].len + LUMO_PORTION_OVERHEAD;
     if (bytes > LUMO_PORTION_BYTES && to > from) break;
     to++;

@@ -27,12 +27,11 @@ int64_t lumo_keys_find(const lumo_keys *keys, const lumo_value *value);
 lumo_value lumo_keys_at(const lumo_keys *keys, uint32_t index);
 bool lumo_keys_copy(lumo_keys *to, const lumo_keys *from);
 /* How an `$in` list is cut so that no command exceeds the server's limits: the end (exclusive) of the portion
- * that starts at `from`, at most LUMO_PORTION_KEYS values and LUMO_PORTION_BYTES bytes, and at least one
- * value. */
-#define LUMO_PORTION_KEYS 100000
+ * that starts at `from`, at most `limit` values and LUMO_PORTION_BYTES bytes, and at least one value. */
+#define LUMO_PORTION_KEYS 100000 /* the usual limit */
 #define LUMO_PORTION_BYTES (12 * 1024 * 1024)
 #define LUMO_PORTION_OVERHEAD 16 /* bytes of an array's element beside its value, counted generously */
-uint32_t lumo_keys_portion(const lumo_keys *keys, uint32_t from);
+uint32_t lumo_keys_portion(const lumo_keys *keys, uint32_t from, uint32_t limit);
 /* Appends `name: [k…]` for items from `from` up to `to` (exclusive). */
 void lumo_keys_write(const lumo_keys *keys, uint32_t from, uint32_t to, lumo_buf *out, const char *name,
                      size_t name_len);

@@ -152,7 +152,7 @@ static void build_related_write(related_plan *plan) {
   bool is_update = query->op == LUMO_RELATED_UPDATE;
   lumo_buf *out = &plan->out;
   for (uint32_t from = 0, to; from < plan->keys.count; from = to) {
-    to = lumo_keys_portion(&plan->keys, from);
+    to = lumo_keys_portion(&plan->keys, from, LUMO_PORTION_KEYS);
     lumo_statement_begin(out, is_update ? LUMO_UPDATE_MANY : LUMO_DELETE_MANY);
     size_t filter = lumo_bson_begin(out);
     write_related_filter(plan, out, from, to);
@@ -161,13 +161,14 @@ static void build_related_write(related_plan *plan) {
   }
 }
 
-/* ---- more keys than one command takes, in order ----
+/* ---- more keys than one command holds, in order ----
  *
  * Portions cannot be put in order here: the sort fields may not even be in the projection, and a collation is
- * the server's. So the pivot is joined on the server:
- *   [{$match: owners and not null}, {$group: {_id: "$related"}}, {$lookup: …, as: "r"}, {$unwind: "$r"},
- * {$replaceRoot: {newRoot:
- *   "$r"}}, {$match: filter}, {$sort}, {$skip}, {$limit}, {$project}]
+ * the server's. So an ordered find takes as many keys as one command has bytes for, and beyond that the
+ * server joins:
+ *   [{$match: owners and not null}, {$group: {_id: "$related"}}, {$lookup: …, as: "r"}, {$unwind: {path:
+ * "$r"}},
+ *    {$replaceRoot: {newRoot: "$r"}}, {$match: filter}, {$sort}, {$skip}, {$limit}, {$project}]
  * Order matters inside an owner only, so portions of owners go one by one. */
 
 typedef struct stages {
@@ -453,9 +454,9 @@ static bool related_feed(lumo_plan *base, lumo_reply *reply, lumo_error *error) 
 /* ---- running through the phases ---- */
 
 /* The next portion of a list; false at its end. */
-static bool next_portion(related_plan *plan, const lumo_keys *list) {
+static bool next_portion(related_plan *plan, const lumo_keys *list, uint32_t limit) {
   plan->from = plan->to;
-  plan->to = lumo_keys_portion(list, plan->from);
+  plan->to = lumo_keys_portion(list, plan->from, limit);
   return plan->to > plan->from;
 }
 
@@ -468,11 +469,12 @@ static void set_read(related_plan *plan, lumo_step *step, const char *collection
 }
 
 static bool next_find(related_plan *plan, lumo_step *step, lumo_error *error) {
-  bool on_server = is_ordered(plan) && lumo_keys_portion(&plan->keys, 0) < plan->keys.count;
+  bool ordered = is_ordered(plan);
+  bool on_server = ordered && lumo_keys_portion(&plan->keys, 0, UINT32_MAX) < plan->keys.count;
   const lumo_keys *list = on_server ? &plan->owners : &plan->keys;
   bool read = plan->to > 0;
   uint32_t from = plan->from, to = plan->to;
-  bool more = next_portion(plan, list);
+  bool more = next_portion(plan, list, ordered && !on_server ? UINT32_MAX : LUMO_PORTION_KEYS);
   if (on_server && read && !join_rows(plan, from, to)) return lumo_error_memory(error);
   if (!on_server && !more && !join_rows(plan, 0, plan->owners.count)) return lumo_error_memory(error);
   if (!more) {
@@ -491,7 +493,7 @@ static bool next_related(related_plan *plan, lumo_step *step, lumo_error *error)
   switch (plan->query.op) {
   case LUMO_RELATED_FIND: return next_find(plan, step, error);
   case LUMO_RELATED_COUNT:
-    if (!next_portion(plan, &plan->keys)) {
+    if (!next_portion(plan, &plan->keys, LUMO_PORTION_KEYS)) {
       plan->phase = END;
       return true;
     }
@@ -518,7 +520,7 @@ static bool related_next(lumo_plan *base, lumo_step *step, lumo_error *error) {
     return true;
   }
   lumo_buf_clear(&plan->out);
-  if (plan->phase == PIVOT && next_portion(plan, &plan->owners)) {
+  if (plan->phase == PIVOT && next_portion(plan, &plan->owners, LUMO_PORTION_KEYS)) {
     build_pivot_find(plan);
     set_read(plan, step, plan->pivot.collection);
   } else {

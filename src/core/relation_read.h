@@ -61,7 +61,8 @@ typedef struct lumo_related_plan {
 } lumo_related_plan;
 
 /* Owners are copied. Commands: 2 (1 when there are no rows); `$in` lists are split so that no command exceeds
- * 100,000 keys or 12 MiB, and UPDATE and DELETE go as one multi statement per portion. O(parents + rows). */
+ * 100,000 keys or 12 MiB (a find with an order is split by bytes alone), and UPDATE and DELETE go as one
+ * multi statement per portion. O(parents + rows). */
 lumo_related_plan *lumo_related_plan_new(const char *name, const lumo_pivot *pivot, const lumo_keys *owners,
                                          const lumo_related_query *query, lumo_error *error);
 

@@ -735,7 +735,7 @@ static bool update_feed(pairs_plan *plan, lumo_reply *reply, lumo_error *error) 
 static bool delete_build(pairs_plan *plan) {
   lumo_buf *out = &plan->out;
   for (uint32_t from = 0, to; from < plan->doomed.count; from = to) {
-    to = lumo_keys_portion(&plan->doomed, from);
+    to = lumo_keys_portion(&plan->doomed, from, LUMO_PORTION_KEYS);
     lumo_statement_begin(out, LUMO_DELETE_MANY);
     size_t filter = lumo_bson_begin(out);
     lumo_keys_filter(&plan->doomed, from, to, out, "_id");
@@ -758,7 +758,7 @@ static bool verify_build(pairs_plan *plan) {
   const lumo_keys *doomed = &plan->doomed;
   if (plan->op != LUMO_TOGGLE || !plan->pivot.condition || plan->removed == doomed->count) return false;
   if (plan->from == doomed->count) return false;
-  uint32_t to = lumo_keys_portion(doomed, plan->from);
+  uint32_t to = lumo_keys_portion(doomed, plan->from, LUMO_PORTION_KEYS);
   find_marks marks = begin_find(&plan->out, plan->pivot.collection);
   lumo_keys_filter(doomed, plan->from, to, &plan->out, "_id");
   end_find(plan, marks, false, false, false);
@@ -937,7 +937,7 @@ lumo_write_plan *lumo_detach_plan_new(const char *name, const lumo_pivot *pivot,
     size_t filter = lumo_bson_begin(&statements);
     lumo_pivot_filter(&statements, pivot, owner);
     if (ids) {
-      uint32_t to = lumo_keys_portion(ids, from);
+      uint32_t to = lumo_keys_portion(ids, from, LUMO_PORTION_KEYS);
       lumo_keys_filter(ids, from, to, &statements, pivot->related_key);
       from = to;
     }

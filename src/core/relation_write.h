@@ -47,7 +47,8 @@ typedef enum { LUMO_ATTACH, LUMO_SYNC, LUMO_SYNC_WITHOUT_DETACHING, LUMO_TOGGLE 
 
 /* `pairs` is taken (emptied) whether or not it succeeds. `now` is milliseconds since the epoch, for
  * timestamps. `name` is the public method's, for errors. Attach and sync-without-detaching are the same
- * operation under two names. */
+ * operation under two names, but with `duplicates`: there attach adds rows without asking, and the other only
+ * what is missing. */
 lumo_pairs_plan *lumo_pairs_plan_new(lumo_pairs_op op, const char *name, const lumo_pivot *pivot,
                                      const lumo_value *owner, lumo_pairs *pairs, int64_t now,
                                      lumo_error *error);
@@ -58,7 +59,8 @@ lumo_write_plan *lumo_detach_plan_new(const char *name, const lumo_pivot *pivot,
                                       const lumo_keys *ids, lumo_error *error);
 
 /* update_pivot_data: merges `set` (a BSON document of stored names) into the pair's row (all of its rows with
- * duplicates); the updated_at timestamp moves only if a value differs. Result: nMatched. */
+ * duplicates); the updated_at timestamp moves only if a value differs. The condition binds it. Result:
+ * nMatched. */
 lumo_write_plan *lumo_pivot_update_plan_new(const char *name, const lumo_pivot *pivot,
                                             const lumo_value *owner, const lumo_value *related,
                                             const uint8_t *set, uint32_t set_len, int64_t now,

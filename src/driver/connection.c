@@ -8,6 +8,8 @@
 
 #define DEFAULT_POOL_SIZE 32
 #define DEFAULT_TIMEOUT_MS 10000
+/* How long libmongoc waits for a server before it asks again here whether there is time left. */
+#define SELECTION_SLICE_MS 250
 
 /* ---- the process ---- */
 
@@ -34,10 +36,10 @@ static void forked_child(void) {
 }
 
 static void start_process(void) {
-  mongoc_init();
   /* Without a handler: it would print to stderr what is returned as an error anyway, and hold a lock that a
    * fork may catch. */
   mongoc_log_set_handler(NULL, NULL);
+  mongoc_init();
   pthread_atfork(lumo_driver_lock, lumo_driver_unlock, forked_child);
 }
 
@@ -78,6 +80,17 @@ static bool set_int(mongoc_uri_t *uri, const char *option, int32_t value, bool o
          mongoc_uri_set_option_as_int32(uri, option, value);
 }
 
+/* Takes what the URI says of waiting and retrying, and gives libmongoc what lets us keep to it. */
+static bool bound_waits(lumo_connection *connection, int32_t timeout_ms) {
+  mongoc_uri_t *uri = connection->uri;
+  int32_t wait = mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, timeout_ms);
+  connection->selection_timeout_ms = wait;
+  connection->retry_reads = mongoc_uri_get_option_as_bool(uri, MONGOC_URI_RETRYREADS, true);
+  return set_int(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS,
+                 wait < SELECTION_SLICE_MS ? wait : SELECTION_SLICE_MS, true) &&
+         mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, false);
+}
+
 static bool configure(lumo_connection *connection, const lumo_connection_options *options,
                       lumo_error *error) {
   mongoc_uri_t *uri = connection->uri;
@@ -95,8 +108,7 @@ static bool configure(lumo_connection *connection, const lumo_connection_options
   int32_t pool_size = options->pool_size > 0 ? options->pool_size : DEFAULT_POOL_SIZE;
   connection->timeout_ms = timeout_ms;
   /* serverSelectionTryOnce needs no setting: pooled clients always wait. */
-  if (!set_int(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, timeout_ms, false) ||
-      !set_int(uri, MONGOC_URI_CONNECTTIMEOUTMS, timeout_ms, false) ||
+  if (!bound_waits(connection, timeout_ms) || !set_int(uri, MONGOC_URI_CONNECTTIMEOUTMS, timeout_ms, false) ||
       !set_int(uri, MONGOC_URI_SOCKETTIMEOUTMS, timeout_ms, false) ||
       !set_int(uri, MONGOC_URI_WAITQUEUETIMEOUTMS, timeout_ms, false) ||
       !set_int(uri, MONGOC_URI_MAXPOOLSIZE, pool_size, options->pool_size > 0))
@@ -178,6 +190,7 @@ static void leave_parent(lumo_connection *connection) {
     connection->abandoned = lease->next;
     lumo_free(lease);
   }
+  lumo_orphans_free(connection);
 }
 
 /* Under the lock. The pool, if it is to end now; nothing refers to it any more. */
@@ -283,6 +296,7 @@ void lumo_connection_close(lumo_connection *connection) {
   /* No client was to be had, or these came in the meantime: the server's own timeout ends them. */
   lumo_lease *left = connection->abandoned;
   connection->abandoned = NULL;
+  lumo_orphans_free(connection);
   mongoc_client_pool_t *pool = take_idle_pool(connection);
   lumo_driver_unlock();
   while (left) {
@@ -295,8 +309,25 @@ void lumo_connection_close(lumo_connection *connection) {
 
 /* ---- the server ---- */
 
-bool lumo_connection_describe(mongoc_client_t *client, lumo_server_info *info, bson_error_t *error) {
-  mongoc_server_description_t *server = mongoc_client_select_server(client, true, NULL, error);
+mongoc_server_description_t *lumo_connection_select(const lumo_connection *connection,
+                                                    mongoc_client_t *client, int64_t deadline,
+                                                    bson_error_t *error) {
+  int32_t slice = connection->selection_timeout_ms;
+  if (slice > SELECTION_SLICE_MS) slice = SELECTION_SLICE_MS;
+  for (;;) {
+    int64_t began = lumo_clock_ms();
+    mongoc_server_description_t *server = mongoc_client_select_server(client, true, NULL, error);
+    int64_t now = server ? 0 : lumo_clock_ms();
+    /* A failure before the slice is over is no wait, and comes again. */
+    if (server || now >= deadline || now - began < slice / 2 || !lumo_error_is_selection(error))
+      return server;
+  }
+}
+
+bool lumo_connection_describe(const lumo_connection *connection, mongoc_client_t *client,
+                              lumo_server_info *info, bson_error_t *error) {
+  int64_t deadline = lumo_clock_ms() + connection->selection_timeout_ms;
+  mongoc_server_description_t *server = lumo_connection_select(connection, client, deadline, error);
   if (!server) return false;
   const bson_t *hello = mongoc_server_description_hello_response(server);
   const char *type = mongoc_server_description_type(server);
@@ -328,8 +359,8 @@ bool lumo_connection_server(lumo_connection *connection, lumo_server_info *info,
     return false;
   }
   lumo_answer answer = {.ok = false};
-  lumo_trace_begin(&answer.trace, connection, NULL);
-  answer.ok = lumo_connection_describe(client, info, &answer.error);
+  lumo_trace_begin(&answer.trace, connection, client, NULL);
+  answer.ok = lumo_connection_describe(connection, client, info, &answer.error);
   lumo_trace_end();
   lumo_connection_checkin(connection, client, generation);
   if (!answer.ok) lumo_error_classify(error, &answer, &context);
@@ -388,7 +419,7 @@ static void kill_cursor(lumo_connection *connection, mongoc_client_t *client, co
   BSON_APPEND_INT64(&cursors, "0", lease->cursor);
   bson_append_array_end(&command, &cursors);
   BSON_APPEND_INT64(&opts, "serverId", lease->server_id);
-  lumo_trace_begin(&trace, connection, lease->collection);
+  lumo_trace_begin(&trace, connection, client, lease->collection);
   /* Whether it works is nobody's concern: the cursor's owner is gone. */
   mongoc_client_command_with_opts(client, connection->database, &command, NULL, &opts, NULL, NULL);
   lumo_trace_end();

@@ -31,6 +31,11 @@ static bool is_invalidated(const bson_error_t *error) {
          strncmp(error->message, "Cannot assemble command for inval", 33) == 0;
 }
 
+bool lumo_error_is_selection(const bson_error_t *error) {
+  /* A server that has refused a password is not chosen for a while; the reason is then only in the text. */
+  return error->domain == MONGOC_ERROR_SERVER_SELECTION && !strstr(error->message, "Authentication failed");
+}
+
 static bool is_network(const bson_error_t *error) {
   return error->domain == MONGOC_ERROR_STREAM || is_invalidated(error) ||
          (error->domain == MONGOC_ERROR_PROTOCOL && error->code == MONGOC_ERROR_PROTOCOL_INVALID_REPLY);
@@ -123,11 +128,8 @@ static const char *class_of_server_code(int32_t code, bool of_statement) {
 static const char *class_of(const lumo_answer *answer, const bson_error_t *cause, bool of_statement) {
   if (cause->domain == MONGOC_ERROR_SERVER) return class_of_server_code((int32_t)cause->code, of_statement);
   if (answer->trace.timed_out) return "E_TIMEOUT";
-  /* A server that has refused a password is not chosen again for a while; the reason is then only in the
-   * text. */
-  if (cause->domain == MONGOC_ERROR_SERVER_SELECTION && strstr(cause->message, "Authentication failed"))
-    return "E_AUTH";
-  if (cause->domain == MONGOC_ERROR_SERVER_SELECTION || is_network(cause)) return "E_NETWORK";
+  if (lumo_error_is_selection(cause) || is_network(cause)) return "E_NETWORK";
+  if (cause->domain == MONGOC_ERROR_SERVER_SELECTION) return "E_AUTH";
   if (cause->code == MONGOC_ERROR_PROTOCOL_BAD_WIRE_VERSION &&
       (cause->domain == MONGOC_ERROR_PROTOCOL || cause->domain == MONGOC_ERROR_COMMAND))
     return "E_UNSUPPORTED";
@@ -245,7 +247,7 @@ static void set_message(lumo_error *error, const char *code, const lumo_answer *
   else if (strcmp(code, "E_TIMEOUT") == 0 && error->server_code)
     snprintf(what, sizeof what, "the time limit on the server ran out%s", suffix);
   else if (strcmp(code, "E_TIMEOUT") == 0)
-    snprintf(what, sizeof what, "no answer within %d ms", (int)answer->trace.socket_timeout_ms);
+    snprintf(what, sizeof what, "no answer within %d ms", (int)answer->trace.connection->socket_timeout_ms);
   else if (strcmp(code, "E_NETWORK") == 0 && cause->domain == MONGOC_ERROR_SERVER_SELECTION)
     snprintf(what, sizeof what, "no server that can serve it was reached in time");
   else if (strcmp(code, "E_NETWORK") == 0)

@@ -96,6 +96,32 @@ static void copy_code_name(lumo_trace *trace, const bson_t *reply) {
     memcpy(trace->code_name, name, len + 1);
 }
 
+/* ---- between an attempt and its retry ----
+ *
+ * libmongoc retries at once and with all the time of a first attempt. Here is the only moment to keep that
+ * within the timeout of the call. */
+
+static mongoc_stream_t *refuse_connection(const mongoc_uri_t *uri, const mongoc_host_list_t *host, void *data,
+                                          bson_error_t *error) {
+  (void)uri, (void)host, (void)data;
+  bson_set_error(error, MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_CONNECT, "the timeout is over");
+  return NULL;
+}
+
+static void hold_retry(lumo_trace *trace) {
+  bson_error_t ignored;
+  int64_t deadline = trace->began_ms + trace->connection->selection_timeout_ms;
+  mongoc_server_description_t *server = NULL;
+  if (!trace->timed_out && lumo_clock_ms() < deadline)
+    server = lumo_connection_select(trace->connection, trace->client, deadline, &ignored);
+  /* The attempt's connection is closed, so that a retry needs a new one. */
+  trace->refusing = !server;
+  if (server)
+    mongoc_server_description_destroy(server);
+  else
+    mongoc_client_set_stream_initiator(trace->client, refuse_connection, NULL);
+}
+
 static void on_failed(const mongoc_apm_command_failed_t *event) {
   lumo_trace *trace = current;
   if (!trace) return;
@@ -112,28 +138,35 @@ static void on_failed(const mongoc_apm_command_failed_t *event) {
     trace->lost = true;
     /* libmongoc's own error does not tell a timeout from a broken connection. Its clock counts whole
      * milliseconds. */
-    if (trace->socket_timeout_ms > 0 && duration_us >= ((int64_t)trace->socket_timeout_ms - 5) * 1000)
-      trace->timed_out = true;
+    int32_t timeout_ms = trace->connection->socket_timeout_ms;
+    if (timeout_ms > 0 && duration_us >= ((int64_t)timeout_ms - 5) * 1000) trace->timed_out = true;
   }
   log_command(mongoc_apm_command_failed_get_command_name(event), duration_us, true);
+  if (trace->retries && trace->retried) hold_retry(trace);
 }
 
 void lumo_trace_reset(lumo_trace *trace, const lumo_connection *connection, const char *collection) {
   /* The error is left as it is: it is half a kilobyte, and `failed` tells whether there is one. */
   trace->began_ms = lumo_clock_ms();
   trace->collection = collection ? collection : "";
-  trace->socket_timeout_ms = connection->socket_timeout_ms;
+  trace->connection = connection;
+  trace->client = NULL;
+  trace->retries = trace->refusing = false;
   trace->sent = trace->answered = trace->server_id = 0;
   trace->lost = trace->timed_out = trace->failed = trace->retried = false;
   trace->code_name[0] = '\0';
 }
 
-void lumo_trace_begin(lumo_trace *trace, const lumo_connection *connection, const char *collection) {
+void lumo_trace_begin(lumo_trace *trace, const lumo_connection *connection, mongoc_client_t *client,
+                      const char *collection) {
   lumo_trace_reset(trace, connection, collection);
+  trace->client = client;
   current = trace;
 }
 
 void lumo_trace_end(void) {
+  if (current->refusing)
+    mongoc_client_set_stream_initiator(current->client, NULL, NULL); /* libmongoc's own */
   current = NULL;
 }
 

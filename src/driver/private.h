@@ -13,9 +13,14 @@
  * retries) and a write as many commands. libmongoc's own replies lose some of it. */
 typedef struct lumo_trace {
   const char *collection; /* of the step, for the log of commands; "" for commands on the database */
-  int32_t socket_timeout_ms;
-  int64_t began_ms;   /* by lumo_clock_ms */
-  uint32_t sent;      /* attempts */
+  const lumo_connection *connection;
+  mongoc_client_t *client; /* whose call it is */
+  int64_t began_ms;        /* by lumo_clock_ms */
+  bool retries;  /* set by the caller after the beginning: libmongoc retries the command. It is held back then
+                  * until there is a server, or the time for waiting is over */
+  bool refusing; /* the client opens no connections until the end of the call: a retry would exceed the
+                    timeout */
+  uint32_t sent; /* attempts */
   uint32_t answered;  /* attempts that came back with ok: 1 */
   uint32_t server_id; /* of the last attempt */
   bool lost; /* an attempt got no answer, and no later one has made up for it: it may have been executed */
@@ -29,7 +34,8 @@ typedef struct lumo_trace {
 void lumo_trace_reset(lumo_trace *trace, const lumo_connection *connection, const char *collection);
 /* Between begin, which resets it, and end the trace gathers what this thread sends. Not nested. What is sent
  * outside (endSessions when a pool ends) is not counted as a command either. */
-void lumo_trace_begin(lumo_trace *trace, const lumo_connection *connection, const char *collection);
+void lumo_trace_begin(lumo_trace *trace, const lumo_connection *connection, mongoc_client_t *client,
+                      const char *collection);
 void lumo_trace_end(void);
 /* Makes the pool's clients report to the traces. */
 void lumo_trace_pool(mongoc_client_pool_t *pool);
@@ -45,14 +51,18 @@ void lumo_driver_unlock(void);
 unsigned lumo_driver_generation(void);
 
 typedef struct lumo_lease lumo_lease;
+typedef struct lumo_orphan lumo_orphan;
 
 struct lumo_connection {
   atomic_uint references;
   mongoc_uri_t *uri;
   char *database;
   int32_t pool_size, timeout_ms;
-  int32_t socket_timeout_ms; /* as the URI has it in the end */
-  bool majority;             /* the URI names no write concern: transactions commit with majority */
+  int32_t socket_timeout_ms;    /* as the URI has it in the end */
+  int32_t selection_timeout_ms; /* the time to wait for a server. libmongoc is given a slice of it, as it
+                                 * waits whatever else has taken its time before */
+  bool retry_reads;             /* the URI's: reads are repeated here, where the time is known */
+  bool majority;                /* the URI names no write concern: transactions commit with majority */
   /* Under the lock: */
   unsigned generation;        /* of the pool */
   mongoc_client_pool_t *pool; /* NULL until the first use in this process */
@@ -60,6 +70,7 @@ struct lumo_connection {
   bool warm;                  /* a first client has been popped: the monitors run */
   bool closed;
   lumo_lease *_Atomic abandoned; /* cursors to be killed at the next opportunity */
+  lumo_orphan *_Atomic orphans;  /* sessions whose transactions a server that did not answer may still hold */
 };
 
 /* A client for this thread; give it back with checkin. NULL: *error says why. */
@@ -69,8 +80,13 @@ void lumo_connection_checkin(lumo_connection *connection, mongoc_client_t *clien
 /* Kills the abandoned cursors. For a client that has just got an answer, so that this waits for no dead
  * server. */
 void lumo_connection_reap(lumo_connection *connection, mongoc_client_t *client);
+/* Waits for a server for writes, to the deadline (monotonic ms). To be destroyed by the caller. */
+mongoc_server_description_t *lumo_connection_select(const lumo_connection *connection,
+                                                    mongoc_client_t *client, int64_t deadline,
+                                                    bson_error_t *error);
 /* What the server for writes can do; selects one, which waits at most the selection timeout. */
-bool lumo_connection_describe(mongoc_client_t *client, lumo_server_info *info, bson_error_t *error);
+bool lumo_connection_describe(const lumo_connection *connection, mongoc_client_t *client,
+                              lumo_server_info *info, bson_error_t *error);
 
 /* An open cursor's hold on the session, the server and (between two runs) the client that it must be read
  * with. */
@@ -117,6 +133,8 @@ void lumo_error_complete(lumo_error *error, const lumo_context *context);
 bool lumo_answer_refused(lumo_answer *answer);
 /* True if the only thing wrong with a write is that unique indexes refused statements. */
 bool lumo_answer_duplicates_only(const lumo_answer *answer);
+/* True if no server was known when one was to be chosen, which time may mend. */
+bool lumo_error_is_selection(const bson_error_t *error);
 /* True if a call with a fresh connection may succeed: no answer came, or the server was not the primary. */
 bool lumo_answer_unavailable(const lumo_answer *answer);
 
@@ -127,7 +145,7 @@ struct lumo_session {
   mongoc_client_t *client;
   mongoc_client_session_t *session; /* NULL once aborted */
   unsigned generation;
-  bool unreachable; /* the last step found no server, after waiting for one */
+  bool gave_up; /* the last step waited its whole time for a server or its answer */
 };
 
 /* A session whose clock does not order its reads (no causal consistency). NULL with an error of libmongoc. */
@@ -139,9 +157,15 @@ bool lumo_transaction_start(const lumo_connection *connection, mongoc_client_ses
 bool lumo_transaction_commit(const lumo_connection *connection, mongoc_client_session_t *session,
                              const char *op, int64_t deadline, lumo_error *error);
 /* Destroys the session, with an abort if its transaction is open. If no server is known to be there, `wait`
- * allows to wait for one (as long as the selection timeout). False: there was none to tell. */
-bool lumo_session_end(const lumo_connection *connection, mongoc_client_t *client,
-                      mongoc_client_session_t *session, bool wait);
+ * allows to wait for one (as long as the selection timeout), and without it nothing is sent. False: there was
+ * none to tell; the session is one of the connection's orphans then. */
+bool lumo_session_end(lumo_connection *connection, mongoc_client_t *client, mongoc_client_session_t *session,
+                      bool wait);
+/* Kills the orphans, before anything else is sent: they may have locked what it needs. False: *answer says
+ * why. */
+bool lumo_orphans_kill(lumo_connection *connection, mongoc_client_t *client, lumo_answer *answer);
+/* Under the lock. Forgets them. */
+void lumo_orphans_free(lumo_connection *connection);
 int64_t lumo_clock_ms(void);
 /* Sleeps before the n-th repetition (from 1): about 2 ms doubled each time, at most 250, with jitter. */
 void lumo_backoff(unsigned n);
@@ -158,7 +182,7 @@ typedef struct lumo_run_state {
   bool own_transaction;                 /* begun by this run, and so restarted by it */
   unsigned steps;                       /* sent since the start or the last restart */
   bool written;                         /* a step that changes data has been sent since then */
-  bool selection_failed; /* the last failure was a wait for a server: another try waits again */
+  bool gave_up; /* the last failure was a wait for a server or for its answer: another try waits again */
   lumo_error *error;
 } lumo_run_state;
 

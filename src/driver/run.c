@@ -15,7 +15,8 @@ static lumo_context context_of(const lumo_run_state *run, const lumo_step *step)
   return (lumo_context){.op = run->plan->class->name,
                         .database = connection->database,
                         .collection = step ? step->collection : NULL,
-                        .writes = step && (step->kind == LUMO_STEP_WRITE || step->writes),
+                        /* before a step is known: what is atomic writes */
+                        .writes = step ? step->kind == LUMO_STEP_WRITE || step->writes : run->plan->atomic,
                         .written = run->written,
                         .in_transaction = run->transaction != NULL};
 }
@@ -30,7 +31,13 @@ static bool need_client(lumo_run_state *run) {
   if (run->client) return true;
   run->generation = lumo_driver_generation();
   run->client = lumo_connection_checkout(run->connection, run->error);
-  return run->client != NULL;
+  if (!run->client) return false;
+  lumo_answer answer;
+  if (lumo_orphans_kill(run->connection, run->client, &answer)) return true;
+  lumo_context context = context_of(run, NULL);
+  lumo_error_classify(run->error, &answer, &context);
+  bson_destroy(&answer.reply);
+  return false;
 }
 
 /* Sends one step and feeds its reply. DONE: the next one may come. */
@@ -69,9 +76,9 @@ static void restart(lumo_run_state *run) {
 /* A failure of libmongoc outside of any step. */
 static progress fail_setup(lumo_run_state *run, const bson_error_t *cause) {
   lumo_context context = context_of(run, NULL);
-  lumo_answer answer = {.error = *cause};
+  lumo_answer answer = {.error = *cause, .trace = {.connection = run->connection}};
   lumo_error_classify(run->error, &answer, &context);
-  run->selection_failed = cause->domain == MONGOC_ERROR_SERVER_SELECTION;
+  run->gave_up = cause->domain == MONGOC_ERROR_SERVER_SELECTION;
   if (strcmp(run->error->code, "E_NETWORK") == 0) run->error->labels |= LUMO_LABEL_TRANSIENT;
   return FAILED;
 }
@@ -105,8 +112,7 @@ static progress attempt(lumo_run_state *run, int64_t deadline) {
   bool started = lumo_transaction_start(run->connection, run->transaction, &cause);
   progress result = started ? run_to_commit(run, deadline) : fail_setup(run, &cause);
   lumo_run_drop_lease(run);
-  if (!lumo_session_end(run->connection, run->client, run->transaction, !run->selection_failed))
-    run->selection_failed = true;
+  if (!lumo_session_end(run->connection, run->client, run->transaction, !run->gave_up)) run->gave_up = true;
   run->transaction = NULL;
   run->own_transaction = false;
   return result;
@@ -116,8 +122,7 @@ static progress attempt(lumo_run_state *run, int64_t deadline) {
  * timeout has been waited. */
 static bool is_transient(const lumo_run_state *run) {
   const lumo_error *error = run->error;
-  return (error->labels & LUMO_LABEL_TRANSIENT) && error->outcome != LUMO_UNKNOWN && !run->selection_failed &&
-         strcmp(error->code, "E_TIMEOUT") != 0;
+  return (error->labels & LUMO_LABEL_TRANSIENT) && error->outcome != LUMO_UNKNOWN && !run->gave_up;
 }
 
 static progress fail_dead(lumo_run_state *run, unsigned times) {
@@ -148,7 +153,7 @@ static progress run_atomic(lumo_run_state *run) {
   lumo_server_info info;
   bson_error_t cause = {0};
   if (!need_client(run)) return fail(run, NULL);
-  if (!lumo_connection_describe(run->client, &info, &cause)) return fail_setup(run, &cause);
+  if (!lumo_connection_describe(run->connection, run->client, &info, &cause)) return fail_setup(run, &cause);
   if (!info.transactions) return run_steps(run);
   progress result = run_attempts(run);
   if (result != FAILED || !is_unsupported(run)) return result;
@@ -203,7 +208,7 @@ lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_sess
     result = run_atomic(&run);
   else
     result = run_steps(&run);
-  if (session) session->unreachable = run.selection_failed;
+  if (session) session->gave_up = run.gave_up;
   settle(&run, session, result);
   return result == DONE ? LUMO_RUN_DONE : result == PAUSED ? LUMO_RUN_PAUSED : LUMO_RUN_FAILED;
 }

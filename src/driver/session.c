@@ -1,5 +1,6 @@
 /* Transactions: starting, committing and aborting them, for a run's own and for sessions that several plans
  * share. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -54,19 +55,25 @@ bool lumo_transaction_start(const lumo_connection *connection, mongoc_client_ses
 bool lumo_transaction_commit(const lumo_connection *connection, mongoc_client_session_t *session,
                              const char *op, int64_t deadline, lumo_error *error) {
   lumo_context context = {.op = op, .database = connection->database, .writes = true, .in_transaction = true};
+  mongoc_client_t *client = mongoc_client_session_get_client(session);
+  int64_t give_up = lumo_clock_ms() + connection->selection_timeout_ms;
+  bool sent = false;
   for (unsigned n = 1;; n++) {
     lumo_answer answer = {.ok = false};
-    lumo_trace_begin(&answer.trace, connection, NULL);
+    lumo_trace_begin(&answer.trace, connection, client, NULL);
+    answer.trace.retries = true;
     answer.ok = mongoc_client_session_commit_transaction(session, &answer.reply, &answer.error);
     lumo_trace_end();
     answer.has_reply = true;
     if (!answer.ok) lumo_error_classify(error, &answer, &context);
     bson_destroy(&answer.reply);
     if (answer.ok) return true;
-    bool waited = answer.error.domain == MONGOC_ERROR_SERVER_SELECTION || answer.trace.timed_out;
+    sent |= answer.trace.sent > 0;
     bool unknown = error->labels & LUMO_LABEL_UNKNOWN_COMMIT;
-    if (unknown) error->outcome = LUMO_UNKNOWN;
-    if (!unknown || waited || lumo_clock_ms() >= deadline) return false;
+    bool gone = lumo_error_is_selection(&answer.error) || answer.trace.lost;
+    int64_t now = lumo_clock_ms();
+    if (unknown && sent) error->outcome = LUMO_UNKNOWN;
+    if (!unknown || answer.trace.timed_out || now >= (gone ? give_up : deadline)) return false;
     lumo_backoff(n);
     lumo_error_reset(error);
   }
@@ -74,45 +81,122 @@ bool lumo_transaction_commit(const lumo_connection *connection, mongoc_client_se
 
 static void abort_transaction(const lumo_connection *connection, mongoc_client_session_t *session) {
   lumo_trace trace;
-  lumo_trace_begin(&trace, connection, NULL);
+  lumo_trace_begin(&trace, connection, mongoc_client_session_get_client(session), NULL);
+  trace.retries = true;
   /* No error is looked at: what this cannot tell the server, the server finds out by itself. */
   mongoc_client_session_abort_transaction(session, NULL);
   lumo_trace_end();
 }
 
-/* Whether any server is known to be there, found out without waiting. */
-static bool is_any_up(mongoc_client_t *client) {
-  size_t count;
-  bool up = false;
-  mongoc_server_description_t **servers = mongoc_client_get_server_descriptions(client, &count);
-  for (size_t i = 0; i < count; i++)
-    if (strcmp(mongoc_server_description_type(servers[i]), "Unknown") != 0) up = true;
-  mongoc_server_descriptions_destroy_all(servers, count);
-  return up;
+/* ---- orphans ---- */
+
+struct lumo_orphan {
+  lumo_orphan *next;
+  uint32_t len;
+  uint8_t lsid[]; /* the document that names the session */
+};
+
+/* Without memory it is forgotten, and the server's own limit ends its transaction. */
+static void keep_orphan(lumo_connection *connection, const mongoc_client_session_t *session) {
+  const bson_t *lsid = mongoc_client_session_get_lsid((mongoc_client_session_t *)session);
+  lumo_orphan *orphan = lumo_malloc(sizeof *orphan + lsid->len);
+  if (!orphan) return;
+  orphan->len = lsid->len;
+  memcpy(orphan->lsid, bson_get_data(lsid), lsid->len);
+  lumo_driver_lock();
+  orphan->next = connection->orphans;
+  connection->orphans = orphan;
+  lumo_driver_unlock();
 }
 
-/* The same, after waiting for one. A connection that broke makes its server unknown for a moment, and the
- * transaction that it leaves behind would hold its locks for a minute: it is worth a wait to abort it. */
-static bool comes_up(mongoc_client_t *client) {
+void lumo_orphans_free(lumo_connection *connection) {
+  lumo_orphan *orphan = connection->orphans;
+  connection->orphans = NULL;
+  while (orphan) {
+    lumo_orphan *next = orphan->next;
+    lumo_free(orphan);
+    orphan = next;
+  }
+}
+
+static void append_sessions(bson_t *command, const lumo_orphan *orphan) {
+  bson_t list, lsid;
+  char key[12];
+  BSON_APPEND_ARRAY_BEGIN(command, "killSessions", &list);
+  for (unsigned n = 0; orphan; orphan = orphan->next, n++) {
+    snprintf(key, sizeof key, "%u", n);
+    if (bson_init_static(&lsid, orphan->lsid, orphan->len)) BSON_APPEND_DOCUMENT(&list, key, &lsid);
+  }
+  bson_append_array_end(command, &list);
+}
+
+/* Gives the orphans back to the list, or frees them. */
+static void settle_orphans(lumo_connection *connection, lumo_orphan *orphans, bool killed) {
+  lumo_driver_lock();
+  for (lumo_orphan *orphan = orphans, *next; orphan; orphan = next) {
+    next = orphan->next;
+    if (killed) {
+      lumo_free(orphan);
+    } else {
+      orphan->next = connection->orphans;
+      connection->orphans = orphan;
+    }
+  }
+  lumo_driver_unlock();
+}
+
+bool lumo_orphans_kill(lumo_connection *connection, mongoc_client_t *client, lumo_answer *answer) {
+  if (!atomic_load_explicit(&connection->orphans, memory_order_relaxed)) return true;
+  lumo_driver_lock();
+  lumo_orphan *orphans = connection->orphans;
+  connection->orphans = NULL;
+  lumo_driver_unlock();
+  if (!orphans) return true;
+  bson_t command = BSON_INITIALIZER;
+  lumo_server_info info;
+  append_sessions(&command, orphans);
+  *answer = (lumo_answer){.has_reply = true, .reply = BSON_INITIALIZER};
+  lumo_trace_begin(&answer->trace, connection, client, NULL);
+  if (lumo_connection_describe(connection, client, &info, &answer->error)) {
+    bson_destroy(&answer->reply);
+    answer->ok = mongoc_client_command_with_opts(client, "admin", &command, NULL, NULL, &answer->reply,
+                                                 &answer->error);
+  }
+  lumo_trace_end();
+  bson_destroy(&command);
+  /* A server that refuses (for want of a right) will not do it the next time. */
+  bool settled = answer->ok || answer->trace.answered > 0 || answer->error.domain == MONGOC_ERROR_SERVER;
+  settle_orphans(connection, orphans, settled);
+  if (settled) bson_destroy(&answer->reply);
+  return settled;
+}
+
+/* ---- the end of a session ---- */
+
+/* A connection that broke makes its server unknown for a moment, and the transaction that it leaves behind
+ * would hold its locks for a minute: it is worth a wait to abort it. */
+static bool comes_up(const lumo_connection *connection, mongoc_client_t *client) {
   lumo_server_info info;
   bson_error_t ignored;
-  return lumo_connection_describe(client, &info, &ignored);
+  return lumo_connection_describe(connection, client, &info, &ignored);
 }
 
-bool lumo_session_end(const lumo_connection *connection, mongoc_client_t *client,
-                      mongoc_client_session_t *session, bool wait) {
-  bool up = true;
+bool lumo_session_end(lumo_connection *connection, mongoc_client_t *client, mongoc_client_session_t *session,
+                      bool wait) {
+  bool told = true;
   if (mongoc_client_session_in_transaction(session)) {
-    /* Without a server, destroying the session would wait for one once more, to tell it. A client that was
-     * reset has nothing to tell; the sessions that it forgets with that have lost their server anyway. */
-    up = wait ? comes_up(client) : is_any_up(client);
-    if (up)
+    told = wait && comes_up(connection, client);
+    if (told) {
       abort_transaction(connection, session);
-    else
+    } else {
+      keep_orphan(connection, session);
+      /* Destroying the session would wait once more, to tell the server. A client that was reset has nothing
+       * to tell; the sessions that it forgets with that have lost their server anyway. */
       mongoc_client_reset(client);
+    }
   }
   mongoc_client_session_destroy(session);
-  return up;
+  return told;
 }
 
 /* ---- sessions that several plans share ---- */
@@ -127,8 +211,8 @@ static bool open_transaction(lumo_session *session, lumo_error *error) {
   lumo_context context = session_context(connection);
   lumo_server_info info;
   lumo_answer answer = {.ok = false};
-  lumo_trace_begin(&answer.trace, connection, NULL);
-  bool found = lumo_connection_describe(session->client, &info, &answer.error);
+  lumo_trace_begin(&answer.trace, connection, session->client, NULL);
+  bool found = lumo_connection_describe(connection, session->client, &info, &answer.error);
   if (found && info.transactions) {
     session->session = lumo_session_start(session->client, &answer.error);
     answer.ok = session->session && lumo_transaction_start(connection, session->session, &answer.error);
@@ -184,7 +268,7 @@ bool lumo_session_abort(lumo_session *session, lumo_error *error) {
     lumo_error_complete(error, &context);
     return false;
   }
-  lumo_session_end(session->connection, session->client, session->session, !session->unreachable);
+  lumo_session_end(session->connection, session->client, session->session, !session->gave_up);
   session->session = NULL;
   return true;
 }
@@ -194,7 +278,7 @@ void lumo_session_free(lumo_session *session) {
   bool ours =
       session->generation == lumo_driver_generation(); /* else it is the parent's, who still uses it */
   if (ours && session->session)
-    lumo_session_end(session->connection, session->client, session->session, !session->unreachable);
+    lumo_session_end(session->connection, session->client, session->session, !session->gave_up);
   if (session->client) lumo_connection_checkin(session->connection, session->client, session->generation);
   lumo_connection_unref(session->connection);
   lumo_free(session);

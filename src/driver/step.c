@@ -51,18 +51,42 @@ static lumo_sent fail(lumo_run_state *run, const lumo_step *step, lumo_answer *a
   lumo_context context = context_of(run, step);
   lumo_error *error = run->error;
   lumo_error_classify(error, answer, &context);
-  run->selection_failed = answer->error.domain == MONGOC_ERROR_SERVER_SELECTION;
+  run->gave_up = answer->error.domain == MONGOC_ERROR_SERVER_SELECTION || answer->trace.timed_out;
   /* libmongoc leaves the label out when the connection fails before the command is written. */
   if (run->transaction && strcmp(error->code, "E_NETWORK") == 0) error->labels |= LUMO_LABEL_TRANSIENT;
   answer_free(answer);
   return LUMO_SEND_FAILED;
 }
 
-/* Nothing has been sent, as libmongoc could not set up the connection; its own retries only begin after that.
- * Not after a long wait: together they would exceed the timeout. */
-static bool may_repeat(const lumo_run_state *run, const lumo_answer *answer) {
-  return !answer->ok && !run->transaction && answer->trace.sent == 0 && lumo_answer_unavailable(answer) &&
-         lumo_clock_ms() - answer->trace.began_ms < 250;
+/* The calls that one step makes of libmongoc, all in the time of one. */
+typedef struct call_series {
+  int64_t deadline;
+  bool harmless; /* executing it twice comes to the same as once */
+  bool resent;   /* once it has been, which is enough */
+  bool lost;     /* one of the calls may have been executed */
+} call_series;
+
+static call_series calls_begin(const lumo_run_state *run, const lumo_answer *answer, bool harmless) {
+  return (call_series){.deadline = answer->trace.began_ms + run->connection->selection_timeout_ms,
+                       .harmless = harmless};
+}
+
+/* Whether to make the call again. Nothing was sent: no server is known yet (libmongoc waits a slice of our
+ * time), or a connection could not be set up; a transaction is restarted for the latter. Or something was,
+ * and no harm is done. */
+static bool calls_again(call_series *calls, const lumo_run_state *run, lumo_answer *answer) {
+  if (answer->ok) return false;
+  calls->lost |= answer->trace.lost;
+  answer->trace.lost = calls->lost;
+  bool again = false;
+  if (answer->trace.timed_out || lumo_clock_ms() >= calls->deadline) return false;
+  if (answer->trace.sent == 0) {
+    again = lumo_error_is_selection(&answer->error) || (!run->transaction && lumo_answer_unavailable(answer));
+  } else if (calls->harmless && !calls->resent && !run->transaction && lumo_answer_unavailable(answer)) {
+    calls->resent = again = true;
+  }
+  if (again) answer_free(answer);
+  return again;
 }
 
 /* ---- READ and MORE ---- */
@@ -125,7 +149,7 @@ static void call_read(lumo_run_state *run, const lumo_step *step, const bson_t *
                       lumo_answer *answer) {
   /* In a transaction the read preference must be given as primary, whatever the URI's is. */
   mongoc_read_prefs_t *primary = run->transaction ? mongoc_read_prefs_new(MONGOC_READ_PRIMARY) : NULL;
-  lumo_trace_begin(&answer->trace, run->connection, step->collection);
+  lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
   answer->ok = mongoc_client_read_command_with_opts(run->client, run->connection->database, command, primary,
                                                     opts, &answer->reply, &answer->error);
   lumo_trace_end();
@@ -148,11 +172,9 @@ static lumo_sent send_read(lumo_run_state *run, const lumo_step *step, lumo_repl
   lumo_lease *lease = run->plan->lease;
   mongoc_client_session_t *session = run->transaction ? run->transaction : lease ? lease->session : NULL;
   if (ready && append_session(session, &opts, &answer)) {
-    call_read(run, step, &command, &opts, &answer);
-    if (may_repeat(run, &answer)) {
-      answer_free(&answer);
-      call_read(run, step, &command, &opts, &answer);
-    }
+    call_series calls = calls_begin(run, &answer, run->connection->retry_reads);
+    do call_read(run, step, &command, &opts, &answer);
+    while (calls_again(&calls, run, &answer));
   }
   bson_destroy(&opts);
   if (!answer.ok) {
@@ -252,9 +274,16 @@ static bool add_statement(mongoc_bulk_operation_t *bulk, const lumo_statement *s
   return false;
 }
 
-/* Fills the bulk; *only_deletes: every statement removes all that match, so that repeating them changes
- * nothing more. */
-static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statements, bool *only_deletes,
+/* What statements say about sending them again. libmongoc repeats what the server recognizes by its
+ * transaction number: inserts, and updates and deletes of one. Deletes of many are repeated here, as they
+ * come to the same; what the first attempt had removed is then missing in the count. */
+typedef struct repeat_rules {
+  bool numbered;     /* there are such as libmongoc repeats */
+  bool only_deletes; /* of many */
+} repeat_rules;
+
+/* Fills the bulk. */
+static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statements, repeat_rules *repeats,
                            bson_error_t *error) {
   write_opts opts = {BSON_INITIALIZER, BSON_INITIALIZER};
   lumo_statement statement;
@@ -263,9 +292,11 @@ static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statem
   BSON_APPEND_BOOL(&opts.plain, "validate", false);
   BSON_APPEND_BOOL(&opts.upsert, "validate", false);
   BSON_APPEND_BOOL(&opts.upsert, "upsert", true);
-  *only_deletes = true;
+  repeats->numbered = false;
+  repeats->only_deletes = true;
   while (ok && lumo_statement_next(statements, &at, &statement)) {
-    if (statement.kind != LUMO_DELETE_MANY) *only_deletes = false;
+    if (statement.kind != LUMO_DELETE_MANY) repeats->only_deletes = false;
+    if (statement.kind != LUMO_DELETE_MANY && statement.kind != LUMO_UPDATE_MANY) repeats->numbered = true;
     ok = add_statement(bulk, &statement, &opts, error);
   }
   bson_destroy(&opts.plain);
@@ -285,11 +316,14 @@ static mongoc_bulk_operation_t *new_bulk(const lumo_run_state *run, const lumo_s
 
 /* False if the statements are not well formed: nothing is sent then. */
 static bool call_write(const lumo_run_state *run, const lumo_step *step, lumo_answer *answer,
-                       bool *only_deletes) {
+                       call_series *calls) {
   mongoc_bulk_operation_t *bulk = new_bulk(run, step);
-  bool ok = add_statements(bulk, step->statements, only_deletes, &answer->error);
+  repeat_rules repeats;
+  bool ok = add_statements(bulk, step->statements, &repeats, &answer->error);
+  calls->harmless = repeats.only_deletes;
   if (ok) {
-    lumo_trace_begin(&answer->trace, run->connection, step->collection);
+    lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
+    answer->trace.retries = repeats.numbered && !run->transaction;
     answer->ok = mongoc_bulk_operation_execute(bulk, &answer->reply, &answer->error) != 0;
     lumo_trace_end();
     answer->has_reply = true;
@@ -298,26 +332,14 @@ static bool call_write(const lumo_run_state *run, const lumo_step *step, lumo_an
   return ok;
 }
 
-/* libmongoc repeats what the server recognizes by its transaction number: inserts, and updates and deletes of
- * one. Deletes of many are repeated here, once, for they come to the same; what the first attempt had removed
- * is then missing in the count. */
-static bool may_repeat_deletes(const lumo_run_state *run, const lumo_answer *answer, bool only_deletes) {
-  return !answer->ok && only_deletes && !run->transaction && !answer->trace.timed_out &&
-         lumo_answer_unavailable(answer);
-}
-
 static lumo_sent send_write(lumo_run_state *run, const lumo_step *step, lumo_reply *reply) {
   lumo_answer answer;
-  bool only_deletes;
   answer_init(run, step, &answer);
-  if (!call_write(run, step, &answer, &only_deletes))
-    return refuse_argument(run, step, "a statement is malformed, or an update without operators");
-  if (may_repeat(run, &answer) || may_repeat_deletes(run, &answer, only_deletes)) {
-    bool lost = answer.trace.lost;
-    answer_free(&answer);
-    call_write(run, step, &answer, &only_deletes);
-    answer.trace.lost |= lost && !answer.ok;
-  }
+  call_series calls = calls_begin(run, &answer, false);
+  do {
+    if (!call_write(run, step, &answer, &calls))
+      return refuse_argument(run, step, "a statement is malformed, or an update without operators");
+  } while (calls_again(&calls, run, &answer));
   if (!answer.ok) {
     bool duplicates = step->feed_duplicates && lumo_answer_duplicates_only(&answer);
     if (!duplicates || (run->transaction && !run->own_transaction)) return fail(run, step, &answer);
@@ -332,7 +354,8 @@ static lumo_sent send_write(lumo_run_state *run, const lumo_step *step, lumo_rep
 static void call_command(lumo_run_state *run, const lumo_step *step, const bson_t *command,
                          const bson_t *opts, lumo_answer *answer) {
   const char *database = step->database ? step->database : run->connection->database;
-  lumo_trace_begin(&answer->trace, run->connection, step->collection);
+  lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
+  answer->trace.retries = step->writes && !run->transaction;
   if (step->writes)
     answer->ok = mongoc_client_write_command_with_opts(run->client, database, command, opts, &answer->reply,
                                                        &answer->error);
@@ -351,11 +374,9 @@ static lumo_sent send_command(lumo_run_state *run, const lumo_step *step, lumo_r
     return refuse_argument(run, step, "the command is not a document, or an empty one");
   answer_init(run, step, &answer);
   if (append_session(run->transaction, &opts, &answer)) {
-    call_command(run, step, &command, &opts, &answer);
-    if (may_repeat(run, &answer)) {
-      answer_free(&answer);
-      call_command(run, step, &command, &opts, &answer);
-    }
+    call_series calls = calls_begin(run, &answer, false);
+    do call_command(run, step, &command, &opts, &answer);
+    while (calls_again(&calls, run, &answer));
   }
   bson_destroy(&opts);
   if (!answer.ok) return fail(run, step, &answer);
@@ -364,7 +385,7 @@ static lumo_sent send_command(lumo_run_state *run, const lumo_step *step, lumo_r
 }
 
 lumo_sent lumo_step_send(lumo_run_state *run, const lumo_step *step, lumo_reply *reply) {
-  run->selection_failed = false;
+  run->gave_up = false;
   lumo_sent sent = LUMO_SEND_FAILED;
   switch (step->kind) {
   case LUMO_STEP_READ: sent = send_read(run, step, reply); break;

@@ -95,6 +95,62 @@ static int command_plan(lua_State *L) {
   return 1;
 }
 
+/* ---- sessions: transactions that several plans share ---- */
+
+typedef struct {
+  lumo_session *session;
+} session_box;
+
+lumo_session *lumo_opt_session(lua_State *L, int i) {
+  if (lua_isnoneornil(L, i)) return NULL;
+  session_box *box = lumo_test(L, i, &LUMO_MT_SESSION);
+  if (!box || !box->session) lumo_raise_code(L, "E_ARGUMENT", "a session is expected");
+  return box->session;
+}
+
+static int session_gc(lua_State *L) {
+  session_box *box = lua_touserdata(L, 1);
+  if (box->session) lumo_session_free(box->session);
+  box->session = NULL;
+  return 0;
+}
+
+/* core.session_new(connection): a session with an open transaction. */
+static int session_new(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_connection *connection = lumo_check_connection(L, 1);
+  session_box *box = lumo_newud(L, sizeof *box);
+  box->session = NULL;
+  lumo_get(L, &LUMO_MT_SESSION);
+  lua_setmetatable(L, -2);
+  box->session = lumo_session_new(connection, &error);
+  if (!box->session) lumo_raise(L, &error);
+  return 1;
+}
+
+static int session_commit(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_session *session = lumo_opt_session(L, 1);
+  if (session && !lumo_session_commit(session, &error)) lumo_raise(L, &error);
+  return 0;
+}
+
+static int session_abort(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_session *session = lumo_opt_session(L, 1);
+  if (session && !lumo_session_abort(session, &error)) lumo_raise(L, &error);
+  return 0;
+}
+
+/* core.session_free(session): aborts what is open and gives the client back now. */
+static int session_free(lua_State *L) {
+  lumo_opt_session(L, 1);
+  return session_gc(L);
+}
+
 static int commands_begin(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)lumo_commands_begin());
   return 1;
@@ -147,10 +203,14 @@ void lumo_open_connection(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"connection_new", connection_new},       {"connection_close", connection_close},
       {"connection_server", connection_server}, {"connection_database", connection_database},
-      {"command_plan", command_plan},           {"commands_begin", commands_begin},
+      {"command_plan", command_plan},           {"session_new", session_new},
+      {"session_commit", session_commit},       {"session_abort", session_abort},
+      {"session_free", session_free},           {"commands_begin", commands_begin},
       {"commands_end", commands_end},           {NULL, NULL},
   };
+  static const luaL_Reg session_metamethods[] = {{"__gc", session_gc}, {NULL, NULL}};
   lumo_metatable(L, &LUMO_MT_CONNECTION, "lumo.connection", NULL, metamethods);
-  lua_pop(L, 1);
+  lumo_metatable(L, &LUMO_MT_SESSION, "lumo.session", NULL, session_metamethods);
+  lua_pop(L, 2);
   luaL_setfuncs(L, functions, 0);
 }

@@ -31,7 +31,7 @@ void lumo_open_embedded(lua_State *L);
 /* Registry slots by address: lumo_get pushes, lumo_set pops. */
 extern const char LUMO_MT_ERROR, LUMO_MT_OBJECTID, LUMO_MT_DATETIME, LUMO_MT_DECIMAL, LUMO_MT_BINARY,
     LUMO_MT_UUID, LUMO_MT_INT64, LUMO_MT_VALUE, LUMO_MT_ARRAY, LUMO_MT_ORDERED, LUMO_MT_SCHEMA, LUMO_MT_QUERY,
-    LUMO_MT_RELATION, LUMO_MT_PLAN, LUMO_MT_CONNECTION, LUMO_OBJECTIDS, LUMO_SCRATCH;
+    LUMO_MT_RELATION, LUMO_MT_PLAN, LUMO_MT_CONNECTION, LUMO_MT_SESSION, LUMO_OBJECTIDS, LUMO_SCRATCH;
 void lumo_get(lua_State *L, const char *slot);
 void lumo_set(lua_State *L, const char *slot);
 /* A new registered metatable with these methods as __index and these metamethods; leaves it on the stack.
@@ -187,5 +187,6 @@ lumo_plan *lumo_check_any_plan(lua_State *L, int i);
 
 /* ---- connection.c ---- */
 lumo_connection *lumo_check_connection(lua_State *L, int i);
+lumo_session *lumo_opt_session(lua_State *L, int i); /* NULL for nil */
 
 #endif

@@ -99,6 +99,14 @@ static void push_side(lua_State *L, int i, const lumo_record *record) {
     lua_pushnil(L);
 }
 
+static void copy_entries(lua_State *L, int from, int to) {
+  for (lua_pushnil(L); lua_next(L, from);) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, to);
+  }
+}
+
 /* Pushes the companion table as one that may be written. */
 static void push_own_side(lua_State *L, int i, lumo_record *record) {
   i = lua_absindex(L, i);
@@ -108,12 +116,9 @@ static void push_own_side(lua_State *L, int i, lumo_record *record) {
   }
   lua_newtable(L);
   if (record->flags & LUMO_RECORD_SIDE_SHARED) {
+    int own = lua_gettop(L);
     lumo_getuv(L, i);
-    for (lua_pushnil(L); lua_next(L, -2);) {
-      lua_pushvalue(L, -2);
-      lua_insert(L, -2);
-      lua_rawset(L, -5);
-    }
+    copy_entries(L, own + 1, own);
     lua_pop(L, 1);
   }
   lua_pushvalue(L, -1);
@@ -987,6 +992,36 @@ static int record_deleted(lua_State *L) {
   return 0;
 }
 
+/* core.record_snapshot(record): its state, to be given back by core.record_restore(record, snapshot). */
+static int record_snapshot(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  lua_settop(L, 1);
+  lumo_record *copy = lumo_newud(L, lumo_record_size(record->schema, 0, 0));
+  memcpy(copy, record, lumo_record_size(record->schema, 0, 0));
+  if (!(record->flags & LUMO_RECORD_SIDE)) return 1;
+  lumo_getuv(L, 1);
+  if (!(record->flags & LUMO_RECORD_SIDE_SHARED)) {
+    lua_newtable(L);
+    copy_entries(L, 3, 4);
+  }
+  lumo_setuv(L, 2);
+  lua_settop(L, 2);
+  return 1;
+}
+
+static int record_restore(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  lumo_record *copy = lua_touserdata(L, 2);
+  if (!copy || lua_rawlen(L, 2) != lumo_record_size(record->schema, 0, 0) || copy->schema != record->schema)
+    lumo_raise_code(L, "E_ARGUMENT", "a snapshot of this record is expected");
+  if (copy->flags & LUMO_RECORD_SIDE) {
+    lumo_getuv(L, 2);
+    lumo_setuv(L, 1);
+  }
+  memcpy(record, copy, lumo_record_size(record->schema, 0, 0));
+  return 0;
+}
+
 /* ---- what else is asked of a record ---- */
 
 /* core.record_get(record, name, raw): an attribute, or a field that no column declares; nil when there is
@@ -1270,6 +1305,8 @@ void lumo_open_record(lua_State *L) {
       {"record_stored", record_stored},
       {"record_replace", record_replace},
       {"record_deleted", record_deleted},
+      {"record_snapshot", record_snapshot},
+      {"record_restore", record_restore},
       {"insert_plan", insert_plan},
       {"update_plan", update_plan},
       {"delete_plan", delete_plan},

@@ -4,14 +4,14 @@
 #include "../core/relation_read.h"
 #include "private.h"
 
-/* core.run(connection, plan): true when it is done, false when it has paused. Blocks. Raises the plan's
- * error. */
+/* core.run(connection, plan, session or nil): true when it is done, false when it has paused. Blocks. Raises
+ * the plan's error. */
 static int run(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   lumo_connection *connection = lumo_check_connection(L, 1);
   lumo_plan *plan = lumo_check_any_plan(L, 2);
-  lumo_run_result result = lumo_run(connection, plan, NULL, &error);
+  lumo_run_result result = lumo_run(connection, plan, lumo_opt_session(L, 3), &error);
   if (result == LUMO_RUN_FAILED) lumo_raise(L, &error);
   lua_pushboolean(L, result == LUMO_RUN_DONE);
   return 1;
@@ -19,15 +19,18 @@ static int run(lua_State *L) {
 
 /* ---- results ---- */
 
-/* core.plan_records(plan, class, connection number): the documents of a read as a list of records. */
+/* core.plan_records(plan, class, connection number, companion or nil): the documents of a read as a list of
+ * records, which share the companion. */
 static int plan_records(lua_State *L) {
   const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
   uint16_t connection = (uint16_t)luaL_checkinteger(L, 3);
-  lua_settop(L, 2);
+  int companion = lua_istable(L, 4) ? 4 : 0;
+  lua_settop(L, 4);
   lua_createtable(L, (int)plan->docs.count, 0);
   for (uint32_t i = 0; i < plan->docs.count; i++) {
-    lumo_push_record(L, 2, 0, false, plan->docs.items[i].data, plan->docs.items[i].len, NULL, 0, connection);
-    lua_rawseti(L, 3, (int)i + 1);
+    lumo_push_record(L, 2, companion, false, plan->docs.items[i].data, plan->docs.items[i].len, NULL, 0,
+                     connection);
+    lua_rawseti(L, 5, (int)i + 1);
   }
   return 1;
 }

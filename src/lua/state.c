@@ -6,7 +6,7 @@
 const char LUMO_MT_ERROR = 0, LUMO_MT_OBJECTID = 0, LUMO_MT_DATETIME = 0, LUMO_MT_DECIMAL = 0,
            LUMO_MT_BINARY = 0, LUMO_MT_UUID = 0, LUMO_MT_INT64 = 0, LUMO_MT_VALUE = 0, LUMO_MT_ARRAY = 0,
            LUMO_MT_ORDERED = 0, LUMO_MT_SCHEMA = 0, LUMO_MT_QUERY = 0, LUMO_MT_RELATION = 0, LUMO_MT_PLAN = 0,
-           LUMO_MT_CONNECTION = 0, LUMO_OBJECTIDS = 0, LUMO_SCRATCH = 0;
+           LUMO_MT_CONNECTION = 0, LUMO_MT_SESSION = 0, LUMO_OBJECTIDS = 0, LUMO_SCRATCH = 0;
 
 void lumo_get(lua_State *L, const char *slot) {
   lua_pushlightuserdata(L, (void *)slot);

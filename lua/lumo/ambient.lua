@@ -1,0 +1,69 @@
+--- What a plan runs on: a connection (in whose ambient transaction, if the coroutine has one), a transaction,
+--- or a connection on
+--- purpose outside of any.
+local errors = require "lumo.errors"
+local raise = errors.raise
+
+local ambient = {}
+
+---@alias lumo.Client lumo.Connection|lumo.Transaction|{ connection: lumo.Connection, is_outside: true }
+
+-- For each coroutine, the open transaction of each connection.
+local open_of = setmetatable({}, { __mode = "k" })
+local MAIN = {}
+
+local function this_coroutine()
+  return coroutine.running() or MAIN
+end
+
+--- A connection outside of the ambient transaction.
+---@param connection lumo.Connection
+---@return lumo.Client
+function ambient.outside(connection)
+  return { connection = connection, is_outside = true }
+end
+
+local function is_transaction(client)
+  return rawget(client, "is_transaction") == true
+end
+
+--- The connection of a client.
+---@param client lumo.Client
+---@return lumo.Connection
+function ambient.connection(client)
+  return rawget(client, "connection") or client
+end
+
+--- The transaction in which a client's plans run, or nil. Raises E_ARGUMENT for one that is over.
+---@param client lumo.Client
+---@return lumo.Transaction|nil
+function ambient.transaction(client)
+  if is_transaction(client) then
+    if not client.session then raise("E_ARGUMENT", "the transaction is over") end
+    return client
+  end
+  if rawget(client, "is_outside") then return nil end
+  local open = open_of[this_coroutine()]
+  return open and open[client] or nil
+end
+
+--- Runs fn with the transaction ambient in this coroutine; gives what pcall gives, packed.
+---@param trx lumo.Transaction
+---@param fn function
+---@return { n: integer }
+function ambient.run(trx, fn)
+  local key = this_coroutine()
+  local open = open_of[key] or {}
+  open_of[key] = open
+  local before = open[trx.connection]
+  open[trx.connection] = trx
+  local results
+  local function keep(...)
+    results = { n = select("#", ...), ... }
+  end
+  keep(pcall(fn, trx))
+  open[trx.connection] = before
+  return results
+end
+
+return ambient

@@ -1,0 +1,212 @@
+--- Transactions: the function form, which is ambient in its coroutine and retried, and the manual form, which
+--- is used where it is
+--- passed.
+local ambient = require "lumo.ambient"
+local core = require "lumo.core"
+local connections = require "lumo.connection"
+local errors = require "lumo.errors"
+local names = require "lumo.names"
+local raise = errors.raise
+local not_called_on = errors.not_called_on
+
+local transaction = {}
+
+local RETRY_SECONDS = 120 -- how long a transaction is tried again, as MongoDB's drivers do
+
+---@class lumo.Transaction
+---@field connection lumo.Connection
+---@field is_active boolean
+local Transaction = {}
+local Transaction_mt = { __name = "lumo.transaction" }
+local properties = {
+  is_active = function(self) return rawget(self, "session") ~= nil end,
+}
+names.alias(properties)
+
+function Transaction_mt.__index(self, key)
+  local property = properties[key]
+  if property then return property(self) end
+  return Transaction[key]
+end
+
+function Transaction_mt.__tostring(self)
+  return ("Transaction(%s)"):format(self.is_active and "open" or "over")
+end
+
+--- What the options { client =, connection = } of a call name.
+---@param options { client: lumo.Client?, connection: string? }
+---@param default lumo.Connection|string|nil
+---@return lumo.Client
+function transaction.client(options, default)
+  local client = options.client
+  if client ~= nil then
+    local is_client = type(client) == "table" and (rawget(client, "is_transaction") or rawget(client, "is_outside"))
+    if is_client then return client end
+    return ambient.outside(connections.resolve(client))
+  end
+  local given = options.connection or default
+  return given and connections.resolve(given) or connections.get()
+end
+
+-- The object ------------------------------------------------------------------------------------------------
+
+local function check(self, method)
+  if type(self) ~= "table" or not rawget(self, "is_transaction") then not_called_on(method, "a transaction") end
+  return self
+end
+
+local function begin(connection)
+  return setmetatable({
+    is_transaction = true, connection = connection, session = core.session_new(connection.handle),
+    snapshots = {}, order = {}, after_commit = {}, after_rollback = {},
+  }, Transaction_mt)
+end
+
+--- Keeps the state of a record that a write is about to change, for the case that the transaction fails.
+---@param record lumo.Record
+function Transaction:remember(record)
+  if self.snapshots[record] then return end
+  self.snapshots[record] = core.record_snapshot(record)
+  self.order[#self.order + 1] = record
+end
+
+local function give_back(self)
+  for i = #self.order, 1, -1 do
+    core.record_restore(self.order[i], self.snapshots[self.order[i]])
+  end
+end
+
+local function run_all(list)
+  for _, fn in ipairs(list) do
+    fn()
+  end
+end
+
+--- Ends it: frees the session, and forgets what was kept.
+local function finish(self)
+  core.session_free(self.session)
+  self.session = nil
+end
+
+local function roll_back(self)
+  local session = self.session
+  if not session then return end
+  pcall(core.session_abort, session) -- the server ends by itself a transaction that it cannot be told of
+  finish(self)
+  give_back(self)
+end
+
+--- Commits. Raises the commit's error, after which the transaction is over. Commands: commitTransaction.
+function Transaction:commit()
+  check(self, "commit")
+  if not self.session then raise("E_ARGUMENT", "the transaction is over") end
+  local ok, err = pcall(core.session_commit, self.session)
+  if not ok then
+    local unknown = type(err) == "table" and err.outcome == "unknown"
+    finish(self)
+    if not unknown then give_back(self) end
+    run_all(self.after_rollback)
+    error(err, 0)
+  end
+  finish(self)
+  run_all(self.after_commit)
+end
+
+--- Rolls back; the records that were saved or deleted in it have their state of before again. Commands:
+--- abortTransaction.
+function Transaction:rollback()
+  check(self, "rollback")
+  if not self.session then raise("E_ARGUMENT", "the transaction is over") end
+  roll_back(self)
+  run_all(self.after_rollback)
+end
+
+--- Runs fn once when the transaction has been committed or rolled back.
+---@param event "commit"|"rollback"
+---@param fn function
+function Transaction:after(event, fn)
+  check(self, "after")
+  if event ~= "commit" and event ~= "rollback" then
+    raise("E_ARGUMENT", "after takes \"commit\" or \"rollback\", got %s", tostring(event))
+  end
+  if type(fn) ~= "function" then raise("E_ARGUMENT", "after takes a function, got %s", type(fn)) end
+  local list = event == "commit" and self.after_commit or self.after_rollback
+  list[#list + 1] = fn
+  return self
+end
+
+local function results_or_raise(results)
+  if not results[1] then error(results[2], 0) end
+  return (table.unpack or unpack)(results, 2, results.n)
+end
+
+--- Runs fn with this transaction ambient: the way in for another coroutine.
+---@param fn fun(trx: lumo.Transaction): any
+function Transaction:run(fn)
+  check(self, "run")
+  if not self.session then raise("E_ARGUMENT", "the transaction is over") end
+  return results_or_raise(ambient.run(self, fn))
+end
+
+names.alias(Transaction)
+
+-- The two forms ---------------------------------------------------------------------------------------------
+
+local function is_transient(err)
+  for _, label in ipairs(core.is_error(err) and err.labels or {}) do
+    if label == "TransientTransactionError" then return true end
+  end
+  return false
+end
+
+--- One try of the function form: true and the results, or false and the error.
+local function attempt(trx, fn)
+  local results = ambient.run(trx, fn)
+  if results[1] and trx.session then
+    local ok, err = pcall(trx.commit, trx)
+    if not ok then return { false, err, n = 2 } end
+  elseif not results[1] then
+    roll_back(trx)
+  end
+  return results
+end
+
+local OPTIONS = { client = true, connection = true }
+
+--- Runs fn in a transaction and commits, or rolls back and raises fn's error. Everything on that connection
+--- in that coroutine belongs to it. Transient
+--- errors run fn again, for 120 s at most. Inside another transaction of the connection it joins that one.
+--- Raises E_UNSUPPORTED on a
+--- standalone server. Without fn it gives a transaction that is used by passing it, and ended by commit or
+--- rollback.
+---@param fn (fun(trx: lumo.Transaction): any)|nil
+---@param options { connection: string|lumo.Connection? }|nil
+---@param default lumo.Connection|string|nil
+---@return any
+function transaction.transaction(fn, options, default)
+  if type(fn) == "table" and options == nil then
+    fn, options = nil, fn
+  end
+  options = names.options("transaction", options, OPTIONS)
+  if fn ~= nil and type(fn) ~= "function" then
+    raise("E_ARGUMENT", "transaction needs a function, got %s", type(fn))
+  end
+  local client = transaction.client(options, default)
+  local connection = ambient.connection(client)
+  if not fn then return begin(connection) end
+  local outer = ambient.transaction(client)
+  if outer then return results_or_raise(ambient.run(outer, fn)) end
+  local deadline = core.now() + RETRY_SECONDS * 1000
+  while true do
+    local trx = begin(connection)
+    local results = attempt(trx, fn)
+    if results[1] then return results_or_raise(results) end
+    if not is_transient(results[2]) or core.now() > deadline then
+      run_all(trx.after_rollback)
+      trx.after_rollback = {}
+      error(results[2], 0)
+    end
+  end
+end
+
+return transaction
