@@ -179,7 +179,7 @@ local function sync_op(detach, method)
   if detach ~= nil and type(detach) ~= "boolean" then
     raise("E_ARGUMENT", "the second argument of %s is a boolean, got %s", method, type(detach))
   end
-  return detach == false and "attach" or "sync"
+  return detach == false and "sync_keeping" or "sync"
 end
 
 --- Makes the pairs be exactly these. Rows that stay keep their `_id`, their creation time and the attributes

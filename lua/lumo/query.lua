@@ -2,6 +2,7 @@
 --- methods in C, in the same table.
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
+local hooks = require "lumo.hooks"
 local names = require "lumo.names"
 local record = require "lumo.record"
 local run = require "lumo.run"
@@ -123,29 +124,49 @@ local function records_of(kept, plan, client)
   return core.related_records(plan, kept.state.class, companion, number, 1)[1]
 end
 
-local function fetch(q, method, limit)
+--- Reads what a query finds, as records, or as plain tables of a lean query. Hooks are the caller's.
+local function read(q, method, limit)
   local kept = state_of(q)
   local plan = core.query_find_plan(q, method, limit, false)
   local client = client_of(kept)
   run(client, plan)
+  if kept.lean then return core.plan_documents(plan) end
   return records_of(kept, plan, client)
+end
+
+local function refuse_lean(kept, method)
+  if kept.lean then raise("E_ARGUMENT", "%s gives records, and the query is lean", method) end
 end
 
 --- All records that match. Commands: find; across a relation one on the pivot and one on the related
 --- collection.
 ---@return table[]
 function Query:exec()
-  return fetch(self, "exec", 0)
+  local kept = state_of(self)
+  if kept.lean then return read(self, "exec", 0) end
+  hooks.run(kept.state, "before", "fetch", self)
+  local list = read(self, "exec", 0)
+  hooks.run(kept.state, "after", "fetch", list)
+  return list
+end
+
+local function first(q, method)
+  local kept = state_of(q)
+  if kept.lean then return read(q, method, 1)[1] end
+  hooks.run(kept.state, "before", "find", q)
+  local found = read(q, method, 1)[1]
+  if found ~= nil then hooks.run(kept.state, "after", "find", found) end
+  return found
 end
 
 --- The first record, or nil. Commands: as exec.
 function Query:first()
-  return fetch(self, "first", 1)[1]
+  return first(self, "first")
 end
 
 --- The first record. Raises E_ROW_NOT_FOUND. Commands: as exec.
 function Query:first_or_fail()
-  local found = fetch(self, "first_or_fail", 1)[1]
+  local found = first(self, "first_or_fail")
   if found == nil then
     local kept = state_of(self)
     core.raise("E_ROW_NOT_FOUND", ("no \"%s\" matches the query"):format(kept.state.name), { model = kept.state.name })
@@ -156,7 +177,7 @@ end
 --- True if anything matches. Commands: as exec, for one document.
 ---@return boolean
 function Query:exists()
-  return fetch(self, "exists", 1)[1] ~= nil
+  return read(self, "exists", 1)[1] ~= nil
 end
 
 --- How many match, limit and offset respected. Commands: aggregate; across a relation a find on the pivot
@@ -183,19 +204,21 @@ function Query:each()
   local kept = state_of(self)
   local client = client_of(kept)
   if kept.relation then
-    local list, i = fetch(self, "each", 0), 0
+    local list, i = self:exec(), 0
     return function()
       i = i + 1
       return list[i]
     end
   end
+  hooks.run(kept.state, "before", "fetch", self)
   local plan = core.query_find_plan(self, "each", 0, true)
   local batch, i, done = {}, 0, false
   local function next_record()
     i = i + 1
     while batch[i] == nil and not done do
       done = run(client, plan)
-      batch, i = records_of(kept, plan, client), 1
+      batch, i = kept.lean and core.plan_documents(plan) or records_of(kept, plan, client), 1
+      if not kept.lean then hooks.run(kept.state, "after", "fetch", batch) end
     end
     return batch[i]
   end
@@ -238,6 +261,188 @@ end
 ---@return integer removed
 function Query:delete()
   return bulk(self, core.query_delete_plan(self), "nRemoved")
+end
+
+-- Values ---------------------------------------------------------------------------------------------------
+
+local function aggregate(q, operator, column, method)
+  local plan = core.query_group_plan(q, operator, column, method)
+  run(client_of(state_of(q)), plan)
+  return core.plan_field(plan, "n")
+end
+
+--- The sum of a column over what matches, 0 when nothing does. Commands: aggregate.
+---@return number
+function Query:sum(column)
+  return aggregate(self, "$sum", column, "sum") or 0
+end
+
+--- The mean of a column, nil when nothing matches. Commands: aggregate.
+---@return number|nil
+function Query:avg(column)
+  return aggregate(self, "$avg", column, "avg")
+end
+
+--- The least value of a column, nil when nothing matches. Commands: aggregate.
+function Query:min(column)
+  return aggregate(self, "$min", column, "min")
+end
+
+--- The greatest value of a column, nil when nothing matches. Commands: aggregate.
+function Query:max(column)
+  return aggregate(self, "$max", column, "max")
+end
+
+--- The values of one column, in the query's order; lumo.null where a document has none. Commands: find.
+---@param column string
+---@return any[]
+function Query:pluck(column)
+  local kept = state_of(self)
+  local stored = core.query_resolve(self, "pluck", column)
+  if kept.relation then
+    local values = {}
+    for i, one in ipairs(self:exec()) do
+      local value = one:get(column)
+      values[i] = value == nil and core.null or value
+    end
+    return values
+  end
+  local plan = core.query_find_plan(self:clone():select(column), "pluck", 0, false)
+  run(client_of(kept), plan)
+  return core.plan_values(plan, stored, true)
+end
+
+--- Changes the first document that matches, in the query's order, and gives it as it is afterwards; nil when
+--- there is none.
+--- Commands: findAndModify.
+---@param values table<string, any>
+---@return lumo.Record|nil
+function Query:find_one_and_update(values)
+  if type(values) ~= "table" then
+    raise("E_ARGUMENT", "find_one_and_update needs a table of attributes, got %s", type(values))
+  end
+  local kept = state_of(self)
+  refuse_lean(kept, "find_one_and_update")
+  local plan, client = core.query_modify_plan(self, values), client_of(kept)
+  run(client, plan)
+  return core.plan_modified(plan, kept.state.class, ambient.connection(client).number, record.companion(client))
+end
+
+--- Removes the first document that matches, in the query's order, and gives it as it was; nil when there was
+--- none.
+--- Commands: findAndModify.
+---@return lumo.Record|nil
+function Query:find_one_and_delete()
+  local kept = state_of(self)
+  refuse_lean(kept, "find_one_and_delete")
+  local plan, client = core.query_modify_plan(self), client_of(kept)
+  run(client, plan)
+  local found = core.plan_modified(plan, kept.state.class, ambient.connection(client).number, record.companion(client))
+  if found then core.record_deleted(found) end
+  return found
+end
+
+--- Makes the query give plain tables under stored names instead of records: no hooks, no casts.
+---@return lumo.Query self
+function Query:lean()
+  state_of(self).lean = true
+  return self
+end
+
+local VERBOSITY = { queryPlanner = true, executionStats = true, allPlansExecution = true }
+
+--- The server's plan for the find that exec would send. Commands: explain.
+---@param verbosity "queryPlanner"|"executionStats"|"allPlansExecution"|nil
+---@return table
+function Query:explain(verbosity)
+  verbosity = verbosity or "queryPlanner"
+  if not VERBOSITY[verbosity] then
+    raise("E_ARGUMENT", "explain takes queryPlanner, executionStats or allPlansExecution, got %s",
+      tostring(verbosity))
+  end
+  local plan = core.query_explain_plan(self, verbosity)
+  run(client_of(state_of(self)), plan)
+  return core.plan_reply(plan)
+end
+
+--- Prints the command that exec would send, to stderr.
+---@return lumo.Query self
+function Query:debug()
+  io.stderr:write(tostring(self), "\n")
+  return self
+end
+
+local function check_type(value, method, ...)
+  for _, wanted in ipairs { ... } do
+    if type(value) == wanted then return value end
+  end
+  return raise("E_ARGUMENT", "%s takes a %s, got %s", method, table.concat({ ... }, " or a "), type(value))
+end
+
+--- Makes the server use this index.
+---@param index string|table its name, or its key as a lumo.ordered
+function Query:hint(index)
+  return core.query_extra(self, "hint", check_type(index, "hint", "string", "table"))
+end
+
+--- The rules by which text is compared: { locale = "de", strength = 1 }.
+---@param rules table
+function Query:collation(rules)
+  return core.query_extra(self, "collation", check_type(rules, "collation", "table"))
+end
+
+--- How long the server may work on it, in milliseconds; longer is E_TIMEOUT.
+---@param ms integer
+function Query:max_time_ms(ms)
+  if type(ms) ~= "number" or ms < 1 or ms > 2147483647 or ms % 1 ~= 0 then
+    raise("E_ARGUMENT", "max_time_ms takes a whole number from 1, got %s", type(ms))
+  end
+  return core.query_extra(self, "maxTimeMS", ms)
+end
+
+--- A text that the server's log and profiler show with the command.
+---@param text string
+function Query:comment(text)
+  return core.query_extra(self, "comment", check_type(text, "comment", "string"))
+end
+
+--- Runs a scope of the model (or a function) on the query.
+---@param scope string|function
+---@return lumo.Query self
+function Query:apply(scope, ...)
+  local state = state_of(self).state
+  local fn = scope
+  if type(scope) ~= "function" then
+    local from = state
+    fn = nil
+    while from and not fn do
+      fn = from.scopes and from.scopes[scope]
+      from = from.base
+    end
+    if not fn then raise("E_ARGUMENT", "\"%s\" is not a scope of the \"%s\" model",
+      tostring(scope), state.name) end
+  end
+  fn(self, ...)
+  return self
+end
+
+--- Runs the function of the first pair whose condition holds, else the one that stands alone at the end:
+--- match({ a, fn }, { b, fn }, fn).
+---@return lumo.Query self
+function Query:match(...)
+  for i = 1, select("#", ...) do
+    local case = select(i, ...)
+    if type(case) == "function" then
+      case(self)
+      return self
+    elseif type(case) ~= "table" or type(case[2]) ~= "function" then
+      raise("E_ARGUMENT", "match takes pairs { condition, function }, entry %d is not one", i)
+    elseif case[1] then
+      case[2](self)
+      return self
+    end
+  end
+  return self
 end
 
 names.alias(Query)

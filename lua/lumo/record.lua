@@ -4,9 +4,11 @@ local core = require "lumo.core"
 local errors = require "lumo.errors"
 local ambient = require "lumo.ambient"
 local connections = require "lumo.connection"
+local hooks = require "lumo.hooks"
 local names = require "lumo.names"
 local registry = require "lumo.registry"
 local run = require "lumo.run"
+local transactions = require "lumo.transaction"
 local validation = require "lumo.validation"
 local raise = errors.raise
 local not_called_on = errors.not_called_on
@@ -73,44 +75,99 @@ local function gone(state, verb)
     { model = state.name, op = verb, outcome = verb ~= "refresh" and "not_applied" or nil })
 end
 
+--- Runs fn(client) in a transaction of its own where the deployment has them and none is open yet: for writes
+--- whose after-hooks
+--- may still refuse them.
+function record.in_transaction(client, fn)
+  local connection = ambient.connection(client)
+  if ambient.transaction(client) or rawget(client, "is_outside")
+    or not core.connection_server(connection.handle).capabilities.transactions then
+    return fn(client)
+  end
+  return transactions.transaction(fn, { connection = connection })
+end
+
+local function any_hook(state, events)
+  for _, event in ipairs(events) do
+    if hooks.any(state, "after", event) then return true end
+  end
+  return false
+end
+
+--- The frame of every write of records: before-hooks of all, the write, after-hooks of all. `events` are in
+--- the order of the way in, which is also that of the way
+--- out. With `quiet` no hook runs.
+local function with_hooks(list, state, client, events, quiet, write)
+  if quiet then return write(client) end
+  for _, event in ipairs(events) do
+    for _, one in ipairs(list) do hooks.run(state, "before", event, one) end
+  end
+  if not any_hook(state, events) then return write(client) end
+  record.in_transaction(client, function(inner)
+    write(inner)
+    for _, event in ipairs(events) do
+      for _, one in ipairs(list) do hooks.run(state, "after", event, one) end
+    end
+  end)
+end
+
 --- Inserts new records with one command, in one transaction where `atomic` and there are any.
 ---@param list lumo.Record[]
 ---@param client lumo.Client
-function record.insert(list, state, client, atomic)
-  for _, one in ipairs(list) do
-    validation.check(one, state)
-  end
-  local plan, pending = core.insert_plan(list, core.now(), atomic)
-  run(client, plan)
-  remember(list, client)
-  for i, one in ipairs(list) do
-    core.record_stored(one, pending[i], ambient.connection(client).number)
-  end
+---@param quiet boolean|nil without hooks
+function record.insert(list, state, client, atomic, quiet)
+  with_hooks(list, state, client, { "create", "save" }, quiet, function(inner)
+    for _, one in ipairs(list) do
+      validation.check(one, state)
+    end
+    local plan, pending = core.insert_plan(list, core.now(), atomic)
+    run(inner, plan)
+    remember(list, inner)
+    for i, one in ipairs(list) do
+      core.record_stored(one, pending[i], ambient.connection(inner).number)
+    end
+  end)
 end
 
---- Stores the record: an insert when it is new, else one update with what changed, or nothing. Raises
---- E_ROW_NOT_FOUND when the document is
---- gone, E_MODEL_DELETED, E_VALIDATION, E_CAST, E_DUPLICATE_KEY. Commands: insert or update, or none.
----@return lumo.Record self
-function Record:save()
-  local state = state_of(self, "save")
-  refuse_deleted(self, state, "saved")
-  local client = record.client(self, state)
-  if self.is_new then
-    record.insert({ self }, state, client, false)
-    return self
-  end
+--- Sends what changed in a stored record.
+local function update(self, state, client)
   local side = core.record_side(self)
   local forced = side and side.force_update or false
   validation.check(self, state)
   local plan, pending = core.update_plan(self, core.now(), forced)
-  if not plan then return self end
+  if not plan then return end
   run(client, plan)
   if core.plan_written(plan, "nMatched") == 0 then gone(state, "save") end
   remember({ self }, client)
   core.record_stored(self, pending, ambient.connection(client).number)
   if forced then core.record_side(self, true).force_update = nil end
+end
+
+local function save(self, method, quiet)
+  local state = state_of(self, method)
+  refuse_deleted(self, state, "saved")
+  local client = record.client(self, state)
+  if self.is_new then
+    record.insert({ self }, state, client, false, quiet)
+  else
+    with_hooks({ self }, state, client, { "update", "save" }, quiet, function(inner) update(self, state, inner) end)
+  end
   return self
+end
+
+--- Stores the record: an insert when it is new, else one update with what changed, or nothing. Raises
+--- E_ROW_NOT_FOUND when the
+--- document is gone, E_MODEL_DELETED, E_VALIDATION, E_CAST, E_DUPLICATE_KEY. Commands: insert or update, or
+--- none; with after-hooks a commit.
+---@return lumo.Record self
+function Record:save()
+  return save(self, "save", false)
+end
+
+--- save without hooks.
+---@return lumo.Record self
+function Record:save_quietly()
+  return save(self, "save_quietly", true)
 end
 
 --- Makes the record's commands run in this transaction, until it ends.
@@ -135,19 +192,49 @@ function Record:enable_force_update()
   return self
 end
 
---- Removes the document. Raises E_ROW_NOT_FOUND when it is gone already. Commands: delete.
-function Record:delete()
-  local state = state_of(self, "delete")
+local function delete(self, method, quiet)
+  local state = state_of(self, method)
   refuse_deleted(self, state, "deleted again")
   if self.is_new then
     raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be deleted", state.name)
   end
-  local plan = core.delete_plan(self)
+  with_hooks({ self }, state, record.client(self, state), { "delete" }, quiet, function(client)
+    local plan = core.delete_plan(self)
+    run(client, plan)
+    if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end
+    remember({ self }, client)
+    core.record_deleted(self)
+  end)
+end
+
+--- Removes the document. Raises E_ROW_NOT_FOUND when it is gone already. Commands: delete; with after-hooks a
+--- commit.
+function Record:delete()
+  delete(self, "delete", false)
+end
+
+--- delete without hooks.
+function Record:delete_quietly()
+  delete(self, "delete_quietly", true)
+end
+
+--- Adds n to a number of the stored document, in one atomic update, and reads the new value back. Commands:
+--- findAndModify.
+---@param column string
+---@param n number|nil 1 when nil
+---@return lumo.Record self
+function Record:increment(column, n)
+  local state = state_of(self, "increment")
+  refuse_deleted(self, state, "changed")
+  if self.is_new then
+    raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be incremented", state.name)
+  end
   local client = record.client(self, state)
+  local plan = core.increment_plan(self, column, n == nil and 1 or n)
   run(client, plan)
-  if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end
   remember({ self }, client)
-  core.record_deleted(self)
+  if not core.record_incremented(self, plan, column) then gone(state, "increment") end
+  return self
 end
 
 --- Reads the document again; changes that were not saved are dropped. Raises E_ROW_NOT_FOUND when it is gone.

@@ -128,7 +128,10 @@ static void write_stage(lumo_buf *out, uint32_t index, const char *name, int64_t
   lumo_bson_end(out, mark);
 }
 
-void lumo_query_count(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out) {
+/* An aggregate whose last stage is the $group of everything into one document with `n`: the operator over a
+ * field path, or over 1 when there is none. */
+static void write_group(const lumo_query *query, const uint8_t *bound, uint32_t bound_len,
+                        const char *operator, const char * field, size_t field_len, lumo_buf *out) {
   uint32_t n = 0;
   size_t command = lumo_bson_begin(out);
   const char *collection = query->schema->collection;
@@ -138,15 +141,38 @@ void lumo_query_count(const lumo_query *query, const uint8_t *bound, uint32_t bo
   size_t stage = lumo_bson_begin(out);
   write_filter(query, bound, bound_len, "$match", out);
   lumo_bson_end(out, stage);
+  if (field && query->sort.len > 0 && (query->skip || query->limit)) { /* which ones are cut depends on it */
+    lumo_bson_index(out, LUMO_BSON_DOCUMENT, n++);
+    stage = lumo_bson_begin(out);
+    write_elements(&query->sort, "$sort", out);
+    lumo_bson_end(out, stage);
+  }
   if (query->skip) write_stage(out, n++, "$skip", query->skip);
   if (query->limit) write_stage(out, n++, "$limit", query->limit);
   lumo_bson_index(out, LUMO_BSON_DOCUMENT, n);
   stage = lumo_bson_begin(out);
-  lumo_bson_string(out, LUMO_KEY("$count"), LUMO_KEY("n"));
+  size_t group = lumo_bson_begin_document(out, LUMO_KEY("$group"));
+  lumo_bson_null(out, LUMO_KEY("_id"));
+  size_t result = lumo_bson_begin_document(out, LUMO_KEY("n"));
+  if (field)
+    lumo_bson_string(out, operator, strlen(operator), field, field_len);
+  else
+    lumo_bson_int32(out, operator, strlen(operator), 1);
+  lumo_bson_end(out, result);
+  lumo_bson_end(out, group);
   lumo_bson_end(out, stage);
   lumo_bson_end(out, pipeline);
   size_t cursor = lumo_bson_begin_document(out, LUMO_KEY("cursor"));
   lumo_bson_end(out, cursor);
   lumo_buf_append(out, query->extra.data, query->extra.len);
   lumo_bson_end(out, command);
+}
+
+void lumo_query_count(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out) {
+  write_group(query, bound, bound_len, "$sum", NULL, 0, out);
+}
+
+void lumo_query_group(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, const char *operator,
+                      const char * field, size_t field_len, lumo_buf *out) {
+  write_group(query, bound, bound_len, operator, field, field_len, out);
 }

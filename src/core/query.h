@@ -31,6 +31,9 @@ void lumo_query_find(const lumo_query *query, const uint8_t *bound, uint32_t bou
                      int32_t batch_size, lumo_buf *out);
 /* An aggregate with one document {n: …}, or none for 0; honours limit and skip. */
 void lumo_query_count(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out);
+/* An aggregate with one document {n: …}: `operator` ($sum, $avg, $min, $max) over a field path ("$views"). */
+void lumo_query_group(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, const char *operator,
+                      const char * field, size_t field_len, lumo_buf *out);
 /* Only the filter. */
 void lumo_query_filter(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out);
 

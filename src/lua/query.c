@@ -744,6 +744,21 @@ static const lumo_column *updated_column(lua_State *L, const lumo_query_box *box
   return column;
 }
 
+/* $set: {…} from the table of values at stack place 2, each cast by its column; lumo.null stores null. */
+static void put_set(lua_State *L, const lumo_query_box *box, const char *method, lumo_buf *update,
+                    lumo_buf *path) {
+  size_t set = lumo_bson_begin_document(update, LUMO_KEY("$set"));
+  for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
+    lumo_buf_clear(path);
+    const lumo_column *column = updated_column(L, box, method, lua_gettop(L) - 1, path);
+    const char *name = column ? column->name : "value";
+    lumo_place place = {.model = box->query.schema->model, .key = name, .key_len = strlen(name)};
+    lumo_encode(L, lua_gettop(L), column, (const char *)path->data, path->len, NULL, update, &place,
+                LUMO_ENCODE_DATA);
+  }
+  lumo_bson_end(update, set);
+}
+
 /* core.query_update_plan(query, values): $set of the values, cast by their columns; lumo.null stores null. */
 static int query_update_plan(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "update");
@@ -753,16 +768,7 @@ static int query_update_plan(lua_State *L) {
   lua_settop(L, 2);
   lumo_buf *update = lumo_push_buffer(L), *path = lumo_push_buffer(L);
   size_t document = lumo_bson_begin(update);
-  size_t set = lumo_bson_begin_document(update, LUMO_KEY("$set"));
-  for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
-    lumo_buf_clear(path);
-    const lumo_column *column = updated_column(L, box, "update", lua_gettop(L) - 1, path);
-    const char *name = column ? column->name : "value";
-    lumo_place place = {.model = box->query.schema->model, .key = name, .key_len = strlen(name)};
-    lumo_encode(L, lua_gettop(L), column, (const char *)path->data, path->len, NULL, update, &place,
-                LUMO_ENCODE_DATA);
-  }
-  lumo_bson_end(update, set);
+  put_set(L, box, "update", update, path);
   lumo_bson_end(update, document);
   lumo_check_buffer(L, update);
   push_bulk_plan(L, box, "update", update);
@@ -821,6 +827,129 @@ static int aggregate_plan(lua_State *L) {
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
                  lumo_read_plan_new("aggregate", collection, command, false, streaming, &error), &error);
+  return 1;
+}
+
+/* core.query_group_plan(query, operator, column, method): one value over what matches, as `n` of one
+ * document. */
+static int query_group_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  const char *operator= luaL_checkstring(L, 2), *method = luaL_checkstring(L, 4);
+  const lumo_query_box *box = lumo_check_query(L, 1, method);
+  if (box->kind == LUMO_QUERY_RELATED)
+    lumo_raise_code(L, "E_UNSUPPORTED", "%s is not supported across a relation", method);
+  lumo_buf *path = lumo_push_buffer(L), *command = lumo_push_buffer(L);
+  lumo_buf_append(path, "$", 1);
+  resolve(L, box, method, 1, 3, path);
+  lumo_check_buffer(L, path);
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_query_group(&box->query, bound, bound_len, operator,(const char *) path->data, path->len, command);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
+                 lumo_read_plan_new(method, box->query.schema->collection, command, true, false, &error),
+                 &error);
+  return 1;
+}
+
+/* core.query_modify_plan(query, values or nil): findAndModify of the first that matches: a $set of the
+ * values, or its removal. The reply has the document as it is afterwards, or as it was. */
+static int query_modify_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  bool update = lua_istable(L, 2);
+  const char *method = update ? "find_one_and_update" : "find_one_and_delete";
+  const lumo_query_box *box = lumo_check_query(L, 1, method);
+  if (box->kind == LUMO_QUERY_RELATED)
+    lumo_raise_code(L, "E_UNSUPPORTED", "%s is not supported across a relation", method);
+  if (box->query.limit || box->query.skip)
+    lumo_raise_code(L, "E_ARGUMENT", "%s takes the first that matches: no limit, no offset", method);
+  if (update && is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table", method);
+  lua_settop(L, 2);
+  const char *collection = box->query.schema->collection;
+  lumo_buf *command = lumo_push_buffer(L), *path = lumo_push_buffer(L);
+  size_t mark = lumo_bson_begin(command);
+  lumo_bson_string(command, LUMO_KEY("findAndModify"), collection, strlen(collection));
+  lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("query"));
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_query_filter(&box->query, bound, bound_len, command);
+  if (box->query.sort.len > 0) {
+    size_t sort = lumo_bson_begin_document(command, LUMO_KEY("sort"));
+    lumo_buf_append(command, box->query.sort.data, box->query.sort.len);
+    lumo_bson_end(command, sort);
+  }
+  if (update) {
+    size_t document = lumo_bson_begin_document(command, LUMO_KEY("update"));
+    put_set(L, box, method, command, path);
+    lumo_bson_end(command, document);
+    lumo_bson_boolean(command, LUMO_KEY("new"), true);
+  } else {
+    lumo_bson_boolean(command, LUMO_KEY("remove"), true);
+  }
+  lumo_buf_append(command, box->query.extra.data, box->query.extra.len);
+  lumo_bson_end(command, mark);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
+                 lumo_command_plan_new(method, NULL, command, true, &error), &error);
+  return 1;
+}
+
+/* core.query_extra(query, key, value): an element of the command as it is; a second one of the same key takes
+ * its place. */
+static int query_extra(lua_State *L) {
+  size_t len;
+  lumo_query_box *box = lumo_check_query(L, 1, "query");
+  const char *key = luaL_checklstring(L, 2, &len);
+  lumo_buf *element = lumo_push_buffer(L), *rest = lumo_push_buffer(L);
+  lumo_place place = {.key = key, .key_len = len};
+  lumo_encode(L, 3, NULL, key, len, NULL, element, &place, LUMO_ENCODE_RAW);
+  lumo_iter it = {.next = box->query.extra.data, .end = box->query.extra.data + box->query.extra.len};
+  while (box->query.extra.len && lumo_iter_next(&it))
+    if (strcmp(it.key, key) != 0) lumo_bson_value(rest, it.key, it.key_len, &it.value);
+  lumo_buf_append(rest, element->data, element->len);
+  lumo_check_buffer(L, rest);
+  lumo_buf swap = box->query.extra;
+  box->query.extra = *rest;
+  *rest = swap; /* freed with its userdata */
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* core.query_explain_plan(query, verbosity) */
+static int query_explain_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  const lumo_query_box *box = lumo_check_query(L, 1, "explain");
+  const char *verbosity = luaL_checkstring(L, 2);
+  if (box->kind == LUMO_QUERY_RELATED)
+    lumo_raise_code(L, "E_UNSUPPORTED", "explain is not supported across a relation");
+  lumo_buf *command = lumo_push_buffer(L);
+  const uint8_t *bound = bound_of(box, &bound_len);
+  size_t mark = lumo_bson_begin(command);
+  lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("explain"));
+  lumo_query_find(&box->query, bound, bound_len, box->query.limit, 0, command);
+  lumo_bson_string(command, LUMO_KEY("verbosity"), verbosity, strlen(verbosity));
+  lumo_bson_end(command, mark);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
+                 lumo_command_plan_new("explain", NULL, command, false, &error), &error);
+  return 1;
+}
+
+/* core.query_resolve(query, method, column): its stored path. */
+static int query_resolve(lua_State *L) {
+  const char *method = luaL_checkstring(L, 2);
+  const lumo_query_box *box = lumo_check_query(L, 1, method);
+  lumo_buf *path = lumo_push_buffer(L);
+  resolve(L, box, method, 1, 3, path);
+  lumo_check_buffer(L, path);
+  lua_pushlstring(L, (const char *)path->data, path->len);
   return 1;
 }
 
@@ -900,6 +1029,11 @@ void lumo_open_query(lua_State *L) {
       {"query_update_plan", query_update_plan},
       {"query_increment_plan", query_increment_plan},
       {"query_delete_plan", query_delete_plan},
+      {"query_group_plan", query_group_plan},
+      {"query_modify_plan", query_modify_plan},
+      {"query_explain_plan", query_explain_plan},
+      {"query_extra", query_extra},
+      {"query_resolve", query_resolve},
       {"aggregate_plan", aggregate_plan},
       {NULL, NULL},
   };

@@ -750,6 +750,18 @@ static bool is_complete(const lumo_record *record) {
   return true;
 }
 
+/* Makes the userdata at `pending` the record's document. */
+static void adopt(lua_State *L, int i, int pending) {
+  lumo_record *record = lua_touserdata(L, i);
+  push_own_side(L, i, record);
+  lua_pushvalue(L, pending);
+  lua_rawseti(L, -2, 0);
+  lua_pop(L, 1);
+  record->doc = lua_touserdata(L, pending);
+  record->doc_len = (uint32_t)lua_rawlen(L, pending);
+  lumo_record_index(record); /* it has been walked before: as a reply, or by the encoder */
+}
+
 /* core.insert_plan(records, now, atomic): → plan, list of pending documents (false where the record's own
  * document is stored as it is). */
 static int insert_plan(lua_State *L) {
@@ -895,18 +907,6 @@ static void settle(lua_State *L, int i, uint32_t number, lumo_buf *probe) {
   lua_pop(L, 1);
 }
 
-/* Makes the userdata at `pending` the record's document. */
-static void adopt(lua_State *L, int i, int pending) {
-  lumo_record *record = lua_touserdata(L, i);
-  push_own_side(L, i, record);
-  lua_pushvalue(L, pending);
-  lua_rawseti(L, -2, 0);
-  lua_pop(L, 1);
-  record->doc = lua_touserdata(L, pending);
-  record->doc_len = (uint32_t)lua_rawlen(L, pending);
-  lumo_record_index(record); /* it has been walked before: as a reply, or by the encoder */
-}
-
 static void forget_undeclared(lua_State *L, int i, lumo_record *record) {
   if (!(record->flags & LUMO_RECORD_SIDE)) return;
   push_own_side(L, i, record);
@@ -945,6 +945,67 @@ static int record_replace(lua_State *L) {
   forget_undeclared(L, 1, record);
   adopt(L, 1, 3);
   lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* core.increment_plan(record, column, n): an atomic $inc that gives the document as it is afterwards. */
+static int increment_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_record *record = check_record(L, 1);
+  check_key(L, record, "increment");
+  if (lua_type(L, 2) != LUA_TSTRING) lumo_raise_argument(L, "increment", 1, "the name of a column", 2);
+  if (lua_type(L, 3) != LUA_TNUMBER) lumo_raise_argument(L, "increment", 2, "a number", 3);
+  const lumo_column *column = writable_column(L, record, 1, 2);
+  if (!column) raise_undefined(L, record->schema, lua_tostring(L, 2));
+  refuse_primary(L, record, column);
+  if (column->type != LUMO_ANY && column->type != LUMO_INTEGER && column->type != LUMO_INT32 &&
+      column->type != LUMO_INT64 && column->type != LUMO_NUMBER && column->type != LUMO_DECIMAL)
+    lumo_raise_code(L, "E_CAST", "\"%s.%s\" is not a number", record->schema->model, column->name);
+  const char *collection = record->schema->collection;
+  lumo_place place = place_of(record, column);
+  lumo_buf *command = lumo_push_buffer(L);
+  size_t mark = lumo_bson_begin(command);
+  lumo_bson_string(command, LUMO_KEY("findAndModify"), collection, strlen(collection));
+  lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("query"));
+  write_id_filter(record, command);
+  size_t update = lumo_bson_begin_document(command, LUMO_KEY("update"));
+  size_t inc = lumo_bson_begin_document(command, LUMO_KEY("$inc"));
+  lumo_encode(L, 3, column, column->stored, column->stored_len, NULL, command, &place, LUMO_ENCODE_DATA);
+  lumo_bson_end(command, inc);
+  lumo_bson_end(command, update);
+  lumo_bson_boolean(command, LUMO_KEY("new"), true);
+  lumo_bson_end(command, mark);
+  lumo_check_buffer(L, command);
+  push_own_side(L, 1, record);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
+                 lumo_command_plan_new("increment", NULL, command, true, &error), &error);
+  return 1;
+}
+
+/* core.record_incremented(record, plan, column): takes over the column's new value and nothing else. False
+ * when there was no document. */
+static int record_incremented(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  const lumo_command_plan *plan = lumo_check_plan(L, 2, LUMO_PLAN_COMMAND);
+  const lumo_column *column = writable_column(L, record, 1, 3);
+  lumo_value document, value = {0};
+  lua_settop(L, 2);
+  bool found = lumo_bson_find(plan->reply, plan->reply_len, LUMO_KEY("value"), &document) &&
+               document.type == LUMO_BSON_DOCUMENT;
+  lua_pushboolean(L, found); /* 3 */
+  if (!found) return 1;
+  lumo_bson_find(document.data, document.len, column->stored, column->stored_len, &value);
+  lumo_buf *set = lumo_push_buffer(L), *whole = lumo_push_buffer(L); /* 4, 5 */
+  const lumo_buf none = {0};
+  lumo_bson_value(set, column->stored, column->stored_len, &value);
+  lumo_record_apply(record->doc, record->doc_len, set, &none, whole);
+  lumo_check_buffer(L, whole);
+  push_pending(L, whole, 0); /* 6 */
+  record->places[column->index] &= LUMO_PLACE_OFFSET;
+  adopt(L, 1, 6);
+  lua_settop(L, 3);
   return 1;
 }
 
@@ -1310,6 +1371,8 @@ void lumo_open_record(lua_State *L) {
       {"insert_plan", insert_plan},
       {"update_plan", update_plan},
       {"delete_plan", delete_plan},
+      {"increment_plan", increment_plan},
+      {"record_incremented", record_incremented},
       {"reload_plan", reload_plan},
       {NULL, NULL},
   };

@@ -383,11 +383,11 @@ static int push_pivot_defaults(lua_State *L, int relation) {
 
 /* ---- plans of the client ---- */
 
-/* core.pairs_plan(op, method, relation, parent, value, form, now): op "attach", "sync" or "toggle"; sync with
- * `form`'s pairs only adds when op is "attach". */
+/* core.pairs_plan(op, method, relation, parent, value, form, now): op "attach", "sync", "sync_keeping" or
+ * "toggle"; */
 static int pairs_plan(lua_State *L) {
-  static const char *const ops[] = {"attach", "sync", "toggle", NULL};
-  static const lumo_pairs_op values[] = {LUMO_ATTACH, LUMO_SYNC, LUMO_TOGGLE};
+  static const char *const ops[] = {"attach", "sync", "sync_keeping", "toggle", NULL};
+  static const lumo_pairs_op values[] = {LUMO_ATTACH, LUMO_SYNC, LUMO_SYNC_WITHOUT_DETACHING, LUMO_TOGGLE};
   static const char *const forms[] = {"ids", "ids_or_map", "pivot_list", NULL};
   lumo_error error;
   lumo_error_init(&error);

@@ -46,18 +46,23 @@ static int plan_documents(lua_State *L) {
   return 1;
 }
 
-/* core.plan_values(plan, stored name): the field's values of the documents that have it. */
+/* core.plan_values(plan, stored name, nulls): the field's values of the documents; those that have none are
+ * left out, or with `nulls` are lumo.null. */
 static int plan_values(lua_State *L) {
   const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
   size_t len;
   const char *name = luaL_checklstring(L, 2, &len);
+  bool nulls = lua_toboolean(L, 3);
   int n = 0;
   lua_createtable(L, (int)plan->docs.count, 0);
   for (uint32_t i = 0; i < plan->docs.count; i++) {
     lumo_value value;
     lumo_bson_find_path(plan->docs.items[i].data, plan->docs.items[i].len, name, len, &value);
-    if (lumo_value_is_null(&value)) continue;
-    lumo_push_value(L, &value);
+    if (lumo_value_is_null(&value) && !nulls) continue;
+    if (lumo_value_is_null(&value))
+      lua_pushlightuserdata(L, NULL);
+    else
+      lumo_push_value(L, &value);
     lua_rawseti(L, -2, ++n);
   }
   return 1;
@@ -83,6 +88,36 @@ static int plan_count(lua_State *L) {
   if (plan->docs.count > 0)
     lumo_bson_find(plan->docs.items[0].data, plan->docs.items[0].len, LUMO_KEY("n"), &n);
   lumo_push_int64(L, number_of(&n));
+  return 1;
+}
+
+/* core.plan_field(plan, name): a field of the first document read; nil when there is none or it is null. */
+static int plan_field(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  size_t len;
+  const char *name = luaL_checklstring(L, 2, &len);
+  lumo_value value = {0};
+  if (plan->docs.count > 0)
+    lumo_bson_find(plan->docs.items[0].data, plan->docs.items[0].len, name, len, &value);
+  if (lumo_value_is_null(&value))
+    lua_pushnil(L);
+  else
+    lumo_push_value(L, &value);
+  return 1;
+}
+
+/* core.plan_modified(plan, class, connection number, companion or nil): the `value` of a findAndModify as a
+ * record, or nil. */
+static int plan_modified(lua_State *L) {
+  const lumo_command_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_COMMAND);
+  uint16_t connection = (uint16_t)luaL_checkinteger(L, 3);
+  int companion = lua_istable(L, 4) ? 4 : 0;
+  lumo_value document;
+  if (lumo_bson_find(plan->reply, plan->reply_len, LUMO_KEY("value"), &document) &&
+      document.type == LUMO_BSON_DOCUMENT)
+    lumo_push_record(L, 2, companion, false, document.data, document.len, NULL, 0, connection);
+  else
+    lua_pushnil(L);
   return 1;
 }
 
@@ -202,6 +237,8 @@ void lumo_open_run(lua_State *L) {
       {"plan_size", plan_size},
       {"plan_count", plan_count},
       {"plan_written", plan_written},
+      {"plan_field", plan_field},
+      {"plan_modified", plan_modified},
       {"plan_reply", plan_reply},
       {"plan_pairs", plan_pairs},
       {"related_count", related_count},

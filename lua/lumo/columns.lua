@@ -1,0 +1,130 @@
+--- Column definitions, in whatever form they were written, as plain tables with all their names.
+local core = require "lumo.core"
+local names = require "lumo.names"
+local registry = require "lumo.registry"
+local raise = require("lumo.errors").raise
+
+local columns = {}
+
+local COLUMN_OPTIONS = {
+  column = true, serialize_as = true, default = true, required = true, primary = true, auto_create = true,
+  auto_update = true, validate = true, enum = true, min = true, max = true, match = true, of = true, columns = true,
+}
+
+local RULE_TYPES = { validate = "function", enum = "table", min = "number", max = "number", match = "string" }
+
+--- A field name that MongoDB and dotted paths take.
+local function check_name(context, name)
+  if type(name) ~= "string" or name == "" or name:find("[%.%z]") or name:find("^%$") then
+    raise("E_ARGUMENT", "%s: \"%s\" cannot be a name: it is empty, dotted, begins with \"$\" or holds NUL",
+      context, tostring(name))
+  end
+  return name
+end
+
+local normalise_list
+
+--- The inner definition of `of`: a type name, or a table as a column's.
+local function normalise_inner(context, given)
+  local column = type(given) == "table" and given or { given }
+  return normalise_list(context, { { "of", column } })[1]
+end
+
+local function check_options(context, options)
+  for rule, wanted in pairs(RULE_TYPES) do
+    if options[rule] ~= nil and type(options[rule]) ~= wanted then
+      raise("E_ARGUMENT", "%s: option \"%s\" is a %s", context, rule, wanted)
+    end
+  end
+  for _, flag in ipairs { "required", "primary", "auto_create", "auto_update" } do
+    if options[flag] ~= nil and type(options[flag]) ~= "boolean" then
+      raise("E_ARGUMENT", "%s: option \"%s\" is a boolean", context, flag)
+    end
+  end
+end
+
+--- One column, whatever the form it was written in, with all its names.
+local function normalise(context, name, given)
+  check_name(context, name)
+  context = ("%s.%s"):format(context, name)
+  if type(given) == "string" then given = { given } end
+  if type(given) ~= "table" or type(given[1]) ~= "string" then
+    raise("E_ARGUMENT", "column \"%s\" needs a type: \"string\", or { \"string\", … }", context)
+  end
+  if not core.column_types[given[1]] then
+    raise("E_ARGUMENT", "column \"%s\" has an unknown type \"%s\"%s",
+      context, given[1], registry.suggest(given[1], core.column_types))
+  end
+  local written = {}
+  for key, value in pairs(given) do
+    if key ~= 1 then written[key] = value end
+  end
+  local options = names.options(("column \"%s\""):format(context), written, COLUMN_OPTIONS)
+  check_options(context, options)
+  local column = options
+  column.name, column.type = name, given[1]
+  column.primary = options.primary or name == "_id"
+  column.stored = check_name(context, options.column or (column.primary and "_id" or name))
+  if column.primary and column.stored ~= "_id" then
+    raise("E_ARGUMENT", "column \"%s\" is the primary key, which MongoDB stores as _id", context)
+  end
+  if not column.primary and column.stored == "_id" then
+    raise("E_ARGUMENT", "column \"%s\" cannot be stored as _id: say primary = true if it is the key", context)
+  end
+  column.serialized = options.serialize_as
+  if column.serialized == nil then column.serialized = name end
+  if column.serialized ~= false then check_name(context, column.serialized) end
+  column.column, column.serialize_as = nil, nil
+  if (column.auto_create or column.auto_update) and column.type ~= "date" then
+    raise("E_ARGUMENT", "column \"%s\" is set automatically, so it is a date", context)
+  end
+  if options.of ~= nil then
+    if column.type ~= "array" then raise("E_ARGUMENT", "column \"%s\": only an array has \"of\"", context) end
+    column.of = normalise_inner(context, options.of)
+  end
+  if options.columns ~= nil then
+    if column.type ~= "object" then
+      raise("E_ARGUMENT", "column \"%s\": only an object has \"columns\"", context)
+    end
+    column.columns = normalise_list(context, options.columns)
+  end
+  return column
+end
+
+--- Columns written as a map (then in alphabetical order) or as a list of { name, definition }.
+function normalise_list(context, given)
+  local list = {}
+  if type(given) ~= "table" then raise("E_ARGUMENT", "\"%s\": columns are a table", context) end
+  if given[1] ~= nil then
+    for _, entry in ipairs(given) do
+      if type(entry) ~= "table" then
+        raise("E_ARGUMENT", "\"%s\": a list of columns has entries { \"name\", \"type\" }", context)
+      end
+      list[#list + 1] = normalise(context, entry[1], entry[2])
+    end
+    return list
+  end
+  local keys = {}
+  for name in pairs(given) do
+    keys[#keys + 1] = check_name(context, name)
+  end
+  table.sort(keys)
+  for _, name in ipairs(keys) do
+    list[#list + 1] = normalise(context, name, given[name])
+  end
+  return list
+end
+
+local function has_primary(list)
+  for _, column in ipairs(list) do
+    if column.primary then return true end
+  end
+  return false
+end
+
+columns.check_name = check_name
+columns.normalise = normalise
+columns.normalise_list = normalise_list
+columns.has_primary = has_primary
+
+return columns

@@ -1,0 +1,158 @@
+--- Pages: a list of records that knows where it stands among all.
+local core = require "lumo.core"
+local errors = require "lumo.errors"
+local hooks = require "lumo.hooks"
+local names = require "lumo.names"
+local records = require "lumo.record"
+local raise = errors.raise
+
+local paginate = {}
+
+---@class lumo.Page a list of records
+---@field total integer
+---@field per_page integer
+---@field current_page integer
+---@field last_page integer at least 1
+---@field first_page integer 1
+---@field has_pages boolean more than one
+---@field has_more_pages boolean
+---@field is_empty boolean
+local Page = {}
+
+local properties = {
+  total = function(at) return at.total end,
+  per_page = function(at) return at.per_page end,
+  current_page = function(at) return at.page end,
+  first_page = function() return 1 end,
+  last_page = function(at) return math.max(math.ceil(at.total / at.per_page), 1) end,
+  has_total = function(at) return at.total > 0 end,
+}
+function properties.has_pages(at) return properties.last_page(at) > 1 end
+function properties.has_more_pages(at) return properties.last_page(at) > at.page end
+names.alias(properties)
+
+local AT = {} -- key of where a page stands, in its metatable
+
+local function at_of(page, method)
+  local metatable = getmetatable(page)
+  return type(metatable) == "table" and metatable[AT] or errors.not_called_on(method, "a page")
+end
+
+--- Numbers of the page under the names of its properties, and its URLs.
+---@return table<string, any>
+function Page:get_meta()
+  local at = at_of(self, "get_meta")
+  local last = properties.last_page(at)
+  return {
+    total = at.total, per_page = at.per_page, current_page = at.page, last_page = last, first_page = 1,
+    first_page_url = self:get_url(1), last_page_url = self:get_url(last),
+    next_page_url = self:get_next_page_url(), previous_page_url = self:get_previous_page_url(),
+  }
+end
+
+--- Sets the path that URLs begin with; "/" without it.
+function Page:base_url(url)
+  if type(url) ~= "string" then raise("E_ARGUMENT", "base_url needs a string, got %s", type(url)) end
+  at_of(self, "base_url").base_url = url
+  return self
+end
+
+--- Sets what URLs carry beside the page.
+---@param values table<string, any>
+function Page:query_string(values)
+  if type(values) ~= "table" then raise("E_ARGUMENT", "query_string needs a table, got %s", type(values)) end
+  at_of(self, "query_string").query_string = values
+  return self
+end
+
+local function escape(text)
+  return (tostring(text):gsub("[^%w%-%._~]", function(c) return ("%%%02X"):format(c:byte()) end))
+end
+
+--- The URL of a page; numbers below 1 are page 1.
+---@param page integer
+---@return string
+function Page:get_url(page)
+  local at = at_of(self, "get_url")
+  local parts, keys = {}, {}
+  for key in pairs(at.query_string or {}) do
+    if key ~= "page" then keys[#keys + 1] = tostring(key) end
+  end
+  table.sort(keys)
+  for _, key in ipairs(keys) do
+    parts[#parts + 1] = escape(key) .. "=" .. escape(at.query_string[key])
+  end
+  parts[#parts + 1] = "page=" .. ("%d"):format(math.max(page, 1))
+  return (at.base_url or "/") .. "?" .. table.concat(parts, "&")
+end
+
+--- nil on the last page.
+---@return string|nil
+function Page:get_next_page_url()
+  local at = at_of(self, "get_next_page_url")
+  return properties.has_more_pages(at) and self:get_url(at.page + 1) or nil
+end
+
+--- nil on the first page.
+---@return string|nil
+function Page:get_previous_page_url()
+  local at = at_of(self, "get_previous_page_url")
+  return at.page > 1 and self:get_url(at.page - 1) or nil
+end
+
+--- { page, url, is_active } for each page from start to stop.
+---@param start integer
+---@param stop integer
+function Page:get_urls_for_range(start, stop)
+  local at, list = at_of(self, "get_urls_for_range"), {}
+  for page = start, stop do
+    list[#list + 1] = { page = page, url = self:get_url(page), is_active = page == at.page }
+  end
+  return list
+end
+
+--- { meta, data } ready for a JSON encoder.
+---@param pick table|nil as record:serialize's
+function Page:serialize(pick)
+  at_of(self, "serialize")
+  return { meta = self:get_meta(), data = records.list_to_table(self, true, names.options("serialize", pick,
+    { fields = true, relations = true })) }
+end
+
+names.alias(Page)
+
+--- A list of records as page `page` of `total`.
+local function make(list, page, per_page, total)
+  local at = { page = page, per_page = per_page, total = total }
+  return setmetatable(list, {
+    [AT] = at, __name = "lumo.page",
+    __index = function(self, key)
+      if Page[key] then return Page[key] end
+      if key == "is_empty" or key == "isEmpty" then return #self == 0 end
+      local property = properties[key]
+      if property then return property(at) end
+    end,
+  })
+end
+
+local function whole(value, name)
+  if type(value) ~= "number" or value < 1 or value % 1 ~= 0 or value > 2147483647 then
+    raise("E_ARGUMENT", "paginate needs a whole number from 1 as %s, got %s", name, type(value))
+  end
+  return value
+end
+
+core.query_methods.paginate = function(query, page, per_page)
+  page = whole(page == nil and 1 or page, "the page")
+  per_page = whole(per_page == nil and 20 or per_page, "the page size")
+  local state = core.query_state(query).state
+  local count_query = query:clone()
+  hooks.run(state, "before", "paginate", count_query, query)
+  local total = count_query:count()
+  local list = query:clone():for_page(page, per_page):exec()
+  local made = make(list, page, per_page, total)
+  hooks.run(state, "after", "paginate", made)
+  return made
+end
+
+return paginate

@@ -1,0 +1,472 @@
+--- What a model answers to: finding, creating and counting. Definition is in model.lua.
+local ambient = require "lumo.ambient"
+local core = require "lumo.core"
+local hooks = require "lumo.hooks"
+local indexes = require "lumo.indexes"
+local load = require "lumo.load"
+local names = require "lumo.names"
+local queries = require "lumo.query"
+local records = require "lumo.record"
+local registry = require "lumo.registry"
+local run = require "lumo.run"
+local transactions = require "lumo.transaction"
+local raise = require("lumo.errors").raise
+
+---@class lumo.Model
+local Model = {}
+
+local CLIENT_OPTIONS = { client = true, connection = true }
+
+--- What a static's commands run on.
+local function client_of(state, options, method)
+  return transactions.client(names.options(method, options, CLIENT_OPTIONS), state.connection)
+end
+
+--- A record that is not stored yet. The values are copied. Raises E_CAST, E_UNDEFINED_COLUMN.
+---@param values table<string, any>|nil
+---@return lumo.Record
+function Model:new(values)
+  local state = registry.check(self, "new")
+  return core.record_new(state.class, values, 0)
+end
+
+--- A new record, stored. Raises as record:save(). Commands: insert.
+---@param values table<string, any>|nil
+---@param options { client: lumo.Connection? }|nil
+---@return lumo.Record
+function Model:create(values, options)
+  local state = registry.check(self, "create")
+  local client = client_of(state, options, "create")
+  local record = core.record_new(state.class, values, ambient.connection(client).number, core.now())
+  records.insert({ record }, state, client, false)
+  return record
+end
+
+local function check_list(list, what)
+  if type(list) ~= "table" then raise("E_ARGUMENT", "%s, got %s", what, type(list)) end
+  local count = 0
+  for _ in pairs(list) do count = count + 1 end
+  for i = 1, count do
+    if list[i] == nil then core.raise("E_ARGUMENT", what .. " without holes") end
+  end
+  return count
+end
+
+--- create without hooks.
+function Model:create_quietly(values, options)
+  local state = registry.check(self, "create_quietly")
+  local client = client_of(state, options, "create_quietly")
+  local record = core.record_new(state.class, values, ambient.connection(client).number, core.now())
+  records.insert({ record }, state, client, false, true)
+  return record
+end
+
+--- New records, stored by one insert: all or none where the deployment has transactions. Commands: insert,
+--- and a commit.
+---@param list table<string, any>[]
+---@return lumo.Record[]
+function Model:create_many(list, options)
+  local state = registry.check(self, "create_many")
+  local client = client_of(state, options, "create_many")
+  local count = check_list(list, "create_many needs a list of rows")
+  local made, now, number = {}, core.now(), ambient.connection(client).number
+  for i = 1, count do
+    made[i] = core.record_new(state.class, list[i], number, now)
+  end
+  if count > 0 then records.insert(made, state, client, count > 1) end
+  return made
+end
+
+--- A query over all documents.
+---@param options { client: lumo.Connection?, connection: string? }|nil
+---@return lumo.Query
+function Model:query(options)
+  return queries.of_model(registry.check(self, "query"), options)
+end
+
+--- All records. Commands: find.
+---@return lumo.Record[]
+function Model:all(options)
+  return queries.of_model(registry.check(self, "all"), options):exec()
+end
+
+--- Any one record, or nil. Commands: find.
+function Model:first(options)
+  return queries.of_model(registry.check(self, "first"), options):first()
+end
+
+--- Any one record. Raises E_ROW_NOT_FOUND. Commands: find.
+function Model:first_or_fail(options)
+  return queries.of_model(registry.check(self, "first_or_fail"), options):first_or_fail()
+end
+
+--- How many documents there are. Commands: aggregate.
+---@return integer
+function Model:count(options)
+  return queries.of_model(registry.check(self, "count"), options):count()
+end
+
+local function query_by_key(state, id, options, method)
+  if id == nil or id == core.null then
+    raise("E_ARGUMENT", "%s needs the value of the primary key, got %s",
+      method, id == nil and "nil" or "null")
+  end
+  return queries.of_model(state, options):where(state.primary, id)
+end
+
+--- The record of that primary key, or nil. Commands: find.
+---@param id any
+---@return lumo.Record|nil
+function Model:find(id, options)
+  return query_by_key(registry.check(self, "find"), id, options, "find"):first()
+end
+
+--- The record of that primary key. Raises E_ROW_NOT_FOUND. Commands: find.
+---@return lumo.Record
+function Model:find_or_fail(id, options)
+  return query_by_key(registry.check(self, "find_or_fail"), id, options, "find_or_fail"):first_or_fail()
+end
+
+local function query_by(state, column, value, n, method)
+  if n == 0 then core.raise("E_ARGUMENT", method .. " needs a column and a value, or a table") end
+  local q = queries.of_model(state)
+  if type(column) == "table" then return q:where(column) end
+  return q:where(column, value)
+end
+
+--- The first record in which a column has this value (or all columns of a table theirs), or nil. Commands:
+--- find.
+---@param column string|table<string, any>
+---@param value any
+---@return lumo.Record|nil
+function Model:find_by(column, ...)
+  return query_by(registry.check(self, "find_by"), column, (...), select("#", column, ...), "find_by"):first()
+end
+
+--- The same; raises E_ROW_NOT_FOUND when there is none.
+---@return lumo.Record
+function Model:find_by_or_fail(column, ...)
+  return query_by(registry.check(self, "find_by_or_fail"), column, (...), select("#", column, ...), "find_by_or_fail")
+    :first_or_fail()
+end
+
+--- All records in which a column has this value (or all columns of a table theirs). Commands: find.
+---@param column string|table<string, any>
+---@return lumo.Record[]
+function Model:find_many_by(column, ...)
+  local state = registry.check(self, "find_many_by")
+  return query_by(state, column, (...), select("#", column, ...), "find_many_by"):exec()
+end
+
+-- Finding or making ---------------------------------------------------------------------------------------
+
+--- What is searched for and what comes with it, as the values of one new record.
+local function joined(search, extra)
+  local values = {}
+  for name, value in pairs(search) do values[name] = value end
+  for name, value in pairs(extra or {}) do values[name] = value end
+  return values
+end
+
+local function check_search(search, extra, method)
+  if type(search) ~= "table" or next(search) == nil then
+    raise("E_ARGUMENT", "%s needs a table of attributes to search for", method)
+  end
+  if extra ~= nil and type(extra) ~= "table" then
+    raise("E_ARGUMENT", "%s takes further attributes as a table, got %s", method, type(extra))
+  end
+end
+
+local function search_for(state, search, client)
+  return queries.of_model(state, { client = client }):where(search):first()
+end
+
+--- What a call runs on, as a value for `client =`: the ambient transaction stays ambient.
+local function same_client(state, options, method)
+  options = names.options(method, options, CLIENT_OPTIONS)
+  if options.client or options.connection then return transactions.client(options) end
+  return nil, transactions.client({}, state.connection)
+end
+
+--- The first record that matches, or a new one, not stored, of both tables. Commands: find.
+---@param search table<string, any>
+---@param extra table<string, any>|nil
+---@return lumo.Record
+function Model:first_or_new(search, extra, options)
+  local state = registry.check(self, "first_or_new")
+  check_search(search, extra, "first_or_new")
+  local found = search_for(state, search, (same_client(state, options, "first_or_new")))
+  return found or self:new(joined(search, extra))
+end
+
+local function is_duplicate(err)
+  return core.is_error(err) and err.code == "E_DUPLICATE_KEY"
+end
+
+--- Creates, unless somebody else was first: then that record is found. In a transaction the refused insert
+--- has ended it, so its error goes through.
+local function create_or_find(self, state, search, extra, options, client)
+  local ok, result = pcall(self.create, self, joined(search, extra), options)
+  if ok then return result, true end
+  local found = is_duplicate(result) and not ambient.transaction(client)
+    and search_for(state, search, options and options.client)
+  if not found then error(result, 0) end
+  return found, false
+end
+
+--- The first record that matches, or a stored new one of both tables. Race-free where a unique index covers
+--- the search.
+--- Commands: find, and an insert.
+---@return lumo.Record
+function Model:first_or_create(search, extra, options)
+  local state = registry.check(self, "first_or_create")
+  check_search(search, extra, "first_or_create")
+  local explicit, default = same_client(state, options, "first_or_create")
+  return search_for(state, search, explicit)
+    or (create_or_find(self, state, search, extra, options, explicit or default))
+end
+
+--- The first record that matches, with these values stored in it, or a stored new one of both tables.
+--- Race-free where a unique
+--- index covers the search. Commands: find, and an insert or an update.
+---@return lumo.Record
+function Model:update_or_create(search, values, options)
+  local state = registry.check(self, "update_or_create")
+  check_search(search, values, "update_or_create")
+  local explicit, default = same_client(state, options, "update_or_create")
+  local found, made = search_for(state, search, explicit), false
+  if not found then
+    found, made = create_or_find(self, state, search, values, options, explicit or default)
+  end
+  return made and found or found:merge(values or {}):save()
+end
+
+--- The key attributes of a record as one text.
+local function signature(record, keys)
+  local parts = {}
+  for i, key in ipairs(keys) do
+    local value = record[key]
+    parts[i] = type(value) .. ":" .. tostring(value)
+  end
+  return table.concat(parts, "\0")
+end
+
+--- New records for all rows, and by their place the stored ones that have the same keys.
+local function match_rows(self, state, keys, rows, client, method)
+  keys = type(keys) == "table" and keys or { keys }
+  if #keys == 0 then raise("E_ARGUMENT", "%s needs the names of the key columns", method) end
+  local made, places = {}, {}
+  local q = queries.of_model(state, { client = client })
+  for i = 1, check_list(rows, method .. " needs a list of rows") do
+    made[i] = self:new(rows[i])
+    local search = {}
+    for _, key in ipairs(keys) do
+      if type(key) ~= "string" then raise("E_ARGUMENT", "%s needs the names of the key columns", method) end
+      search[key] = made[i][key]
+      if search[key] == nil then
+        raise("E_MISSING_ATTRIBUTE_VALUE", "%s: row %d of \"%s\" has no \"%s\"", method, i, state.name, key)
+      end
+    end
+    local text = signature(made[i], keys)
+    if places[text] then raise("E_ARGUMENT", "%s: rows %d and %d have the same keys",
+      method, places[text], i) end
+    places[text] = i
+    q:or_where(search)
+  end
+  local stored = {}
+  for _, one in ipairs(#made > 0 and q:exec() or {}) do
+    local place = places[signature(one, keys)]
+    if place and not stored[place] then stored[place] = one end
+  end
+  return made, stored
+end
+
+--- Creates the rows that `stored` lacks, in their places.
+local function create_missing(self, rows, stored, options)
+  local missing, places = {}, {}
+  for i, row in ipairs(rows) do
+    if not stored[i] then
+      missing[#missing + 1] = row
+      places[#missing] = i
+    end
+  end
+  for n, one in ipairs(self:create_many(missing, options)) do
+    stored[places[n]] = one
+  end
+  return stored
+end
+
+--- For each row the stored record with the same keys, or a new one that is not stored. Commands: find.
+---@param keys string|string[] names of the key columns
+---@param rows table<string, any>[]
+---@return lumo.Record[]
+function Model:fetch_or_new_up_many(keys, rows, options)
+  local state = registry.check(self, "fetch_or_new_up_many")
+  local client = same_client(state, options, "fetch_or_new_up_many")
+  local made, stored = match_rows(self, state, keys, rows, client, "fetch_or_new_up_many")
+  for i, one in ipairs(made) do
+    made[i] = stored[i] or one
+  end
+  return made
+end
+
+--- For each row the stored record with the same keys, or a stored new one. Commands: find, insert, and a
+--- commit.
+---@return lumo.Record[]
+function Model:fetch_or_create_many(keys, rows, options)
+  local state = registry.check(self, "fetch_or_create_many")
+  local client = same_client(state, options, "fetch_or_create_many")
+  local _, stored = match_rows(self, state, keys, rows, client, "fetch_or_create_many")
+  return create_missing(self, rows, stored, options)
+end
+
+--- For each row the stored record with the same keys and the row's values, or a stored new one. Commands:
+--- find, an update for each
+--- record that changes, insert; in one transaction where there are any.
+---@return lumo.Record[]
+function Model:update_or_create_many(keys, rows, options)
+  local state = registry.check(self, "update_or_create_many")
+  local explicit, default = same_client(state, options, "update_or_create_many")
+  return records.in_transaction(explicit or default, function()
+    local _, stored = match_rows(self, state, keys, rows, explicit, "update_or_create_many")
+    for i, one in pairs(stored) do
+      one:merge(rows[i]):save()
+    end
+    return create_missing(self, rows, stored, options)
+  end)
+end
+
+--- Removes all documents, without hooks. Commands: delete.
+---@return integer removed
+function Model:truncate(options)
+  return queries.of_model(registry.check(self, "truncate"), options):everything():delete()
+end
+
+-- Hooks and scopes -----------------------------------------------------------------------------------------
+
+--- Registers a hook before an event.
+---@param event "save"|"create"|"update"|"delete"|"find"|"fetch"|"paginate"
+---@param fn function
+function Model:before(event, fn)
+  hooks.add(registry.check(self, "before"), "before", event, fn)
+  return self
+end
+
+--- Registers a hook after an event.
+function Model:after(event, fn)
+  hooks.add(registry.check(self, "after"), "after", event, fn)
+  return self
+end
+
+--- Names a function of a query, to be run by query:apply(name, …).
+---@param name string
+---@param fn fun(query: lumo.Query, ...)
+function Model:scope(name, fn)
+  local state = registry.check(self, "scope")
+  if type(name) ~= "string" or type(fn) ~= "function" then
+    raise("E_ARGUMENT", "scope takes a name and a function, got %s and %s", type(name), type(fn))
+  end
+  state.scopes = state.scopes or {}
+  state.scopes[name] = fn
+  return self
+end
+
+--- A text under which equal keys are equal, whether as given or as read.
+local function key_text(state, value)
+  if type(value) == "number" then return ("%.17g"):format(value) end
+  local text = tostring(value)
+  local kind = state.by_attribute[state.primary].type
+  return (kind == "objectid" or kind == "uuid") and text:lower() or text
+end
+
+--- The records of these primary keys, each once, in the order asked for; those that are not there are left
+--- out. Commands: find.
+---@param ids any[]
+---@return lumo.Record[]
+function Model:find_many(ids, options)
+  local state = registry.check(self, "find_many")
+  check_list(ids, "find_many needs a list of primary keys")
+  local found = {}
+  for _, record in ipairs(queries.of_model(state, options):where_in(state.primary, ids):exec()) do
+    found[key_text(state, record.primary_key_value)] = record
+  end
+  local ordered = {}
+  for _, id in ipairs(ids) do
+    local key = key_text(state, id)
+    ordered[#ordered + 1] = found[key]
+    found[key] = nil
+  end
+  return ordered
+end
+
+local AGGREGATE_OPTIONS = { each = true, client = true, connection = true }
+
+--- MongoDB's own aggregation: stages as they are, plain tables as results. Commands: aggregate, and a getMore
+--- for each further batch.
+---@param pipeline table[]
+---@param options { each: boolean? }|nil each: an iterator over the cursor instead of a list
+---@return table[]|fun(): table|nil
+function Model:aggregate(pipeline, options)
+  local state = registry.check(self, "aggregate")
+  options = names.options("aggregate", options, AGGREGATE_OPTIONS)
+  local client = transactions.client(options, state.connection)
+  local plan = core.aggregate_plan(state.collection, pipeline, options.each)
+  if not options.each then
+    run(client, plan)
+    return core.plan_documents(plan)
+  end
+  local batch, i, done = {}, 0, false
+  return function()
+    i = i + 1
+    while batch[i] == nil and not done do
+      done = run(client, plan)
+      batch, i = core.plan_documents(plan), 1
+    end
+    return batch[i]
+  end
+end
+
+--- lumo.transaction on the model's connection.
+---@param fn (fun(trx: lumo.Transaction): any)|nil
+---@param options table|nil
+function Model:transaction(fn, options)
+  return transactions.transaction(fn, options, registry.check(self, "transaction").connection)
+end
+
+function Model:has_column(name)
+  return registry.check(self, "has_column").by_attribute[name] ~= nil
+end
+
+--- The definition of a column as it was compiled, or nil.
+---@param name string
+---@return { name: string, stored: string, serialized: string|false, type: string }|nil
+function Model:get_column(name)
+  local column = registry.check(self, "get_column").by_attribute[name]
+  if not column then return nil end
+  local copy = {}
+  for key, value in pairs(column) do copy[key] = value end
+  return copy
+end
+
+function Model:has_relation(name)
+  return registry.check(self, "has_relation").relations[name] ~= nil
+end
+
+--- The relation object. Raises E_UNDEFINED_RELATIONSHIP.
+---@param name string
+---@return lumo.Relation
+function Model:get_relation(name)
+  return load.relation(registry.check(self, "get_relation"), name)
+end
+
+--- Creates the indexes that the model's relations need on their pivots. Commands: createIndexes for each
+--- pivot.
+---@return string[] names of the indexes that are there now
+function Model:ensure_indexes(options)
+  local state = registry.check(self, "ensure_indexes")
+  return indexes.ensure(state, ambient.connection(client_of(state, options, "ensure_indexes")))
+end
+
+names.alias(Model)
+
+return Model
