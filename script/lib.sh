@@ -7,6 +7,7 @@ if [[ ${LUMO_MONGOD:-/} != /* ]]; then export LUMO_MONGOD=$PWD/$LUMO_MONGOD; fi
 LUMO_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$LUMO_ROOT" || exit
 export LUMO_ROOT
+export MONGOC_DISABLE_SHM=1 # libmongoc keeps counters by pid in shared memory, which killed processes leave behind
 
 say() { printf '== %s\n' "$*"; }
 note() { printf '   %s\n' "$*"; }

@@ -103,7 +103,7 @@ end
 function Client:pivot_query()
   local parent, relation, target = open(self, "pivot_query")
   local q = core.pivot_query(relation.handle, parent)
-  return queries.of_relation(q, relation:row_state(), nil, target)
+  return queries.of_relation(q, relation:row_state(), nil, target, "is_pivot_only_query")
 end
 
 --- Whether the pair exists. Commands: 1.
@@ -219,6 +219,125 @@ function Client:detach(...)
   return core.plan_written(plan, "nRemoved")
 end
 
+-- Making related records ------------------------------------------------------------------------------------
+
+--- Runs fn(client) in one transaction, unless the relation is not atomic.
+local function together(relation, target, fn)
+  if relation.definition.options.atomic == false then return fn(target) end
+  return records.in_transaction(target, fn)
+end
+
+--- Sets what reading the pair would have brought along.
+local function set_extras(relation, parent, one, attributes)
+  local extras = one.extras
+  for name, value in pairs(attributes or {}) do
+    extras["pivot_" .. name] = value
+  end
+  extras["pivot_" .. relation.pivot_foreign_key] = parent:get(relation.local_key)
+  extras["pivot_" .. relation.pivot_related_foreign_key] = one:get(relation.related_key)
+end
+
+--- Attaches saved records with their attributes, which may have holes.
+local function attach_records(relation, parent, list, attributes, target, method, check_existing)
+  local pairs_list = {}
+  for i, one in ipairs(list) do
+    pairs_list[i] = { id = one, pivot_data = attributes[i] }
+  end
+  local op = (relation.duplicates and check_existing) and "sync_keeping" or "attach"
+  local plan = core.pairs_plan(op, method, relation.handle, parent, pairs_list, "pivot_list", core.now())
+  run(target, plan)
+  for i, one in ipairs(list) do
+    set_extras(relation, parent, one, attributes[i])
+  end
+end
+
+local function check_attributes(attributes, count, method)
+  if attributes == nil then return {} end
+  if type(attributes) ~= "table" then
+    raise("E_ARGUMENT", "%s takes pivot attributes as a list beside the records, got %s",
+      method, type(attributes))
+  end
+  for key in pairs(attributes) do
+    if type(key) ~= "number" or key < 1 or key > count or key % 1 ~= 0 then
+      raise("E_ARGUMENT", "%s takes one table of pivot attributes for each of %d records", method, count)
+    end
+  end
+  return attributes
+end
+
+local function create_many(self, method, list, attributes)
+  local parent, relation, target = open(self, method)
+  if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(list)) end
+  attributes = check_attributes(attributes, #list, method)
+  local related = relation.related_state.model
+  return together(relation, target, function(inner)
+    if parent.is_new then parent:save() end
+    local made = related:create_many(list, { client = inner })
+    if #made > 0 then attach_records(relation, parent, made, attributes, inner, method, false) end
+    return made
+  end)
+end
+
+--- A new related record, stored and attached: both or neither. Commands: 2, and a commit.
+---@param values table<string, any>|nil
+---@param attributes table|nil of the pair
+---@return lumo.Record
+function Client:create(values, attributes)
+  return create_many(self, "create", { values or {} }, { attributes })[1]
+end
+
+--- New related records, stored and attached: all or none. Commands: 3, and a commit.
+---@param list table<string, any>[]
+---@param attributes table[]|nil beside the rows; holes mean none
+---@return lumo.Record[]
+function Client:create_many(list, attributes)
+  return create_many(self, "create_many", list, attributes)
+end
+
+local function save_many(self, method, list, attributes, check_existing)
+  local parent, relation, target = open(self, method)
+  if check_existing ~= nil and type(check_existing) ~= "boolean" then
+    raise("E_ARGUMENT", "the third argument of %s is a boolean, got %s", method, type(check_existing))
+  end
+  if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of records, got %s",
+    method, type(list)) end
+  for i = 1, #list do
+    local state = core.record_is(list[i])
+    if not state or state.name ~= relation.related_state.name then
+      raise("E_ARGUMENT", "%s needs records of \"%s\", entry %d is not one",
+        method, relation.related_state.name, i)
+    end
+  end
+  attributes = check_attributes(attributes, #list, method)
+  together(relation, target, function(inner)
+    parent:save()
+    for _, one in ipairs(list) do
+      if rawget(inner, "is_transaction") then one:use_transaction(inner) end
+      one:save()
+    end
+    if #list > 0 then attach_records(relation, parent, list, attributes, inner, method, check_existing ~= false) end
+  end)
+end
+
+--- Saves parent and record, then attaches it. With `check_existing = false` on a relation with duplicates a
+--- row is always added.
+--- Commands: at most 3, and a commit.
+---@param one lumo.Record
+---@param attributes table|nil of the pair
+---@param check_existing boolean|nil true when nil
+function Client:save(one, attributes, check_existing)
+  if not core.record_is(one) then raise("E_ARGUMENT", "save needs a record, got %s", type(one)) end
+  save_many(self, "save", { one }, { attributes }, check_existing)
+end
+
+--- save for a list of records. Commands: one for each record that changes, at most 3 more, and a commit.
+---@param list lumo.Record[]
+---@param attributes table[]|nil beside the records; holes mean none
+---@param check_existing boolean|nil true when nil
+function Client:save_many(list, attributes, check_existing)
+  save_many(self, "save_many", list, attributes, check_existing)
+end
+
 --- Merges attributes into the row of a pair. Commands: 1.
 ---@param id any
 ---@param attributes table
@@ -228,6 +347,44 @@ function Client:update_pivot_data(id, attributes)
   local plan = core.pivot_update_plan(relation.handle, parent, id, attributes, core.now())
   run(target, plan)
   return core.plan_written(plan, "nMatched") > 0
+end
+
+--- The related record of that primary key, if it is attached; else nil. Commands: as exec.
+---@param id any
+---@return lumo.Record|nil
+function Client:find(id)
+  local parent, relation, target = open(self, "find")
+  if id == nil then raise("E_ARGUMENT", "find needs the value of the primary key, got nil") end
+  return relation:related_query("find", parent, target):where(relation.related_state.primary, id):first()
+end
+
+--- The first related record that matches, or a stored and attached new one of both tables.
+---@param search table<string, any>
+---@param extra table<string, any>|nil
+---@param attributes table|nil of a new pair
+---@return lumo.Record
+function Client:first_or_create(search, extra, attributes)
+  return self:query():where(search):first() or self:create(records.joined(search, extra), attributes)
+end
+
+--- The first related record that matches, with these values stored in it, or a stored and attached new one of
+--- both tables.
+---@return lumo.Record
+function Client:update_or_create(search, values, attributes)
+  local found = self:query():where(search):first()
+  if found then return found:merge(values or {}):save() end
+  return self:create(records.joined(search, values), attributes)
+end
+
+--- A page of the related records.
+function Client:paginate(page, per_page)
+  return self:query():paginate(page, per_page)
+end
+
+--- A builder over the related records that preloads a relation of theirs.
+---@return lumo.Query
+function Client:preload(path, callback)
+  return self:query():preload(path, callback)
 end
 
 names.alias(Client)

@@ -1,11 +1,16 @@
---- Loading relations into records that are there already.
+--- Loading relations into records: at once with a query (preload), or into records that are there already
+--- (load).
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local client = require "lumo.client"
+local errors = require "lumo.errors"
+local hooks = require "lumo.hooks"
 local names = require "lumo.names"
+local queries = require "lumo.query"
 local records = require "lumo.record"
 local run = require "lumo.run"
-local raise = require("lumo.errors").raise
+local raise = errors.raise
+local not_called_on = errors.not_called_on
 
 local load = {}
 
@@ -22,17 +27,38 @@ function load.relation(state, name)
   return found
 end
 
-local function load_one(list, name, callback)
-  local state = core.record_is(list[1])
-  local relation = load.relation(state, name):boot()
-  local target = records.client(list[1], state)
-  local q = relation:related_query("load", nil, target)
-  if callback then callback(q) end
-  local plan, owners, places = core.load_plan(q, list)
-  run(target, plan)
-  local class = relation.related_state.class
-  local lists = core.related_records(plan, class, records.companion(target, { relation = relation }),
-    ambient.connection(target).number, owners)
+-- What is to be loaded, as a tree: a list of { name =, callback =, children = the same } --------------------
+
+local function check_request(path, callback, method)
+  if type(path) ~= "string" or path == "" then
+    raise("E_ARGUMENT", "%s needs the name of a relation, got %s", method, type(path))
+  end
+  if callback ~= nil and type(callback) ~= "function" then
+    raise("E_ARGUMENT", "the second argument of %s is a function, got %s", method, type(callback))
+  end
+end
+
+--- Adds a dotted path; its callback belongs to its last part.
+local function add_path(tree, path, callback)
+  local node
+  for name in path:gmatch("[^.]+") do
+    node = nil
+    for _, known in ipairs(tree) do
+      if known.name == name then node = known end
+    end
+    if not node then
+      node = { name = name, children = {} }
+      tree[#tree + 1] = node
+    end
+    tree = node.children
+  end
+  if callback then node.callback = callback end
+end
+
+-- Loading ---------------------------------------------------------------------------------------------------
+
+--- Gives each record its related ones; returns all of them in one list.
+local function distribute(list, relation, lists, places)
   local taken, all = {}, {}
   for i, parent in ipairs(list) do
     local place = places[i]
@@ -50,46 +76,75 @@ local function load_one(list, name, callback)
   return all
 end
 
---- Loads a relation, or a dotted path of relations, into all records of the list. Commands: 2 for each part
---- of the path.
----@param list lumo.Record[] all of one model
----@param path string
----@param callback fun(query: lumo.Query)|nil for the last part
-function load.into(list, path, callback)
-  if type(path) ~= "string" then
-    raise("E_ARGUMENT", "load needs the name of a relation, got %s", type(path))
-  end
-  if callback ~= nil and type(callback) ~= "function" then
-    raise("E_ARGUMENT", "the second argument of load is a function, got %s", type(callback))
-  end
-  for name, dot in path:gmatch("([^.]+)(%.?)") do
-    if #list == 0 then return end
-    list = load_one(list, name, dot == "" and callback or nil)
+local function load_node(list, node)
+  local state = core.record_is(list[1])
+  local relation = load.relation(state, node.name):boot()
+  local target = records.client(list[1], state)
+  local q = relation:related_query("load", nil, target, "is_related_preload_query")
+  if node.callback then node.callback(q) end
+  hooks.run(relation.related_state, "before", "fetch", q)
+  local plan, owners, places = core.load_plan(q, list)
+  run(target, plan)
+  local companion = records.companion(target, { relation = relation })
+  local lists = core.related_records(plan, relation.related_state.class, companion,
+    ambient.connection(target).number, owners)
+  local all = distribute(list, relation, lists, places)
+  hooks.run(relation.related_state, "after", "fetch", all)
+  load.tree(all, core.query_state(q).preloads or {})
+  load.tree(all, node.children)
+end
+
+--- Loads a tree of relations into records of one model. Commands: 2 for each relation.
+function load.tree(list, tree)
+  if #list == 0 then return end
+  for _, node in ipairs(tree) do
+    load_node(list, node)
   end
 end
 
-records.method("load", function(self, name, callback)
-  if not core.record_is(self) then
-    raise("E_ARGUMENT", "load is called on a record; was it called with a dot instead of a colon?")
-  end
-  load.into({ self }, name, callback)
+function load.into(list, path, callback, method)
+  check_request(path, callback, method)
+  local tree = {}
+  add_path(tree, path, callback)
+  load.tree(list, tree)
+end
+
+local function is_loaded(record, name)
+  local side = core.record_side(record)
+  return side and side.preloaded and side.preloaded[name] ~= nil
+end
+
+--- Loads a relation, or a dotted path of relations, whether it was loaded before or not. Commands: 2 for each
+--- part.
+records.method("load", function(self, path, callback)
+  if not core.record_is(self) then not_called_on("load", "a record") end
+  load.into({ self }, path, callback, "load")
+  return self
+end)
+
+--- Loads a relation unless it is loaded.
+records.method("load_once", function(self, path, callback)
+  if not core.record_is(self) then not_called_on("load_once", "a record") end
+  check_request(path, callback, "load_once")
+  if not is_loaded(self, path) then load.into({ self }, path, callback, "load_once") end
   return self
 end)
 
 records.method("related", function(self, name)
-  local state = core.record_is(self)
-    or raise("E_ARGUMENT", "related is called on a record; was it called with a dot instead of a colon?")
+  local state = core.record_is(self) or not_called_on("related", "a record")
   return client.handle(self, load.relation(state, name):boot())
 end)
 
---- Checks what lumo.load was given: a list of records of one model, or one record.
----@param list lumo.Record[]|lumo.Record
+--- Loads a relation, or a dotted path of relations, into all records of a list. Commands: 2 for each part of
+--- the path,
+--- whatever the number of records.
+---@param list lumo.Record[]|lumo.Record records of one model
 ---@param path string
----@param callback function|nil
+---@param callback fun(query: lumo.Query)|nil for the last part
 ---@return lumo.Record[]|lumo.Record list
 function load.load(list, path, callback)
   if core.record_is(list) then
-    load.into({ list }, path, callback)
+    load.into({ list }, path, callback, "load")
     return list
   end
   if type(list) ~= "table" then
@@ -103,7 +158,50 @@ function load.load(list, path, callback)
       raise("E_ARGUMENT", "lumo.load needs records of one model, entry %d is not one", i)
     end
   end
-  load.into(list, path, callback)
+  load.into(list, path, callback, "load")
+  return list
+end
+
+-- With a query ----------------------------------------------------------------------------------------------
+
+local Query = core.query_methods
+
+--- Loads a relation (or a dotted path of them) into what the query finds. Commands: 2 more for each part of
+--- the path.
+---@param path string
+---@param callback fun(query: lumo.Query)|nil
+---@return lumo.Query self
+function Query:preload(path, callback)
+  check_request(path, callback, "preload")
+  local kept = core.query_state(self)
+  load.relation(kept.state, path:match("^[^.]+"))
+  kept.preloads = kept.preloads or {}
+  add_path(kept.preloads, path, callback)
+  return self
+end
+
+--- preload, unless the relation is preloaded already.
+---@return lumo.Query self
+function Query:preload_once(path, callback)
+  check_request(path, callback, "preload_once")
+  for _, node in ipairs(core.query_state(self).preloads or {}) do
+    if node.name == path then return self end
+  end
+  return self:preload(path, callback)
+end
+
+names.alias(Query)
+
+--- What a query calls before it is sent: the keys that its preloads need must be read.
+function queries.before_read(q, kept)
+  for _, node in ipairs(kept.preloads or {}) do
+    core.query_also(q, load.relation(kept.state, node.name):boot().local_key)
+  end
+end
+
+--- What a query calls with the records that it has read.
+function queries.after_read(list, kept)
+  load.tree(list, kept.preloads or {})
   return list
 end
 

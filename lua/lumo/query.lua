@@ -45,9 +45,14 @@ end
 ---@param state { state: table, class: table, name: string }
 ---@param relation lumo.Relation|nil whose related records it gives
 ---@param client lumo.Client
-function query.of_relation(q, state, relation, client)
+---@param flag string which of the builder's flags is true: "is_related_query"
+function query.of_relation(q, state, relation, client, flag)
   local kept = state_of(q)
   kept.state, kept.relation, kept.client = state, relation, client
+  kept.flags = names.alias {
+    is_related_query = false, is_related_preload_query = false, is_related_sub_query = false,
+    is_pivot_only_query = false, [flag] = true,
+  }
   return q
 end
 
@@ -94,6 +99,11 @@ end
 
 --- Runs fn(query) if the condition holds, else else_fn(query).
 function Query:when(condition, fn, else_fn)
+  for place, given in ipairs { fn or false, else_fn or false } do
+    if type(given) ~= "function" and (place == 1 or given) then
+      raise("E_ARGUMENT", "when and unless need a function, got %s", type(given))
+    end
+  end
   if condition then
     fn(self)
   elseif else_fn then
@@ -109,7 +119,10 @@ end
 --- A query of its own that starts where this one stands.
 ---@return lumo.Query
 function Query:clone()
-  return core.query_clone(self)
+  local copy = core.query_clone(self)
+  local kept = state_of(copy)
+  if kept.preloads then kept.preloads = { (table.unpack or unpack)(kept.preloads) } end
+  return copy
 end
 
 -- Sending ---------------------------------------------------------------------------------------------------
@@ -124,14 +137,29 @@ local function records_of(kept, plan, client)
   return core.related_records(plan, kept.state.class, companion, number, 1)[1]
 end
 
+--- What the query of many parents finds, one parent after the other.
+local function eager(q, kept, client)
+  local plan, owners = core.load_plan(q, kept.parents)
+  run(client, plan)
+  local companion = record.companion(client, { relation = kept.relation })
+  local lists = core.related_records(plan, kept.state.class, companion, ambient.connection(client).number, owners)
+  local all = {}
+  for _, list in ipairs(lists) do
+    for _, one in ipairs(list) do all[#all + 1] = one end
+  end
+  return all
+end
+
 --- Reads what a query finds, as records, or as plain tables of a lean query. Hooks are the caller's.
 local function read(q, method, limit)
   local kept = state_of(q)
-  local plan = core.query_find_plan(q, method, limit, false)
+  query.before_read(q, kept)
   local client = client_of(kept)
+  if kept.parents then return query.after_read(eager(q, kept, client), kept) end
+  local plan = core.query_find_plan(q, method, limit, false)
   run(client, plan)
   if kept.lean then return core.plan_documents(plan) end
-  return records_of(kept, plan, client)
+  return query.after_read(records_of(kept, plan, client), kept)
 end
 
 local function refuse_lean(kept, method)
@@ -211,6 +239,7 @@ function Query:each()
     end
   end
   hooks.run(kept.state, "before", "fetch", self)
+  query.before_read(self, kept)
   local plan = core.query_find_plan(self, "each", 0, true)
   local batch, i, done = {}, 0, false
   local function next_record()
@@ -218,7 +247,10 @@ function Query:each()
     while batch[i] == nil and not done do
       done = run(client, plan)
       batch, i = kept.lean and core.plan_documents(plan) or records_of(kept, plan, client), 1
-      if not kept.lean then hooks.run(kept.state, "after", "fetch", batch) end
+      if not kept.lean then
+        query.after_read(batch, kept)
+        hooks.run(kept.state, "after", "fetch", batch)
+      end
     end
     return batch[i]
   end
@@ -404,6 +436,16 @@ end
 ---@param text string
 function Query:comment(text)
   return core.query_extra(self, "comment", check_type(text, "comment", "string"))
+end
+
+--- Reads these fields of the pivot, too: `extras.pivot_<name>`.
+---@param list string[]
+---@return lumo.Query self
+function Query:pivot_columns(list)
+  local relation = state_of(self).relation
+  if not relation then raise("E_ARGUMENT", "pivot_columns is for queries across a many-to-many relation") end
+  core.query_pivot_fields(self, relation:fields_with(list))
+  return self
 end
 
 --- Runs a scope of the model (or a function) on the query.

@@ -18,6 +18,14 @@ local record = {}
 ---@class lumo.Record
 local Record = {}
 
+--- What is searched for and what comes with it, as the values of one new record.
+function record.joined(search, extra)
+  local values = {}
+  for name, value in pairs(search) do values[name] = value end
+  for name, value in pairs(extra or {}) do values[name] = value end
+  return values
+end
+
 --- The state of a record's model.
 local function state_of(self, method)
   local state = core.record_is(self)

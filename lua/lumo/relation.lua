@@ -157,35 +157,34 @@ local function plain_columns(owner, related, created_at, updated_at)
   return columns
 end
 
---- The pivot fields that reads bring along, as stored names; nil: all of them.
-local function pivot_fields(self, pivot, created_at, updated_at)
-  local wanted = self.definition.options.pivot_columns
-  if wanted == nil then
-    if pivot then return nil, { "*" } end
-    wanted = {}
-  elseif wanted == "*" then
-    wanted = { "*" }
-  elseif type(wanted) ~= "table" then
-    raise("E_ARGUMENT", "option \"pivot_columns\" is a list of names")
-  end
-  local fields, seen = {}, {}
-  local function add(name)
-    if name and not seen[name] then
+--- Stored names of the pivot's fields named by attributes, after those in `fields`; nil: all of them.
+local function add_fields(fields, wanted, pivot, context)
+  if wanted == "*" then return nil end
+  if type(wanted) ~= "table" then raise("E_ARGUMENT", "%s takes a list of names", context) end
+  local seen = {}
+  for _, name in ipairs(fields) do seen[name] = true end
+  for _, name in ipairs(wanted) do
+    if name == "*" then return nil end
+    if type(name) ~= "string" or name == "" then raise("E_ARGUMENT", "%s takes a list of names", context) end
+    local column = pivot and pivot.by_attribute[name]
+    name = column and column.stored or name
+    if not seen[name] then
       seen[name] = true
       fields[#fields + 1] = name
     end
   end
-  for _, name in ipairs(wanted) do
-    if name == "*" then return nil, { "*" } end
-    if type(name) ~= "string" or name == "" then
-      raise("E_ARGUMENT", "option \"pivot_columns\" is a list of names")
-    end
-    local column = pivot and pivot.by_attribute[name]
-    add(column and column.stored or name)
-  end
-  add(created_at)
-  add(updated_at)
-  return fields, wanted
+  return fields
+end
+
+--- The pivot fields that reads bring along, as stored names (nil: all of them), and as they are shown.
+local function pivot_fields(self, pivot, created_at, updated_at)
+  local wanted = self.definition.options.pivot_columns
+  if wanted == nil and pivot then return nil, { "*" } end
+  local stamps = {}
+  if created_at then stamps[1] = created_at end
+  if updated_at then stamps[#stamps + 1] = updated_at end
+  local fields = add_fields(stamps, wanted or {}, pivot, "option \"pivot_columns\"")
+  return fields, fields and (wanted or {}) or { "*" }
 end
 
 local function resolve_pivot(self)
@@ -251,6 +250,7 @@ local function boot(self)
     duplicates = options.duplicates or false, atomic = options.atomic ~= false, fields = fields,
   }
   self.rows = rows
+  self.fields = fields
   self.duplicates = options.duplicates or false
   self.is_booted = true
 end
@@ -310,9 +310,11 @@ end
 ---@param method string for error messages
 ---@param parent lumo.Record|nil
 ---@return lumo.Query
-function methods:related_query(method, parent, client)
+---@param client lumo.Client
+---@param flag string|nil of the builder; "is_related_query" when nil
+function methods:related_query(method, parent, client, flag)
   local q = core.related_query(self.handle, method, parent)
-  require("lumo.query").of_relation(q, self.related_state, self, client)
+  require("lumo.query").of_relation(q, self.related_state, self, client, flag or "is_related_query")
   if self.on_query then
     q:where(function(group) self.on_query(group) end) -- a group, so that an or_where of the user cannot escape it
     core.query_settle(q)
@@ -332,6 +334,94 @@ end
 ---@return table
 function methods:get_pivot_related_pair(related)
   return { self.pivot_related_foreign_key, related:get(self.related_key) }
+end
+
+--- The fields that reads bring along, and these; nil: all.
+function methods:fields_with(list)
+  if not self:boot().fields then return nil end
+  local fields = {}
+  for i, name in ipairs(self.fields) do fields[i] = name end
+  return add_fields(fields, list, self.pivot_state, "pivot_columns")
+end
+
+--- The client of one parent.
+---@param parent lumo.Record
+function methods:client(parent)
+  return require("lumo.client").handle(parent, self:boot())
+end
+
+local function check_records(self, list, state, method)
+  if type(list) ~= "table" then
+    raise("E_ARGUMENT", "%s of \"%s.%s\" needs a list of records, got %s",
+      method, self.state.name, self.relation_name, type(list))
+  end
+  for i, one in ipairs(list) do
+    local found = core.record_is(one)
+    if not found or found.name ~= state.name then
+      raise("E_ARGUMENT", "%s of \"%s.%s\" needs records of \"%s\", entry %d is not one",
+        method, self.state.name,
+        self.relation_name, state.name, i)
+    end
+  end
+  return list
+end
+
+--- Makes a list of related records the loaded value of the relation.
+---@param parent lumo.Record
+---@param list lumo.Record[]
+function methods:set_related(parent, list)
+  self:boot()
+  check_records(self, { parent }, self.state, "set_related")
+  local copy = {}
+  for i, one in ipairs(check_records(self, list, self.related_state, "set_related")) do copy[i] = one end
+  require("lumo.client").set_list(parent, self, copy)
+end
+
+--- Adds a related record, or a list of them, to the loaded value of the relation.
+---@param parent lumo.Record
+---@param one lumo.Record|lumo.Record[]
+function methods:push_related(parent, one)
+  self:boot()
+  check_records(self, { parent }, self.state, "push_related")
+  local added = check_records(self, core.record_is(one) and { one } or one, self.related_state, "push_related")
+  local clients = require "lumo.client"
+  local list = parent.preloaded[self.relation_name] or clients.set_list(parent, self, {})
+  for _, record in ipairs(added) do list[#list + 1] = record end
+end
+
+local function key_text(value)
+  return type(value) .. ":" .. (type(value) == "number" and ("%.17g"):format(value) or tostring(value))
+end
+
+--- Distributes related records over their parents by `extras.pivot_<foreign key>`; parents with none get an
+--- empty list.
+---@param parents lumo.Record[]
+---@param related lumo.Record[]
+function methods:set_related_for_many(parents, related)
+  self:boot()
+  check_records(self, parents, self.state, "set_related_for_many")
+  local by_key, name = {}, "pivot_" .. self.pivot_foreign_key
+  for _, one in ipairs(check_records(self, related, self.related_state, "set_related_for_many")) do
+    local key = key_text(one.extras[name])
+    by_key[key] = by_key[key] or {}
+    table.insert(by_key[key], one)
+  end
+  for _, parent in ipairs(parents) do
+    self:set_related(parent, by_key[key_text(parent:get(self.local_key))] or {})
+  end
+end
+
+--- A builder over the related records of many parents, as preload uses it. Commands: 2.
+---@param parents lumo.Record[]
+---@return lumo.Query
+function methods:eager_query(parents)
+  self:boot()
+  check_records(self, parents, self.state, "eager_query")
+  local records = require "lumo.record"
+  local target = #parents > 0 and records.client(parents[1], self.state) or nil
+  local q = self:related_query("eager_query", nil, target, "is_related_preload_query")
+  core.query_state(q).parents = parents
+  return q
 end
 
 names.alias(methods)

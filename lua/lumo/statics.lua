@@ -160,14 +160,6 @@ end
 
 -- Finding or making ---------------------------------------------------------------------------------------
 
---- What is searched for and what comes with it, as the values of one new record.
-local function joined(search, extra)
-  local values = {}
-  for name, value in pairs(search) do values[name] = value end
-  for name, value in pairs(extra or {}) do values[name] = value end
-  return values
-end
-
 local function check_search(search, extra, method)
   if type(search) ~= "table" or next(search) == nil then
     raise("E_ARGUMENT", "%s needs a table of attributes to search for", method)
@@ -196,7 +188,7 @@ function Model:first_or_new(search, extra, options)
   local state = registry.check(self, "first_or_new")
   check_search(search, extra, "first_or_new")
   local found = search_for(state, search, (same_client(state, options, "first_or_new")))
-  return found or self:new(joined(search, extra))
+  return found or self:new(records.joined(search, extra))
 end
 
 local function is_duplicate(err)
@@ -206,7 +198,7 @@ end
 --- Creates, unless somebody else was first: then that record is found. In a transaction the refused insert
 --- has ended it, so its error goes through.
 local function create_or_find(self, state, search, extra, options, client)
-  local ok, result = pcall(self.create, self, joined(search, extra), options)
+  local ok, result = pcall(self.create, self, records.joined(search, extra), options)
   if ok then return result, true end
   local found = is_duplicate(result) and not ambient.transaction(client)
     and search_for(state, search, options and options.client)

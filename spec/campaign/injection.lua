@@ -82,7 +82,10 @@ add("cycle", function()
 end)
 add("metatable that answers operators", function(n)
   return setmetatable({}, {
-    __index = function() return { ["$ne"] = INSIDE .. n } end, __len = function() return 3 end,
+    __index = function(_, key) -- an end, for loops by position
+      return (type(key) ~= "number" or key < 4) and { ["$ne"] = INSIDE .. n } or nil
+    end,
+    __len = function() return 3 end,
     __pairs = function() return function() end end, __tostring = function() return fixture.id(1) end,
     __call = function() return true end,
   })

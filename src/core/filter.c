@@ -51,12 +51,13 @@ void lumo_filter_begin(lumo_filter *filter) {
   filter->bytes.failed = false;
 }
 
-bool lumo_filter_end(lumo_filter *filter, lumo_join join, bool negated) {
+bool lumo_filter_end(lumo_filter *filter, lumo_join join, bool negated, lumo_side side) {
   if (filter->bytes.failed) return false;
   uint32_t offset = finished(filter);
   return add(filter, (struct lumo_clause){.kind = LUMO_CLAUSE_CONDITION,
                                           .join = join,
                                           .negated = negated,
+                                          .side = side,
                                           .offset = offset,
                                           .len = (uint32_t)filter->bytes.len - offset});
 }
@@ -172,6 +173,49 @@ void lumo_filter_write(const lumo_filter *filter, lumo_buf *out) {
   size_t mark = lumo_bson_begin(out);
   if (filter->bytes.failed) out->failed = true;
   write_level(filter, 0, filter->count, out);
+  lumo_bson_end(out, mark);
+}
+
+/* The sides of which the clauses from..to speak. */
+static unsigned sides(const lumo_filter *f, uint32_t from, uint32_t to) {
+  unsigned mask = 0;
+  for (uint32_t i = from; i < to; i++)
+    if (f->clauses[i].kind == LUMO_CLAUSE_CONDITION) mask |= f->clauses[i].side;
+  return mask;
+}
+
+bool lumo_filter_has(const lumo_filter *filter, lumo_side side) {
+  return (sides(filter, 0, filter->count) & side) != 0;
+}
+
+bool lumo_filter_splits(const lumo_filter *filter) {
+  const unsigned both = LUMO_SIDE_RELATED | LUMO_SIDE_PIVOT;
+  if (sides(filter, 0, filter->count) != both) return true;
+  if (term_end(filter, 0, filter->count) < filter->count) return false;
+  for (uint32_t i = 0; i < filter->count; i = after(filter, i))
+    if (sides(filter, i, after(filter, i)) == both) return false;
+  return true;
+}
+
+void lumo_filter_write_side(const lumo_filter *filter, lumo_side side, lumo_buf *out) {
+  if (sides(filter, 0, filter->count) == (unsigned)side) {
+    lumo_filter_write(filter, out);
+    return;
+  }
+  size_t mark = lumo_bson_begin(out);
+  if (filter->bytes.failed) out->failed = true;
+  if (lumo_filter_has(filter, side)) {
+    size_t array = lumo_bson_begin_array(out, LUMO_KEY("$and"));
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < filter->count; i = after(filter, i)) {
+      if (sides(filter, i, after(filter, i)) != (unsigned)side) continue;
+      lumo_bson_index(out, LUMO_BSON_DOCUMENT, n++);
+      size_t clause = lumo_bson_begin(out);
+      write_clause(filter, i, out);
+      lumo_bson_end(out, clause);
+    }
+    lumo_bson_end(out, array);
+  }
   lumo_bson_end(out, mark);
 }
 

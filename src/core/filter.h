@@ -12,12 +12,17 @@
 
 typedef enum { LUMO_AND, LUMO_OR } lumo_join;
 
+/* Whose fields a condition speaks of. A filter over a model has only the first kind; one across a relation
+ * may mix both. */
+typedef enum { LUMO_SIDE_RELATED = 1, LUMO_SIDE_PIVOT = 2 } lumo_side;
+
 /* A zeroed struct is a valid empty filter. */
 typedef struct lumo_filter {
   lumo_buf bytes; /* the conditions, each one BSON document */
   struct lumo_clause {
     enum { LUMO_CLAUSE_CONDITION, LUMO_CLAUSE_GROUP, LUMO_CLAUSE_END } kind;
     lumo_join join;
+    lumo_side side; /* of a condition */
     bool negated;
     uint32_t offset, len; /* a condition's document in `bytes` */
   } * clauses;
@@ -31,7 +36,7 @@ bool lumo_filter_copy(lumo_filter *to, const lumo_filter *from);
 /* A condition is written in place: begin, append one BSON document to filter->bytes, end. An error in between
  * loses nothing: the next begin drops the half-written bytes. */
 void lumo_filter_begin(lumo_filter *filter);
-bool lumo_filter_end(lumo_filter *filter, lumo_join join, bool negated);
+bool lumo_filter_end(lumo_filter *filter, lumo_join join, bool negated, lumo_side side);
 
 /* Everything up to the matching end is one clause. A group in which nothing stands is dropped. */
 bool lumo_filter_open(lumo_filter *filter, lumo_join join, bool negated, lumo_error *error);
@@ -45,6 +50,14 @@ void lumo_filter_rewind(lumo_filter *filter, lumo_filter_mark mark);
 
 /* Appends the filter as one whole BSON document: {} when there is no clause. Open groups count as closed. */
 void lumo_filter_write(const lumo_filter *filter, lumo_buf *out);
+
+/* Whether the filter is an `and` of parts that speak of one side each, so that each side can be asked alone.
+ */
+bool lumo_filter_splits(const lumo_filter *filter);
+/* Whether any condition speaks of that side. */
+bool lumo_filter_has(const lumo_filter *filter, lumo_side side);
+/* Appends that side's part of a filter that splits, as one whole BSON document. */
+void lumo_filter_write_side(const lumo_filter *filter, lumo_side side, lumo_buf *out);
 
 /* Appends the pattern of a LIKE: % any text, _ any character, \ takes the next one literally; anchored, all
  * else escaped. */

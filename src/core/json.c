@@ -85,7 +85,7 @@ static void put_number(lumo_buf *out, const char *wrapper, const char *digits, s
 static void put_double(lumo_buf *out, double v, lumo_json_mode mode) {
   char text[32];
   size_t len = lumo_double_text(v, text);
-  if (mode == LUMO_JSON_PLAIN && len > 2 && memcmp(text + len - 2, ".0", 2) == 0)
+  if (mode == LUMO_JSON_PLAIN && v != 0 && len > 2 && memcmp(text + len - 2, ".0", 2) == 0)
     len -= 2; /* a web client's 5 */
   if (isfinite(v))
     put_number(out, "$numberDouble", text, len, mode);

@@ -409,7 +409,8 @@ static bool take_pivot(related_plan *plan, uint32_t pivot) {
   int64_t found = 0; /* of one owner all rows are */
   uint32_t key;
   lumo_bson_find(row->data, row->len, related_key, strlen(related_key), &related);
-  if (lumo_value_is_null(&related)) return true;
+  if (lumo_value_is_null(&related) || related.type == LUMO_BSON_REGEX)
+    return true; /* no key: among the keys of a filter a pattern would match other records */
   if (plan->query.op != LUMO_RELATED_FIND) return lumo_keys_add(&plan->keys, &related, &key) >= 0;
   if (plan->owners.count > 1) {
     lumo_bson_find(row->data, row->len, owner_key, strlen(owner_key), &owner);

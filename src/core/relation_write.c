@@ -553,8 +553,8 @@ static bool look_build(pairs_plan *plan) {
     lumo_value value = {id, sizeof id, LUMO_BSON_OBJECTID};
     plan->states[plan->order[i]] = MISSING; /* whether it is blocked is found out anew */
     derive_id(plan, plan->order[i], id);
-    if (lumo_keys_add(&plan->derived, &value, &index) < 0) out->failed = true;
-    if (out->failed) return false;
+    if (!out->failed && lumo_keys_add(&plan->derived, &value, &index) < 0) out->failed = true;
+    if (out->failed) return false; /* then there may be no id, either */
   }
   find_marks marks = begin_find(out, pivot->collection);
   size_t list = lumo_bson_begin_array(out, LUMO_KEY("$or"));

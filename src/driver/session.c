@@ -69,6 +69,9 @@ bool lumo_transaction_commit(const lumo_connection *connection, mongoc_client_se
     bson_destroy(&answer.reply);
     if (answer.ok) return true;
     sent |= answer.trace.sent > 0;
+    /* libmongoc leaves it out when its retry finds no connection. */
+    if (!answer.ok && answer.trace.lost)
+      error->labels = (error->labels & ~(uint32_t)LUMO_LABEL_TRANSIENT) | LUMO_LABEL_UNKNOWN_COMMIT;
     bool unknown = error->labels & LUMO_LABEL_UNKNOWN_COMMIT;
     bool gone = lumo_error_is_selection(&answer.error) || answer.trace.lost;
     int64_t now = lumo_clock_ms();

@@ -672,7 +672,7 @@ static void arrange(walk *w, field *items, size_t count, const lumo_schema *sche
     items[i].rank = ordered ? items[i].position : UINT32_MAX;
   }
   if (stored && stored->type == LUMO_BSON_DOCUMENT) match_stored(items, count, stored, ordered, &ranks);
-  if (data && count && items[0].key[0] <= '$') reference = is_reference(items, count);
+  if (data && at->depth > 1 && count && items[0].key[0] <= '$') reference = is_reference(items, count);
   for (size_t i = 0; i < count; i++) {
     field *f = &items[i];
     const char *why = wrong_key(f, data, reference);

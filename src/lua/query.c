@@ -64,6 +64,9 @@ static int query_clone(lua_State *L) {
   lumo_query_box *copy = lumo_push_query(L, 3, box->kind); /* 4 */
   copy->relation = box->relation;
   copy->given = box->given;
+  copy->fields = box->fields;
+  copy->field_count = box->field_count;
+  copy->all_fields = box->all_fields;
   lumo_buf_append(&copy->owner, box->owner.data, box->owner.len);
   lumo_buf_append(&copy->bound, box->bound.data, box->bound.len);
   lumo_check_buffer(L, &copy->owner);
@@ -86,11 +89,25 @@ static int query_clone(lua_State *L) {
 
 /* ---- columns ---- */
 
+/* True if the name begins with the collection's and a dot; a declared column of that name wins. Then it is
+ * cut off. */
+static bool cut_collection(const lumo_schema *schema, const char *collection, const char **name,
+                           size_t *len) {
+  size_t n = strlen(collection);
+  if (*len <= n + 1 || (*name)[n] != '.' || memcmp(*name, collection, n) != 0 ||
+      lumo_schema_find(schema, *name, n))
+    return false;
+  *name += n + 1;
+  *len -= n + 1;
+  return true;
+}
+
 /* Resolves the column named at `index` to its stored path, appended to `path` (a buffer of a userdata), and
  * its type. `id` is the primary column where no column has that name; a name may begin with the collection's
- * and a dot. */
+ * and a dot. *side is that of the method (a where_pivot) and becomes the pivot's when the name begins with
+ * the pivot's. */
 static const lumo_column *resolve(lua_State *L, const lumo_query_box *box, const char *method, int arg,
-                                  int index, lumo_buf *path) {
+                                  int index, lumo_buf *path, lumo_side *side) {
   size_t len;
   const lumo_schema *schema = box->query.schema;
   const lumo_column *column = NULL;
@@ -98,18 +115,32 @@ static const lumo_column *resolve(lua_State *L, const lumo_query_box *box, const
   if (lua_type(L, index) != LUA_TSTRING) lumo_raise_argument(L, method, arg, "the name of a column", index);
   const char *name = lua_tolstring(L, index, &len);
   lumo_error_init(&error);
+  if (box->kind == LUMO_QUERY_PIVOT) {
+    *side = LUMO_SIDE_RELATED; /* its one collection is the pivot */
+  } else if (*side == LUMO_SIDE_PIVOT && box->kind != LUMO_QUERY_RELATED) {
+    lumo_raise_code(L, "E_ARGUMENT", "%s is for queries across a many-to-many relation", method);
+  } else if (box->kind == LUMO_QUERY_RELATED &&
+             cut_collection(schema, box->relation->pivot.collection, &name, &len)) {
+    *side = LUMO_SIDE_PIVOT;
+  }
+  if (*side == LUMO_SIDE_PIVOT) schema = box->relation->rows;
   if (len == 2 && memcmp(name, "id", 2) == 0 && !lumo_schema_find(schema, name, len)) {
     column = schema->columns[schema->primary];
     lumo_buf_append(path, column->stored, column->stored_len);
     return column;
   }
-  size_t collection = strlen(schema->collection);
-  if (len > collection + 1 && name[collection] == '.' && memcmp(name, schema->collection, collection) == 0 &&
-      !lumo_schema_find(schema, name, collection)) {
-    name += collection + 1;
-    len -= collection + 1;
-  }
+  cut_collection(schema, schema->collection, &name, &len);
   if (!lumo_schema_resolve(schema, name, len, path, &column, &error)) lumo_raise(L, &error);
+  return column;
+}
+
+/* The same where only the query's own collection will do. */
+static const lumo_column *resolve_own(lua_State *L, const lumo_query_box *box, const char *method, int arg,
+                                      int index, lumo_buf *path) {
+  lumo_side side = LUMO_SIDE_RELATED;
+  const lumo_column *column = resolve(L, box, method, arg, index, path, &side);
+  if (side == LUMO_SIDE_PIVOT)
+    lumo_raise_code(L, "E_UNSUPPORTED", "%s does not take columns of the pivot", method);
   return column;
 }
 
@@ -130,9 +161,10 @@ typedef struct {
   const char *path;
   size_t path_len;
   size_t document, operators;
+  lumo_side side;
 } condition;
 
-/* Upvalues of every where method: its name, the join, and whether it is negated. */
+/* Upvalues of every where method: its name, the join, whether it is negated, and whose fields it names. */
 static const char *method_name(lua_State *L) {
   return lua_tostring(L, lua_upvalueindex(1));
 }
@@ -145,12 +177,16 @@ static bool method_negated(lua_State *L) {
   return lua_toboolean(L, lua_upvalueindex(3));
 }
 
+static lumo_side method_side(lua_State *L) {
+  return (lumo_side)lua_tointeger(L, lua_upvalueindex(4));
+}
+
 /* Begins a condition on the column named at `index`. The path is copied to the scratch buffer, which must not
  * be used before open_operators. */
 static condition begin(lua_State *L, int index) {
-  condition c = {.L = L, .box = lumo_check_query(L, 1, method_name(L))};
+  condition c = {.L = L, .box = lumo_check_query(L, 1, method_name(L)), .side = method_side(L)};
   lumo_buf *path = lumo_scratch(L);
-  c.column = resolve(L, c.box, method_name(L), 1, index, path);
+  c.column = resolve(L, c.box, method_name(L), 1, index, path, &c.side);
   lumo_check_buffer(L, path);
   c.out = &c.box->query.filter.bytes;
   lumo_filter_begin(&c.box->query.filter);
@@ -163,7 +199,7 @@ static int finish(const condition *c, lumo_join join, bool negated) {
   lumo_bson_end(c->out, c->operators);
   lumo_bson_end(c->out, c->document);
   lumo_check_buffer(c->L, c->out);
-  if (!lumo_filter_end(&c->box->query.filter, join, negated)) {
+  if (!lumo_filter_end(&c->box->query.filter, join, negated, c->side)) {
     lumo_error error;
     lumo_error_init(&error);
     lumo_error_memory(&error);
@@ -217,8 +253,11 @@ static void put_list(condition *c, const char *operator, int index, int arg) {
     lumo_place place = {.parent = &outer, .position = (lua_Integer)i + 1};
     int len = snprintf(key, sizeof key, "%zu", i);
     int top = lua_gettop(L);
+    size_t before = c->out->len;
     lumo_encode(L, top, compared(L, c->column, top), key, (size_t)len, NULL, c->out, &place,
                 LUMO_ENCODE_DATA);
+    if (!c->out->failed && c->out->data[before] == LUMO_BSON_REGEX) /* MongoDB would not compare it, but match by it */
+      lumo_raise_cast(L, &place, NULL, 0, "is a pattern, which no list of values can hold (see where_regex)");
     lua_pop(L, 1);
   }
   lumo_bson_end(c->out, mark);
@@ -335,7 +374,8 @@ static int where_table(lua_State *L) {
       if (round == 0) continue;
       lumo_bson_end(c.out, c.operators);
       lumo_bson_end(c.out, c.document);
-      if (!lumo_filter_end(&box->query.filter, LUMO_AND, false)) box->query.filter.bytes.failed = true;
+      if (!lumo_filter_end(&box->query.filter, LUMO_AND, false, c.side))
+        box->query.filter.bytes.failed = true;
     }
   }
   lumo_filter_close(&box->query.filter);
@@ -455,12 +495,17 @@ static int where_column(lua_State *L) {
   for (int i = 0; i < 2; i++) {
     lumo_buf_clear(path);
     lumo_buf_append(path, "$", 1);
-    resolve(L, box, method_name(L), i ? 3 : 1, i ? 4 : 2, path);
+    resolve_own(L, box, method_name(L), i ? 3 : 1, i ? 4 : 2, path);
     lumo_check_buffer(L, path);
     lumo_bson_string(out, i ? "1" : "0", 1, (const char *)path->data, path->len);
   }
   lumo_bson_end(out, operands);
-  condition c = {.L = L, .box = box, .out = out, .document = document, .operators = expression};
+  condition c = {.L = L,
+                 .box = box,
+                 .out = out,
+                 .document = document,
+                 .operators = expression,
+                 .side = LUMO_SIDE_RELATED};
   return finish(&c, method_join(L), method_negated(L));
 }
 
@@ -474,7 +519,7 @@ static int where_raw(lua_State *L) {
   c.out = &c.box->query.filter.bytes;
   lumo_encode_document(L, 2, NULL, NULL, c.out, &place, LUMO_ENCODE_RAW);
   lumo_check_buffer(L, c.out);
-  if (!lumo_filter_end(&c.box->query.filter, method_join(L), method_negated(L))) {
+  if (!lumo_filter_end(&c.box->query.filter, method_join(L), method_negated(L), LUMO_SIDE_RELATED)) {
     lumo_error error;
     lumo_error_init(&error);
     lumo_error_memory(&error);
@@ -531,7 +576,7 @@ static int query_rewind(lua_State *L) {
 
 static void select_one(lua_State *L, lumo_query_box *box, int arg, int index) {
   lumo_buf *path = lumo_scratch(L);
-  resolve(L, box, "select", arg, index, path);
+  resolve_own(L, box, "select", arg, index, path);
   lumo_check_buffer(L, path);
   lumo_query_select(&box->query, (const char *)path->data, path->len);
 }
@@ -560,6 +605,13 @@ static int select_columns(lua_State *L) {
   return 1;
 }
 
+/* core.query_also(query, column): selects a column that is needed beside those that were asked for. */
+static int query_also(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "select");
+  if (box->query.projection.len > 0) select_one(L, box, 1, 2);
+  return 0;
+}
+
 static int direction_of(lua_State *L, int index) {
   const char *text = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : NULL;
   if (lua_isnoneornil(L, index) || (text && strcmp(text, "asc") == 0)) return 1;
@@ -570,7 +622,7 @@ static int direction_of(lua_State *L, int index) {
 static void order_one(lua_State *L, lumo_query_box *box, int column, int direction) {
   int sign = direction_of(L, direction);
   lumo_buf *path = lumo_scratch(L);
-  resolve(L, box, "order_by", 1, column, path);
+  resolve_own(L, box, "order_by", 1, column, path);
   lumo_check_buffer(L, path);
   lumo_query_order(&box->query, (const char *)path->data, path->len, sign);
 }
@@ -732,7 +784,7 @@ static void push_bulk_plan(lua_State *L, lumo_query_box *box, const char *method
 
 static const lumo_column *updated_column(lua_State *L, const lumo_query_box *box, const char *method,
                                          int index, lumo_buf *path) {
-  const lumo_column *column = resolve(L, box, method, 1, index, path);
+  const lumo_column *column = resolve_own(L, box, method, 1, index, path);
   lumo_check_buffer(L, path);
   if (column && column->primary)
     lumo_raise_code(L, "E_ARGUMENT", "%s cannot change the primary key \"%s.%s\"", method,
@@ -842,7 +894,7 @@ static int query_group_plan(lua_State *L) {
     lumo_raise_code(L, "E_UNSUPPORTED", "%s is not supported across a relation", method);
   lumo_buf *path = lumo_push_buffer(L), *command = lumo_push_buffer(L);
   lumo_buf_append(path, "$", 1);
-  resolve(L, box, method, 1, 3, path);
+  resolve_own(L, box, method, 1, 3, path);
   lumo_check_buffer(L, path);
   const uint8_t *bound = bound_of(box, &bound_len);
   lumo_query_group(&box->query, bound, bound_len, operator,(const char *) path->data, path->len, command);
@@ -947,7 +999,7 @@ static int query_resolve(lua_State *L) {
   const char *method = luaL_checkstring(L, 2);
   const lumo_query_box *box = lumo_check_query(L, 1, method);
   lumo_buf *path = lumo_push_buffer(L);
-  resolve(L, box, method, 1, 3, path);
+  resolve_own(L, box, method, 1, 3, path);
   lumo_check_buffer(L, path);
   lua_pushlstring(L, (const char *)path->data, path->len);
   return 1;
@@ -970,19 +1022,37 @@ static int query_tostring(lua_State *L) {
 
 /* ---- the method table ---- */
 
-static void add_family(lua_State *L, const char *family, lua_CFunction function, bool negated) {
+/* A method, or one of the flags that lua/lumo has put into the companion's `flags`. Upvalue: the methods. */
+static int query_index(lua_State *L) {
+  lua_pushvalue(L, 2);
+  lua_rawget(L, lua_upvalueindex(1));
+  if (!lua_isnil(L, -1)) return 1;
+  lumo_getuv(L, 1);
+  lua_getfield(L, -1, "flags");
+  if (!lua_istable(L, -1)) return 0;
+  lua_pushvalue(L, 2);
+  lua_rawget(L, -2);
+  return 1;
+}
+
+/* A family is a method with its and_ and or_ forms; with `pivot` also the same over the pivot's fields. */
+static void add_family(lua_State *L, const char *family, lua_CFunction function, bool negated, bool pivot) {
   static const struct {
     const char *prefix;
     lumo_join join;
   } forms[] = {{"", LUMO_AND}, {"and_", LUMO_AND}, {"or_", LUMO_OR}};
   for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-    const char *name = lua_pushfstring(L, "%s%s", forms[i].prefix, family);
-    lua_pushvalue(L, -1);
-    lua_pushinteger(L, forms[i].join);
-    lua_pushboolean(L, negated);
-    lua_pushcclosure(L, function, 3);
-    lua_setfield(L, -3, name);
-    lua_pop(L, 1);
+    for (int side = LUMO_SIDE_RELATED; side <= (pivot ? LUMO_SIDE_PIVOT : LUMO_SIDE_RELATED); side++) {
+      const char *suffix = side == LUMO_SIDE_PIVOT ? "_pivot" : "";
+      const char *name = lua_pushfstring(L, "%s%s%s", forms[i].prefix, family, suffix);
+      lua_pushvalue(L, -1);
+      lua_pushinteger(L, forms[i].join);
+      lua_pushboolean(L, negated);
+      lua_pushinteger(L, side);
+      lua_pushcclosure(L, function, 4);
+      lua_setfield(L, -3, name);
+      lua_pop(L, 1);
+    }
   }
 }
 
@@ -990,25 +1060,25 @@ void lumo_open_query(lua_State *L) {
   static const struct {
     const char *name;
     lua_CFunction function;
-    bool negated;
+    bool negated, pivot;
   } families[] = {
-      {"where", where, false},
-      {"where_not", where, true},
-      {"where_in", where_in, false},
-      {"where_not_in", where_in, true},
-      {"where_null", where_null, false},
-      {"where_not_null", where_null, true},
-      {"where_between", where_between, false},
-      {"where_not_between", where_between, true},
-      {"where_like", where_like, false},
-      {"where_ilike", where_ilike, false},
-      {"where_regex", where_regex, false},
-      {"where_exists", where_exists, false},
-      {"where_not_exists", where_exists, true},
-      {"where_size", where_size, false},
-      {"where_all", where_all, false},
-      {"where_column", where_column, false},
-      {"where_raw", where_raw, false},
+      {"where", where, false, true},
+      {"where_not", where, true, true},
+      {"where_in", where_in, false, true},
+      {"where_not_in", where_in, true, true},
+      {"where_null", where_null, false, true},
+      {"where_not_null", where_null, true, true},
+      {"where_between", where_between, false, false},
+      {"where_not_between", where_between, true, false},
+      {"where_like", where_like, false, false},
+      {"where_ilike", where_ilike, false, false},
+      {"where_regex", where_regex, false, false},
+      {"where_exists", where_exists, false, false},
+      {"where_not_exists", where_exists, true, false},
+      {"where_size", where_size, false, false},
+      {"where_all", where_all, false, false},
+      {"where_column", where_column, false, false},
+      {"where_raw", where_raw, false, false},
   };
   static const luaL_Reg methods[] = {
       {"select", select_columns}, {"order_by", order_by},     {"limit", limit}, {"offset", offset},
@@ -1024,6 +1094,7 @@ void lumo_open_query(lua_State *L) {
       {"query_rewind", query_rewind},
       {"query_settle", query_settle},
       {"query_bounds", query_bounds},
+      {"query_also", query_also},
       {"query_find_plan", query_find_plan},
       {"query_count_plan", query_count_plan},
       {"query_update_plan", query_update_plan},
@@ -1042,8 +1113,9 @@ void lumo_open_query(lua_State *L) {
   lua_newtable(L); /* the methods: lua/lumo/query.lua adds its own to this table */
   luaL_setfuncs(L, methods, 0);
   for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-    add_family(L, families[i].name, families[i].function, families[i].negated);
+    add_family(L, families[i].name, families[i].function, families[i].negated, families[i].pivot);
   lua_pushvalue(L, -1);
+  lua_pushcclosure(L, query_index, 1);
   lua_setfield(L, -3, "__index");
   lua_setfield(L, -3, "query_methods");
   lua_pop(L, 1);

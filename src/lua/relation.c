@@ -40,6 +40,18 @@ static bool flag_field(lua_State *L, const char *name) {
   return flag;
 }
 
+/* Pushes a userdata with pointers to the texts of the list at `list`, which must be kept as long. */
+static const char **push_field_names(lua_State *L, int list, uint32_t *count) {
+  *count = (uint32_t)lua_rawlen(L, list);
+  const char **names = lua_newuserdata(L, (*count + 1) * sizeof *names);
+  for (uint32_t i = 0; i < *count; i++) {
+    lua_rawgeti(L, list, (int)i + 1);
+    names[i] = lua_tostring(L, -1);
+    lua_pop(L, 1);
+  }
+  return names;
+}
+
 /* core.relation{ name, parent, related, rows, attributes (schemas), local_key, related_key (attributes that
  * exist), pivot_table, owner_field, related_field, created_at, updated_at, duplicates, atomic, fields (a list
  * of stored names, or nil: all) }. The table becomes the relation's own. */
@@ -67,14 +79,8 @@ static int relation_new(lua_State *L) {
   lua_getfield(L, 1, "fields");
   relation->all_fields = !lua_istable(L, 3);
   if (!relation->all_fields) {
-    relation->field_count = (uint32_t)lua_rawlen(L, 3);
-    relation->fields = lua_newuserdata(L, (relation->field_count + 1) * sizeof *relation->fields);
+    relation->fields = push_field_names(L, 3, &relation->field_count);
     lua_setfield(L, 1, "field_pointers");
-    for (uint32_t i = 0; i < relation->field_count; i++) {
-      lua_rawgeti(L, 3, (int)i + 1);
-      relation->fields[i] = lua_tostring(L, -1);
-      lua_pop(L, 1);
-    }
   }
   lua_settop(L, 2);
   lumo_get(L, &LUMO_MT_RELATION);
@@ -85,6 +91,13 @@ static int relation_new(lua_State *L) {
 }
 
 /* ---- keys of records ---- */
+
+/* In a list of keys MongoDB would match by a pattern, not compare it. */
+static void refuse_pattern(lua_State *L, const lumo_buf *out, const lumo_relation *relation,
+                           const char *method) {
+  if (out->data[0] == LUMO_BSON_REGEX)
+    lumo_raise_code(L, "E_CAST", "%s \"%s\" cannot have a regular expression as a key", method, relation->name);
+}
 
 /* The parent's key as an element "k" in `out`, and a view of it. Raises E_MISSING_ATTRIBUTE_VALUE. */
 static lumo_value owner_value(lua_State *L, const lumo_relation *relation, const char *method, int parent,
@@ -98,6 +111,7 @@ static lumo_value owner_value(lua_State *L, const lumo_relation *relation, const
   if (!there || out->data[0] == LUMO_BSON_NULL)
     lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method,
                     relation->name, relation->parent->model, relation->local->name);
+  refuse_pattern(L, out, relation, method);
   return (lumo_value){.type = out->data[0], .data = out->data + 3, .len = (uint32_t)out->len - 3};
 }
 
@@ -132,6 +146,7 @@ static lumo_value id_value(lua_State *L, const lumo_relation *relation, const ch
   if (out->data[0] == LUMO_BSON_NULL)
     lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method,
                     relation->name, relation->related->model, relation->key->name);
+  refuse_pattern(L, out, relation, method);
   return (lumo_value){.type = out->data[0], .data = out->data + 3, .len = (uint32_t)out->len - 3};
 }
 
@@ -551,6 +566,20 @@ static int related_query(lua_State *L) {
   return 1;
 }
 
+/* core.query_pivot_fields(query, list of stored names or nil: all) */
+static int query_pivot_fields(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "pivot_columns");
+  lua_settop(L, 2);
+  box->all_fields = !lua_istable(L, 2);
+  if (box->all_fields) return 0;
+  lumo_getuv(L, 1); /* 3 */
+  box->fields = push_field_names(L, 2, &box->field_count);
+  lua_rawseti(L, 3, 4);
+  lua_pushvalue(L, 2);
+  lua_rawseti(L, 3, 3);
+  return 0;
+}
+
 /* core.pivot_query(relation, parent): a query over the pivot documents of one parent. */
 static int pivot_query(lua_State *L) {
   lumo_relation *relation = lumo_check_relation(L, 1);
@@ -583,21 +612,31 @@ void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const char *name,
   lumo_error error;
   lumo_error_init(&error);
   const lumo_relation *relation = box->relation;
-  lumo_buf *filter = lumo_push_buffer(L), *projection = lumo_push_buffer(L), *sort = lumo_push_buffer(L);
+  lumo_buf *filter = lumo_push_buffer(L), *projection = lumo_push_buffer(L), *sort = lumo_push_buffer(L),
+           *pivot = lumo_push_buffer(L);
   lumo_related_query query = {
       .collection = relation->related->collection,
       .key = relation->key->stored,
       .op = op,
       .limit = limit,
       .skip = box->query.skip,
-      .pivot_fields = relation->fields,
-      .pivot_field_count = relation->field_count,
-      .all_pivot_fields = relation->all_fields && op == LUMO_RELATED_FIND,
+      .pivot_fields = box->fields ? box->fields : relation->fields,
+      .pivot_field_count = box->fields ? box->field_count : relation->field_count,
+      .all_pivot_fields = (relation->all_fields || box->all_fields) && op == LUMO_RELATED_FIND,
   };
-  if (box->query.filter.count > 0) {
-    lumo_filter_write(&box->query.filter, filter);
+  if (!lumo_filter_splits(&box->query.filter))
+    lumo_raise_code(L, "E_UNSUPPORTED",
+                    "an \"or\" between conditions on \"%s\" and on its pivot is not supported",
+                    relation->name);
+  if (lumo_filter_has(&box->query.filter, LUMO_SIDE_RELATED)) {
+    lumo_filter_write_side(&box->query.filter, LUMO_SIDE_RELATED, filter);
     query.filter = filter->data;
     query.filter_len = (uint32_t)filter->len;
+  }
+  if (lumo_filter_has(&box->query.filter, LUMO_SIDE_PIVOT)) {
+    lumo_filter_write_side(&box->query.filter, LUMO_SIDE_PIVOT, pivot);
+    query.pivot_filter = pivot->data;
+    query.pivot_filter_len = (uint32_t)pivot->len;
   }
   if (box->query.projection.len > 0) {
     /* The key must come along for the join. */
@@ -618,6 +657,7 @@ void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const char *name,
   lumo_check_buffer(L, filter);
   lumo_check_buffer(L, projection);
   lumo_check_buffer(L, sort);
+  lumo_check_buffer(L, pivot);
   gathering *g = push_gathering(L);
   if (!owners) {
     uint32_t index;
@@ -712,6 +752,7 @@ void lumo_open_relation(lua_State *L) {
       {"pivot_row", pivot_row},
       {"related_query", related_query},
       {"pivot_query", pivot_query},
+      {"query_pivot_fields", query_pivot_fields},
       {"load_plan", load_plan},
       {"handle_metatable", handle_metatable},
       {"handle_new", handle_new},

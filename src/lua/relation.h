@@ -25,7 +25,11 @@ struct lumo_query_box {
   lumo_relation *relation; /* RELATED, PIVOT; kept alive by the companion */
   lumo_buf owner;          /* the owner's key, one BSON element "k"; empty while unbound (eager loading) */
   lumo_buf bound;          /* PIVOT: the filter that binds it to the owner, a document */
-  uint32_t given;          /* clauses that the relation's on_query has put in: no filter of the user's */
+  const char **fields; /* RELATED: stored names of the pivot fields to read, instead of the relation's; in the
+                          companion's [4], their texts in [3] */
+  uint32_t field_count;
+  bool all_fields;
+  uint32_t given; /* clauses that the relation's on_query has put in: no filter of the user's */
 };
 lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method);
 
