@@ -4,6 +4,7 @@ local errors = require "lumo.errors"
 local names = require "lumo.names"
 local queries = require "lumo.query"
 local records = require "lumo.record"
+local registry = require "lumo.registry"
 local run = require "lumo.run"
 local raise = errors.raise
 local not_called_on = errors.not_called_on
@@ -153,8 +154,47 @@ end
 ---@field unchanged any[]
 ---@field detached any[]
 
+--- The attributes that a call gives, one table after the other.
+local function each_attributes(value, form, fn)
+  if type(value) ~= "table" then return fn({}) end
+  for key, entry in pairs(value) do
+    if form == "pivot_list" and type(entry) == "table" then
+      fn(entry.pivot_data or entry.pivotData or {})
+    elseif form ~= "pivot_list" and type(entry) == "table" and not core.record_is(key) then
+      fn(entry)
+    elseif form ~= "pivot_list" then
+      fn({})
+    end
+  end
+end
+
+--- The rules of the pivot model hold for what is attached.
+local function check_rules(relation, value, form)
+  local pivot = relation.pivot_state
+  if not pivot or not pivot.rules then return end
+  each_attributes(value, form, function(attributes)
+    if type(attributes) ~= "table" then return end
+    relation:check_attributes(attributes, false)
+  end)
+end
+
+local function check_argument(value, method, more)
+  if registry.of(value) then raise("E_ARGUMENT", "%s takes ids or records, got a model", method) end
+  if more > 0 then raise("E_ARGUMENT", "%s takes one argument more than the relation, got %d",
+    method, more + 1) end
+end
+
+local function refuse_deleted(parent, relation, method)
+  if parent.is_deleted then
+    raise("E_MODEL_DELETED", "%s \"%s\" of a deleted \"%s\" record",
+      method, relation.relation_name, relation.state.name)
+  end
+end
+
 local function write_pairs(self, op, method, value, form)
   local parent, relation, target = open(self, method)
+  refuse_deleted(parent, relation, method)
+  check_rules(relation, value, form)
   local plan = core.pairs_plan(op, method, relation.handle, parent, value, form, core.now())
   run(target, plan)
   return core.plan_pairs(plan)
@@ -164,14 +204,16 @@ end
 --- Commands: 1 for one id; at most 2 for more; with attributes at most 3, and a commit.
 ---@param ids any an id or record, a list of them, or a map from id to attributes
 ---@return lumo.Pairs
-function Client:attach(ids)
+function Client:attach(ids, ...)
+  check_argument(ids, "attach", select("#", ...))
   return write_pairs(self, "attach", "attach", ids, "ids_or_map")
 end
 
 --- The same from a list of { id =, pivot_data = }.
 ---@param list { id: any, pivot_data: table? }[]
 ---@return lumo.Pairs
-function Client:attach_with_pivot_data(list)
+function Client:attach_with_pivot_data(list, ...)
+  check_argument(list, "attach_with_pivot_data", select("#", ...))
   return write_pairs(self, "attach", "attach_with_pivot_data", list, "pivot_list")
 end
 
@@ -189,6 +231,7 @@ end
 ---@param detach boolean|nil false: nothing is removed
 ---@return lumo.Pairs
 function Client:sync(ids, detach)
+  check_argument(ids, "sync", 0)
   return write_pairs(self, sync_op(detach, "sync"), "sync", ids, "ids_or_map")
 end
 
@@ -200,7 +243,8 @@ end
 
 --- Detaches those of the ids that are attached and attaches the others. Commands: at most 3, and a commit.
 ---@return lumo.Pairs
-function Client:toggle(ids)
+function Client:toggle(ids, ...)
+  check_argument(ids, "toggle", select("#", ...))
   return write_pairs(self, "toggle", "toggle", ids, "ids")
 end
 
@@ -213,6 +257,7 @@ function Client:detach(...)
   if select("#", ...) == 0 then
     plan = core.detach_all_plan(relation.handle, parent)
   else
+    check_argument((...), "detach", select("#", ...) - 1)
     plan = core.detach_plan(relation.handle, parent, (...))
   end
   run(target, plan)
@@ -344,6 +389,9 @@ end
 ---@return boolean found false when it is not attached
 function Client:update_pivot_data(id, attributes)
   local parent, relation, target = open(self, "update_pivot_data")
+  if type(attributes) == "table" and relation.pivot_state and relation.pivot_state.rules then
+    relation:check_attributes(attributes, true)
+  end
   local plan = core.pivot_update_plan(relation.handle, parent, id, attributes, core.now())
   run(target, plan)
   return core.plan_written(plan, "nMatched") > 0
@@ -364,27 +412,27 @@ end
 ---@param attributes table|nil of a new pair
 ---@return lumo.Record
 function Client:first_or_create(search, extra, attributes)
-  return self:query():where(search):first() or self:create(records.joined(search, extra), attributes)
+  return Client.query(self):where(search):first() or self:create(records.joined(search, extra), attributes)
 end
 
 --- The first related record that matches, with these values stored in it, or a stored and attached new one of
 --- both tables.
 ---@return lumo.Record
 function Client:update_or_create(search, values, attributes)
-  local found = self:query():where(search):first()
+  local found = Client.query(self):where(search):first()
   if found then return found:merge(values or {}):save() end
   return self:create(records.joined(search, values), attributes)
 end
 
 --- A page of the related records.
 function Client:paginate(page, per_page)
-  return self:query():paginate(page, per_page)
+  return Client.query(self):paginate(page, per_page)
 end
 
 --- A builder over the related records that preloads a relation of theirs.
 ---@return lumo.Query
 function Client:preload(path, callback)
-  return self:query():preload(path, callback)
+  return Client.query(self):preload(path, callback)
 end
 
 names.alias(Client)

@@ -49,6 +49,9 @@ Connection_mt.__tostring = function(self) return ("Connection(%s)"):format(self.
 ---@return lumo.Connection
 function connection.open(uri, options)
   options = check_options(names.options("lumo.connect", options, CONNECT_OPTIONS))
+  if type(uri) == "string" and uri:find("\0", 1, true) then
+    raise("E_ARGUMENT", "the connection URI holds NUL")
+  end
   if type(uri) ~= "string" then
     raise("E_ARGUMENT", "lumo.connect needs a URI, got %s", type(uri))
   end
@@ -148,6 +151,12 @@ end
 function Connection:command(document, options)
   check(self, "command")
   options = names.options("command", options, { database = true })
+  if options.database ~= nil and type(options.database) ~= "string" then
+    raise("E_ARGUMENT", "option \"database\" of command is a string")
+  end
+  if type(options.database) == "string" and options.database:find("\0", 1, true) then
+    raise("E_ARGUMENT", "the name of a database cannot hold NUL")
+  end
   local plan = core.command_plan(options.database, document, false)
   run(self, plan)
   return core.plan_reply(plan)

@@ -30,8 +30,11 @@ end
 -- What is to be loaded, as a tree: a list of { name =, callback =, children = the same } --------------------
 
 local function check_request(path, callback, method)
-  if type(path) ~= "string" or path == "" then
+  if type(path) ~= "string" then
     raise("E_ARGUMENT", "%s needs the name of a relation, got %s", method, type(path))
+  end
+  if path == "" or path:find("^%.") or path:find("%.$") or path:find("..", 1, true) then
+    raise("E_ARGUMENT", "%s: \"%s\" is not a path of relation names", method, path)
   end
   if callback ~= nil and type(callback) ~= "function" then
     raise("E_ARGUMENT", "the second argument of %s is a function, got %s", method, type(callback))
@@ -76,22 +79,42 @@ local function distribute(list, relation, lists, places)
   return all
 end
 
-local function load_node(list, node)
-  local state = core.record_is(list[1])
-  local relation = load.relation(state, node.name):boot()
-  local target = records.client(list[1], state)
+--- The records by what their commands run on, each group in the order of the list.
+local function by_client(list, state)
+  local groups, order = {}, {}
+  for _, one in ipairs(list) do
+    local target = records.client(one, state)
+    if not groups[target] then
+      groups[target] = {}
+      order[#order + 1] = target
+    end
+    table.insert(groups[target], one)
+  end
+  return groups, order
+end
+
+local function load_group(list, node, relation, target)
   local q = relation:related_query("load", nil, target, "is_related_preload_query")
   if node.callback then node.callback(q) end
   hooks.run(relation.related_state, "before", "fetch", q)
   local plan, owners, places = core.load_plan(q, list)
   run(target, plan)
-  local companion = records.companion(target, { relation = relation })
+  local companion = records.companion(target, { relation = relation, partial = core.query_partial(q) })
   local lists = core.related_records(plan, relation.related_state.class, companion,
     ambient.connection(target).number, owners)
   local all = distribute(list, relation, lists, places)
   hooks.run(relation.related_state, "after", "fetch", all)
   load.tree(all, core.query_state(q).preloads or {})
   load.tree(all, node.children)
+end
+
+local function load_node(list, node)
+  local state = core.record_is(list[1])
+  local relation = load.relation(state, node.name):boot()
+  local groups, order = by_client(list, state)
+  for _, target in ipairs(order) do
+    load_group(groups[target], node, relation, target)
+  end
 end
 
 --- Loads a tree of relations into records of one model. Commands: 2 for each relation.
@@ -151,7 +174,8 @@ function load.load(list, path, callback)
     raise("E_ARGUMENT", "lumo.load needs a list of records, got %s", type(list))
   end
   local first
-  for i, one in ipairs(list) do
+  for i = 1, #list do
+    local one = list[i]
     local state = core.record_is(one)
     first = first or state
     if not state or state ~= first then

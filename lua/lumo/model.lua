@@ -35,12 +35,14 @@ end
 
 --- add_relation with lumo.belongs_to_many of the other arguments.
 function Model:belongs_to_many(name, ...)
-  return self:add_relation(name, relations.belongs_to_many(...))
+  registry.check(self, "belongs_to_many")
+  return Model.add_relation(self, name, relations.belongs_to_many(...))
 end
 
 --- add_relation with lumo.many_to_many of the other arguments.
 function Model:many_to_many(name, ...)
-  return self:add_relation(name, relations.many_to_many(...))
+  registry.check(self, "many_to_many")
+  return Model.add_relation(self, name, relations.many_to_many(...))
 end
 
 --- Adds a column to a model that is defined already. Records that exist keep the columns that they were made
@@ -182,13 +184,17 @@ end
 
 --- Compiles a model anew with more columns; its methods and relations stay.
 function model.recompile(state, more)
-  local before = state.names
-  local base = { columns = state.columns }
-  local own_base = state.base
-  state.base, state.rules = base, nil
-  compile(state, { columns = more })
-  state.base = own_base
-  for name, value in pairs(before) do
+  local before = {}
+  for key, value in pairs(state) do before[key] = value end
+  state.base, state.rules = { columns = state.columns }, nil
+  local ok, err = pcall(compile, state, { columns = more })
+  if not ok then -- refused: the model is as it was
+    for key in pairs(state) do state[key] = before[key] end
+    for key, value in pairs(before) do state[key] = value end
+    error(err, 0)
+  end
+  state.base = before.base
+  for name, value in pairs(before.names) do
     if state.names[name] == nil then state.names[name] = value end
   end
   for _, relation in pairs(state.relations) do
@@ -254,7 +260,7 @@ function model.model(name, ...)
     connection = definition.connection or (base and base.connection),
   }
   compile(state, definition)
-  registry.add(state)
+  registry.attach(state)
   for relation_name, relation in pairs(base and base.relations or {}) do
     if not (definition.relations and definition.relations[relation_name]) then
       add_relation(state, relation_name, relation.definition)
@@ -263,6 +269,7 @@ function model.model(name, ...)
   for relation_name, relation in pairs(definition.relations or {}) do
     add_relation(state, relation_name, relation)
   end
+  registry.add(state)
   return state.model
 end
 
@@ -275,6 +282,7 @@ function model.plain_state(name, schema)
     by_attribute = { _id = { primary = true, type = "any" } }, by_stored = {}, strict = false,
   }
   state.model = setmetatable({}, Model_mt)
+  registry.attach(state)
   add_columns(state)
   state.class = core.record_class(schema, state, state.names, missing(state))
   return state

@@ -99,10 +99,8 @@ end
 
 --- Runs fn(query) if the condition holds, else else_fn(query).
 function Query:when(condition, fn, else_fn)
-  for place, given in ipairs { fn or false, else_fn or false } do
-    if type(given) ~= "function" and (place == 1 or given) then
-      raise("E_ARGUMENT", "when and unless need a function, got %s", type(given))
-    end
+  if type(fn) ~= "function" or else_fn ~= nil and type(else_fn) ~= "function" then
+    raise("E_ARGUMENT", "when and unless need a condition, a function, and perhaps another one")
   end
   if condition then
     fn(self)
@@ -113,7 +111,7 @@ function Query:when(condition, fn, else_fn)
 end
 
 function Query:unless(condition, fn, else_fn)
-  return self:when(not condition, fn, else_fn)
+  return Query.when(self, not condition, fn, else_fn)
 end
 
 --- A query of its own that starts where this one stands.
@@ -128,12 +126,14 @@ end
 -- Sending ---------------------------------------------------------------------------------------------------
 
 --- Gives the records that a find plan has read.
-local function records_of(kept, plan, client)
+local function records_of(q, kept, plan, client)
   local number = ambient.connection(client).number
+  local partial = core.query_partial(q)
+  local companion = (kept.relation or partial) and { relation = kept.relation, partial = partial } or nil
+  companion = record.companion(client, companion)
   if not kept.relation then
-    return core.plan_records(plan, kept.state.class, number, record.companion(client))
+    return core.plan_records(plan, kept.state.class, number, companion)
   end
-  local companion = record.companion(client, { relation = kept.relation })
   return core.related_records(plan, kept.state.class, companion, number, 1)[1]
 end
 
@@ -141,7 +141,7 @@ end
 local function eager(q, kept, client)
   local plan, owners = core.load_plan(q, kept.parents)
   run(client, plan)
-  local companion = record.companion(client, { relation = kept.relation })
+  local companion = record.companion(client, { relation = kept.relation, partial = core.query_partial(q) })
   local lists = core.related_records(plan, kept.state.class, companion, ambient.connection(client).number, owners)
   local all = {}
   for _, list in ipairs(lists) do
@@ -159,7 +159,7 @@ local function read(q, method, limit)
   local plan = core.query_find_plan(q, method, limit, false)
   run(client, plan)
   if kept.lean then return core.plan_documents(plan) end
-  return query.after_read(records_of(kept, plan, client), kept)
+  return query.after_read(records_of(q, kept, plan, client), kept)
 end
 
 local function refuse_lean(kept, method)
@@ -246,7 +246,7 @@ function Query:each()
     i = i + 1
     while batch[i] == nil and not done do
       done = run(client, plan)
-      batch, i = kept.lean and core.plan_documents(plan) or records_of(kept, plan, client), 1
+      batch, i = kept.lean and core.plan_documents(plan) or records_of(self, kept, plan, client), 1
       if not kept.lean then
         query.after_read(batch, kept)
         hooks.run(kept.state, "after", "fetch", batch)
@@ -370,7 +370,10 @@ function Query:find_one_and_delete()
   local plan, client = core.query_modify_plan(self), client_of(kept)
   run(client, plan)
   local found = core.plan_modified(plan, kept.state.class, ambient.connection(client).number, record.companion(client))
-  if found then core.record_deleted(found) end
+  if found then
+    record.remember({ found }, client)
+    core.record_deleted(found)
+  end
   return found
 end
 

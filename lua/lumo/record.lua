@@ -20,6 +20,9 @@ local Record = {}
 
 --- What is searched for and what comes with it, as the values of one new record.
 function record.joined(search, extra)
+  if type(search) ~= "table" or extra ~= nil and type(extra) ~= "table" then
+    raise("E_ARGUMENT", "what is searched for and what a new record has are tables of attributes")
+  end
   local values = {}
   for name, value in pairs(search) do values[name] = value end
   for name, value in pairs(extra or {}) do values[name] = value end
@@ -62,7 +65,7 @@ function record.companion(client, companion)
 end
 
 --- Before a write changes records: an open transaction keeps their states.
-local function remember(list, client)
+function record.remember(list, client)
   local trx = ambient.transaction(client)
   if not trx then return end
   for _, one in ipairs(list) do
@@ -83,40 +86,69 @@ local function gone(state, verb)
     { model = state.name, op = verb, outcome = verb ~= "refresh" and "not_applied" or nil })
 end
 
---- Runs fn(client) in a transaction of its own where the deployment has them and none is open yet: for writes
---- whose after-hooks
---- may still refuse them.
+--- Runs fn in the client's transaction, or in one of its own where none is open and the deployment has them:
+--- for what is more than one write, and for writes whose after-hooks may still refuse them. fn gets what it
+--- runs on.
 function record.in_transaction(client, fn)
+  local open = ambient.transaction(client)
+  if open then return fn(open) end
   local connection = ambient.connection(client)
-  if ambient.transaction(client) or rawget(client, "is_outside")
-    or not core.connection_server(connection.handle).capabilities.transactions then
-    return fn(client)
-  end
-  return transactions.transaction(fn, { connection = connection })
+  if not core.connection_server(connection.handle).capabilities.transactions then return fn(client) end
+  return transactions.transaction(fn, { client = connection })
 end
 
-local function any_hook(state, events)
+local function any_hook(state, when, events)
   for _, event in ipairs(events) do
-    if hooks.any(state, "after", event) then return true end
+    if hooks.any(state, when, event) then return true end
   end
   return false
 end
 
---- The frame of every write of records: before-hooks of all, the write, after-hooks of all. `events` are in
---- the order of the way in, which is also that of the way
---- out. With `quiet` no hook runs.
-local function with_hooks(list, state, client, events, quiet, write)
-  if quiet then return write(client) end
+local function run_hooks(list, state, when, events)
   for _, event in ipairs(events) do
-    for _, one in ipairs(list) do hooks.run(state, "before", event, one) end
+    for _, one in ipairs(list) do hooks.run(state, when, event, one) end
   end
-  if not any_hook(state, events) then return write(client) end
+end
+
+--- The write and its after-hooks: all or nothing. A transaction that goes on around it cannot be committed once
+--- such a hook has refused what it wrote.
+local function write_and_tell(list, state, client, events, write)
+  if not any_hook(state, "after", events) then return write(client) end
   record.in_transaction(client, function(inner)
     write(inner)
-    for _, event in ipairs(events) do
-      for _, one in ipairs(list) do hooks.run(state, "after", event, one) end
-    end
+    local ok, err = pcall(run_hooks, list, state, "after", events)
+    if ok then return end
+    if rawget(inner, "is_transaction") and inner.failure == nil then inner.failure = err end
+    error(err, 0)
   end)
+end
+
+--- The frame of every write of records: before-hooks of all, the write, after-hooks of all. `events` are in
+--- the order of the way in, which is also that of the way out. A failure gives the records the states that
+--- they had before the first hook, unless it may have been none. With `quiet` no hook runs.
+local function with_hooks(list, state, client, events, quiet, write)
+  if quiet or not (any_hook(state, "before", events) or any_hook(state, "after", events)) then
+    return write(client)
+  end
+  local before = {}
+  for i, one in ipairs(list) do before[i] = core.record_snapshot(one) end
+  record.remember(list, client)
+  local ok, err = pcall(function()
+    run_hooks(list, state, "before", events)
+    write_and_tell(list, state, client, events, write)
+  end)
+  if not ok and not (core.is_error(err) and err.outcome == "unknown") then
+    for i, one in ipairs(list) do core.record_restore(one, before[i]) end
+  end
+  if not ok then error(err, 0) end
+end
+
+--- Of an insert that may have been applied the records keep the keys that they were given.
+local function keep_keys(list, pending, err)
+  if not core.is_error(err) or err.outcome ~= "unknown" then return end
+  for i, one in ipairs(list) do
+    core.record_keep_key(one, pending[i])
+  end
 end
 
 --- Inserts new records with one command, in one transaction where `atomic` and there are any.
@@ -129,8 +161,12 @@ function record.insert(list, state, client, atomic, quiet)
       validation.check(one, state)
     end
     local plan, pending = core.insert_plan(list, core.now(), atomic)
-    run(inner, plan)
-    remember(list, inner)
+    local ok, err = pcall(run, inner, plan)
+    if not ok then
+      keep_keys(list, pending, err)
+      error(err, 0)
+    end
+    record.remember(list, inner)
     for i, one in ipairs(list) do
       core.record_stored(one, pending[i], ambient.connection(inner).number)
     end
@@ -141,12 +177,12 @@ end
 local function update(self, state, client)
   local side = core.record_side(self)
   local forced = side and side.force_update or false
-  validation.check(self, state)
+  if state.rules then validation.check(self, state, core.record_dirty(self)) end
   local plan, pending = core.update_plan(self, core.now(), forced)
   if not plan then return end
   run(client, plan)
   if core.plan_written(plan, "nMatched") == 0 then gone(state, "save") end
-  remember({ self }, client)
+  record.remember({ self }, client)
   core.record_stored(self, pending, ambient.connection(client).number)
   if forced then core.record_side(self, true).force_update = nil end
 end
@@ -210,7 +246,7 @@ local function delete(self, method, quiet)
     local plan = core.delete_plan(self)
     run(client, plan)
     if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end
-    remember({ self }, client)
+    record.remember({ self }, client)
     core.record_deleted(self)
   end)
 end
@@ -240,7 +276,7 @@ function Record:increment(column, n)
   local client = record.client(self, state)
   local plan = core.increment_plan(self, column, n == nil and 1 or n)
   run(client, plan)
-  remember({ self }, client)
+  record.remember({ self }, client)
   if not core.record_incremented(self, plan, column) then gone(state, "increment") end
   return self
 end
@@ -257,7 +293,7 @@ function Record:refresh()
   local client, plan = record.client(self, state), core.reload_plan(self)
   run(client, plan)
   if core.plan_size(plan) == 0 then gone(state, "refresh") end
-  remember({ self }, client)
+  record.remember({ self }, client)
   core.record_replace(self, plan)
   return self
 end
@@ -339,6 +375,9 @@ local function picker(fields)
   if fields.pick or fields.omit then
     pick, omit = fields.pick, fields.omit or {}
   end
+  if (pick ~= nil and type(pick) ~= "table") or type(omit) ~= "table" then
+    raise("E_ARGUMENT", "serialize takes names to pick or omit as lists")
+  end
   local picked, omitted = {}, {}
   for _, name in ipairs(pick or {}) do picked[name] = true end
   for _, name in ipairs(omit) do omitted[name] = true end
@@ -347,8 +386,17 @@ end
 
 local SERIALIZE_OPTIONS = { fields = true, relations = true }
 
+--- What `relations` of serialize says of one relation.
+local function inner_options(options, key)
+  local inner = options.relations and options.relations[key]
+  return names.options(("serialize of \"%s\""):format(key), inner, SERIALIZE_OPTIONS)
+end
+
 local function to_table(self, serialized, options)
   local state = core.record_is(self)
+  if options.relations ~= nil and type(options.relations) ~= "table" then
+    raise("E_ARGUMENT", "serialize takes relations as a table by name, got %s", type(options.relations))
+  end
   local wanted = picker(options.fields)
   local result = {}
   for name, value in pairs(core.record_table(self, serialized)) do
@@ -360,8 +408,7 @@ local function to_table(self, serialized, options)
     local key = name
     if serialized then key = relation.serialize_as end
     if key then
-      local inner = options.relations and options.relations[key] or {}
-      result[key] = record.list_to_table(list, serialized, inner)
+      result[key] = record.list_to_table(list, serialized, inner_options(options, key))
     end
   end
   return result

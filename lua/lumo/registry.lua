@@ -23,10 +23,16 @@ local states = setmetatable({}, { __mode = "k" })
 ---@field strict boolean|nil as the definition says; nil when it says nothing
 ---@field place string where it was defined
 
+--- Ties a state to its model.
+---@param state lumo.State
+function registry.attach(state)
+  states[state.model] = state
+end
+
+--- Makes a model known by its name.
 ---@param state lumo.State
 function registry.add(state)
   by_name[state.name] = state
-  states[state.model] = state
 end
 
 ---@param name string

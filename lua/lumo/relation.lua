@@ -3,7 +3,10 @@ local core = require "lumo.core"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 local registry = require "lumo.registry"
-local raise = require("lumo.errors").raise
+local validation = require "lumo.validation"
+local errors = require "lumo.errors"
+local raise = errors.raise
+local not_called_on = errors.not_called_on
 
 local relation = {}
 
@@ -30,9 +33,18 @@ local OPTIONS = {
 
 local TEXTS = { "pivot_table", "pivot_foreign_key", "pivot_related_foreign_key", "local_key", "related_key" }
 
+--- What can stand in a command as the name of a collection or field: not what MongoDB would take for a path
+--- or
+--- an operator.
+local function is_name(name)
+  return type(name) == "string" and name ~= "" and not name:find("[%.%z]") and not name:find("^%$")
+end
+
 local function check_options(options, context)
   for _, name in ipairs(TEXTS) do
-    if options[name] ~= nil and (type(options[name]) ~= "string" or options[name] == "") then
+    local given = options[name]
+    if name == "pivot_table" and type(given) == "string" then given = given:gsub("%.", "") end -- collections may
+    if given ~= nil and not is_name(given) then
       raise("E_ARGUMENT", "option \"%s\" of %s is a name", name, context)
     end
   end
@@ -40,6 +52,9 @@ local function check_options(options, context)
     if options[name] ~= nil and type(options[name]) ~= "boolean" then
       raise("E_ARGUMENT", "option \"%s\" of %s is a boolean", name, context)
     end
+  end
+  if options.serialize_as ~= nil and options.serialize_as ~= false and type(options.serialize_as) ~= "string" then
+    raise("E_ARGUMENT", "option \"serialize_as\" of %s is a name, or false", context)
   end
   if options.on_query ~= nil and type(options.on_query) ~= "function" then
     raise("E_ARGUMENT", "option \"on_query\" of %s is a function", context)
@@ -125,8 +140,11 @@ local function timestamps(options, pivot)
   if type(given) == "table" then
     given = names.options("pivot_timestamps", given, { created_at = true, updated_at = true })
     local function pick(name)
-      if given[name] == false then return nil end
-      return given[name] == nil and name or given[name] == true and name or given[name]
+      local value = given[name]
+      if value == false then return nil end
+      if value == nil or value == true then return name end
+      if not is_name(value) then raise("E_ARGUMENT", "option \"pivot_timestamps\" is true or a table of names") end
+      return value
     end
     return pick("created_at"), pick("updated_at")
   end
@@ -161,11 +179,12 @@ end
 local function add_fields(fields, wanted, pivot, context)
   if wanted == "*" then return nil end
   if type(wanted) ~= "table" then raise("E_ARGUMENT", "%s takes a list of names", context) end
+  if #wanted == 0 and next(wanted) ~= nil then raise("E_ARGUMENT", "%s takes a list of names", context) end
   local seen = {}
   for _, name in ipairs(fields) do seen[name] = true end
   for _, name in ipairs(wanted) do
     if name == "*" then return nil end
-    if type(name) ~= "string" or name == "" then raise("E_ARGUMENT", "%s takes a list of names", context) end
+    if not is_name(name) then raise("E_ARGUMENT", "%s takes a list of names", context) end
     local column = pivot and pivot.by_attribute[name]
     name = column and column.stored or name
     if not seen[name] then
@@ -209,6 +228,15 @@ local function check_connection(self, other)
   end
 end
 
+--- A name that can be a field of pivot documents.
+local function check_field(self, option, name)
+  if type(name) ~= "string" or name == "" or name:find(".", 1, true) or name:find("^%$") or name:find("\0", 1, true)
+    or name == "_id" then
+    raise("E_ARGUMENT", "relation \"%s.%s\": %s cannot be the name of a field",
+      self.state.name, self.relation_name, option)
+  end
+end
+
 local function boot(self)
   local options, parent = self.definition.options, self.state
   local related = registry.resolve(self.definition.related)
@@ -224,6 +252,10 @@ local function boot(self)
       .. "name pivot_foreign_key and pivot_related_foreign_key", parent.name, self.relation_name, foreign_key)
   end
   local created_at, updated_at = timestamps(options, pivot)
+  for name, stored in pairs { pivot_foreign_key = foreign_key, pivot_related_foreign_key = related_foreign_key,
+    created_at = created_at, updated_at = updated_at } do
+    check_field(self, name, stored)
+  end
   local table_name = pivot and pivot.collection or options.pivot_table or naming.pivot_table(parent.name, related.name)
   local rows, attributes
   if pivot then
@@ -293,6 +325,19 @@ function methods:pivot_class()
   return self.pivot_state and self:row_state().class
 end
 
+--- Raises E_VALIDATION if attributes of a pair break the rules of the pivot model; of an update only those
+--- that are given count.
+function methods:check_attributes(attributes, update)
+  local pivot = self.pivot_state
+  local one = core.record_new(pivot.relaxed_class(), attributes, 0)
+  local only = {}
+  for _, column in ipairs(pivot.rules) do
+    local is_key = column.stored == self.pivot_foreign_key or column.stored == self.pivot_related_foreign_key
+    if not is_key and (not update or attributes[column.name] ~= nil) then only[column.name] = true end
+  end
+  validation.check(one, pivot, only)
+end
+
 --- What pivot documents are hydrated as: the name of a model and the class of its records.
 function methods:row_state()
   local pivot = self.pivot_state
@@ -313,6 +358,7 @@ end
 ---@param client lumo.Client
 ---@param flag string|nil of the builder; "is_related_query" when nil
 function methods:related_query(method, parent, client, flag)
+  if type(method) ~= "string" then raise("E_ARGUMENT", "related_query needs a name for its messages") end
   local q = core.related_query(self.handle, method, parent)
   require("lumo.query").of_relation(q, self.related_state, self, client, flag or "is_related_query")
   if self.on_query then
@@ -322,32 +368,10 @@ function methods:related_query(method, parent, client, flag)
   return q
 end
 
---- { field, value } of the pivot for a parent: `{ "user_id", id }`.
----@param parent lumo.Record
----@return table
-function methods:get_pivot_pair(parent)
-  return { self.pivot_foreign_key, parent:get(self.local_key) }
-end
-
---- { field, value } of the pivot for a related record.
----@param related lumo.Record
----@return table
-function methods:get_pivot_related_pair(related)
-  return { self.pivot_related_foreign_key, related:get(self.related_key) }
-end
-
---- The fields that reads bring along, and these; nil: all.
-function methods:fields_with(list)
-  if not self:boot().fields then return nil end
-  local fields = {}
-  for i, name in ipairs(self.fields) do fields[i] = name end
-  return add_fields(fields, list, self.pivot_state, "pivot_columns")
-end
-
---- The client of one parent.
----@param parent lumo.Record
-function methods:client(parent)
-  return require("lumo.client").handle(parent, self:boot())
+local function value_of(record, attribute, method)
+  if not core.record_is(record) then raise("E_ARGUMENT", "%s needs a record, got %s",
+    method, type(record)) end
+  return core.record_get(record, attribute)
 end
 
 local function check_records(self, list, state, method)
@@ -364,6 +388,36 @@ local function check_records(self, list, state, method)
     end
   end
   return list
+end
+
+--- { field, value } of the pivot for a parent: `{ "user_id", id }`.
+---@param parent lumo.Record
+---@return table
+function methods:get_pivot_pair(parent)
+  check_records(self:boot(), { parent }, self.state, "get_pivot_pair")
+  return { self.pivot_foreign_key, value_of(parent, self.local_key, "get_pivot_pair") }
+end
+
+--- { field, value } of the pivot for a related record.
+---@param related lumo.Record
+---@return table
+function methods:get_pivot_related_pair(related)
+  check_records(self:boot(), { related }, self.related_state, "get_pivot_related_pair")
+  return { self.pivot_related_foreign_key, value_of(related, self.related_key, "get_pivot_related_pair") }
+end
+
+--- The fields that reads bring along, and these; nil: all.
+function methods:fields_with(list)
+  if not self:boot().fields then return nil end
+  local fields = {}
+  for i, name in ipairs(self.fields) do fields[i] = name end
+  return add_fields(fields, list, self.pivot_state, "pivot_columns")
+end
+
+--- The client of one parent.
+---@param parent lumo.Record
+function methods:client(parent)
+  return require("lumo.client").handle(parent, self:boot())
 end
 
 --- Makes a list of related records the loaded value of the relation.
@@ -424,15 +478,32 @@ function methods:eager_query(parents)
   return q
 end
 
+for name, method in pairs(methods) do
+  methods[name] = function(self, ...)
+    if getmetatable(self) ~= Relation then not_called_on(name, "a relation object") end
+    return method(self, ...)
+  end
+end
+
+for name, method in pairs(methods) do
+  methods[name] = function(self, ...)
+    if type(self) ~= "table" or getmetatable(self) ~= Relation then errors.not_called_on(name, "a relation") end
+    return method(self, ...)
+  end
+end
+
 names.alias(methods)
 
 Relation.__name = "lumo.relation"
 Relation.__tostring = function(self) return ("Relation(%s.%s)"):format(self.state.name, self.relation_name) end
 Relation.__index = function(self, key)
-  local method = methods[key]
-  if method then return method end
   if type(key) ~= "string" then return nil end
   local name = names.snake(key)
+  if name == "related_model" or name == "pivot_model" then -- a function as it stands: relation.related_model()
+    return function() return methods[name](self) end
+  end
+  local method = methods[key]
+  if method then return method end
   if name == "booted" then return rawget(self, "is_booted") end
   if BOOTED[name] and not rawget(self, "is_booted") then boot(self) end
   return rawget(self, name)

@@ -2,13 +2,26 @@
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 
+--- Runs a plan in a transaction. The server ends a transaction when it refuses one of its commands: the first
+--- such error stays with it, for commands that come after it and for the commit.
+local function run_inside(trx, handle, plan)
+  if trx.failure ~= nil then error(trx.failure, 0) end
+  local ok, result = pcall(core.run, handle, plan, trx.session)
+  if ok then return result end
+  if core.is_error(result) and (result.server_code or result.code == "E_NETWORK" or result.code == "E_TIMEOUT") then
+    trx.failure = result
+  end
+  return error(result, 0)
+end
+
 --- Runs a plan and waits for it. Raises the plan's error.
 ---@param client lumo.Client the connection, transaction or explicit outside that it runs on
 ---@param plan userdata
 ---@return boolean done false when a streaming plan has paused with a batch
 local function run(client, plan)
-  local trx = ambient.transaction(client)
-  return core.run(ambient.connection(client).handle, plan, trx and trx.session)
+  local trx, handle = ambient.transaction(client), ambient.connection(client).handle
+  if trx then return run_inside(trx, handle, plan) end
+  return core.run(handle, plan)
 end
 
 return run

@@ -363,14 +363,6 @@ function Model:scope(name, fn)
   return self
 end
 
---- A text under which equal keys are equal, whether as given or as read.
-local function key_text(state, value)
-  if type(value) == "number" then return ("%.17g"):format(value) end
-  local text = tostring(value)
-  local kind = state.by_attribute[state.primary].type
-  return (kind == "objectid" or kind == "uuid") and text:lower() or text
-end
-
 --- The records of these primary keys, each once, in the order asked for; those that are not there are left
 --- out. Commands: find.
 ---@param ids any[]
@@ -378,17 +370,7 @@ end
 function Model:find_many(ids, options)
   local state = registry.check(self, "find_many")
   check_list(ids, "find_many needs a list of primary keys")
-  local found = {}
-  for _, record in ipairs(queries.of_model(state, options):where_in(state.primary, ids):exec()) do
-    found[key_text(state, record.primary_key_value)] = record
-  end
-  local ordered = {}
-  for _, id in ipairs(ids) do
-    local key = key_text(state, id)
-    ordered[#ordered + 1] = found[key]
-    found[key] = nil
-  end
-  return ordered
+  return core.order_records(state.class, queries.of_model(state, options):where_in(state.primary, ids):exec(), ids)
 end
 
 local AGGREGATE_OPTIONS = { each = true, client = true, connection = true }

@@ -65,6 +65,7 @@ end
 --- Keeps the state of a record that a write is about to change, for the case that the transaction fails.
 ---@param record lumo.Record
 function Transaction:remember(record)
+  check(self, "remember")
   if self.snapshots[record] then return end
   self.snapshots[record] = core.record_snapshot(record)
   self.order[#self.order + 1] = record
@@ -76,40 +77,56 @@ local function give_back(self)
   end
 end
 
-local function run_all(list)
+--- Runs what waits for this end, all of it and once, and forgets what waits for the other. Raises the first
+--- error of any.
+local function run_after(self, event)
+  local list, first = self[event], nil
+  self.after_commit, self.after_rollback = {}, {}
   for _, fn in ipairs(list) do
-    fn()
+    local ok, err = pcall(fn)
+    if not ok and not first then first = { err } end
   end
+  if first then error(first[1], 0) end
 end
 
---- Ends it: frees the session, and forgets what was kept.
-local function finish(self)
+--- Ends it: frees the session, gives the records their states back if it failed, and forgets what was kept.
+local function finish(self, failed)
   core.session_free(self.session)
   self.session = nil
+  if failed then give_back(self) end
+  self.snapshots, self.order = {}, {}
 end
 
 local function roll_back(self)
-  local session = self.session
-  if not session then return end
-  pcall(core.session_abort, session) -- the server ends by itself a transaction that it cannot be told of
-  finish(self)
-  give_back(self)
+  pcall(core.session_abort, self.session) -- the server ends by itself a transaction that it cannot be told of
+  finish(self, true)
 end
 
---- Commits. Raises the commit's error, after which the transaction is over. Commands: commitTransaction.
+local function is_unknown(err)
+  return core.is_error(err) and err.outcome == "unknown"
+end
+
+--- True, or false and the error; the transaction is over in any case.
+local function commit(self)
+  if self.failure ~= nil then
+    roll_back(self)
+    return false, self.failure
+  end
+  local ok, err = pcall(core.session_commit, self.session)
+  finish(self, not ok and not is_unknown(err))
+  self.is_committed = ok
+  return ok, err
+end
+
+--- Commits. Raises the commit's error, after which the transaction is over: rolled back, unless the error's
+--- `outcome` is "unknown"; then it is neither for `after`. Commands: commitTransaction.
 function Transaction:commit()
   check(self, "commit")
   if not self.session then raise("E_ARGUMENT", "the transaction is over") end
-  local ok, err = pcall(core.session_commit, self.session)
-  if not ok then
-    local unknown = type(err) == "table" and err.outcome == "unknown"
-    finish(self)
-    if not unknown then give_back(self) end
-    run_all(self.after_rollback)
-    error(err, 0)
-  end
-  finish(self)
-  run_all(self.after_commit)
+  local ok, err = commit(self)
+  if not ok and not is_unknown(err) then run_after(self, "after_rollback") end
+  if not ok then error(err, 0) end
+  run_after(self, "after_commit")
 end
 
 --- Rolls back; the records that were saved or deleted in it have their state of before again. Commands:
@@ -118,7 +135,7 @@ function Transaction:rollback()
   check(self, "rollback")
   if not self.session then raise("E_ARGUMENT", "the transaction is over") end
   roll_back(self)
-  run_all(self.after_rollback)
+  run_after(self, "after_rollback")
 end
 
 --- Runs fn once when the transaction has been committed or rolled back.
@@ -159,16 +176,17 @@ local function is_transient(err)
   return false
 end
 
---- One try of the function form: true and the results, or false and the error.
+--- One try of the function form: true and the results, or false and the error. The function may have ended the
+--- transaction itself.
 local function attempt(trx, fn)
   local results = ambient.run(trx, fn)
-  if results[1] and trx.session then
-    local ok, err = pcall(trx.commit, trx)
-    if not ok then return { false, err, n = 2 } end
-  elseif not results[1] then
+  if not trx.session then return results end
+  if not results[1] then
     roll_back(trx)
+    return results
   end
-  return results
+  local ok, err = commit(trx)
+  return ok and results or { false, err, n = 2 }
 end
 
 local OPTIONS = { client = true, connection = true }
@@ -200,10 +218,12 @@ function transaction.transaction(fn, options, default)
   while true do
     local trx = begin(connection)
     local results = attempt(trx, fn)
-    if results[1] then return results_or_raise(results) end
-    if not is_transient(results[2]) or core.now() > deadline then
-      run_all(trx.after_rollback)
-      trx.after_rollback = {}
+    if results[1] then
+      run_after(trx, "after_commit")
+      return results_or_raise(results)
+    end
+    if trx.is_committed or not is_transient(results[2]) or core.now() > deadline then
+      if not is_unknown(results[2]) then run_after(trx, "after_rollback") end
       error(results[2], 0)
     end
   end

@@ -35,9 +35,11 @@ function rules.match(value, pattern)
 end
 
 function rules.validate(value, fn)
-  local ok, message = fn(value)
-  if ok then return nil end
-  return message or "is not valid"
+  local answer = core.column_call(function(given)
+    local ok, message = fn(given)
+    return not ok and (message or "is not valid")
+  end, value)
+  return answer or nil
 end
 
 local ORDER = { "enum", "min", "max", "match", "validate" }
@@ -57,12 +59,16 @@ end
 --- of its model.
 ---@param record lumo.Record
 ---@param state lumo.State
-function validation.check(record, state)
+---@param only table<string, any>|nil the attributes to look at; nil: all
+function validation.check(record, state, only)
   if not state.rules then return end
   local errors = {}
   for _, column in ipairs(state.rules) do
-    local value = record[column.name]
-    if value == nil then
+    local wanted = not only or only[column.name] ~= nil
+    local value = nil
+    if wanted then value = record[column.name] end
+    if not wanted then -- luacheck: ignore 542
+    elseif value == nil then
       if column.required then
         errors[#errors + 1] = { attribute = column.name, rule = "required", message = "is required" }
       end

@@ -12,6 +12,17 @@
 #define ID(n) "{'$oid':'00000000000000000000000" #n "'}"
 #define FIND(filter, projection)                                                                             \
   "read pt {'find':'pt','filter':{" filter "},'projection':{" projection "},'batchSize':1000000}"
+/* The merge of attributes: only what differs is written. `changed` is the object of the fields, behind which
+ * updated_at may follow. */
+#define DIFFERS(name) "{'$ne':['$" name "','$$given." name "']}"
+#define CHANGED(name) "'" name "':{'$cond':[" DIFFERS(name) ",'$$given." name "','$" name "']}"
+#define MERGE(differs, changed)                                                                              \
+  "{'$cond':[{'$or':[" differs "]},{'$mergeObjects':['$$ROOT'," changed "]},'$$ROOT']}"
+#define PIPELINE(set, in) "[{'$replaceWith':{'$let':{'vars':{'given':{'$literal':{" set "}}},'in':" in "}}}]"
+#define UPSERT(fresh, merge)                                                                                 \
+  "{'$cond':[{'$eq':[{'$type':'$_id'},'missing']},"                                                          \
+  "{'$mergeObjects':[{'$literal':{'_id':" D2 "}},'$$ROOT','$$given',{'$literal':{" fresh "}}]}," merge "]}"
+#define MOVED "{'$literal':{'updated_at':" NOW "}}"
 #define DUPLICATE(index, key)                                                                                \
   "{'index':" #index ",'code':11000,'errmsg':'E11000','keyPattern':{" key "},'keyValue':{'a':1}}"
 
@@ -86,21 +97,20 @@ static void check_refused(lumo_pairs_plan *plan, const char *reply, bool dead, c
 static void test_attach_one(void) {
   setup();
   lumo_pairs_plan *plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':2}]}");
-  CHECK(!plan->plan.atomic);
+  CHECK(!plan->plan.atomic && plan->plan.writes);
   CHECK(strcmp(plan->plan.class->name, "test") == 0);
   EXPECT(&plan->plan, "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$setOnInsert':{'_id':" D2 "}}");
   FEED(&plan->plan, "{'nMatched':0,'nModified':0,'nUpserted':1}");
   FATES(plan, "a");
   plan = new_plan(LUMO_SYNC_WITHOUT_DETACHING, "{'ids':[{'v':2,'set':{'w':1},'fresh':{'f':1,'w':2}}]}");
   CHECK(!plan->plan.atomic);
-  EXPECT(&plan->plan, "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},"
-                      "{'$set':{'w':1},'$setOnInsert':{'_id':" D2 ",'f':1}}");
+  EXPECT(&plan->plan, "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}}," PIPELINE(
+                          "'w':1", UPSERT("'f':1", MERGE(DIFFERS("w"), "{" CHANGED("w") "}"))));
   FEED(&plan->plan, "{'nMatched':1,'nModified':1,'nUpserted':0}");
   FATES(plan, "U");
   plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':2,'set':{'w':1}}]}");
-  EXPECT(&plan->plan,
-         "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$set':{'w':1},'$setOnInsert':{'_id':" D2
-         "}}");
+  EXPECT(&plan->plan, "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}}," PIPELINE(
+                          "'w':1", UPSERT("", MERGE(DIFFERS("w"), "{" CHANGED("w") "}"))));
   FEED(&plan->plan, "{'nMatched':1,'nModified':0,'nUpserted':0}");
   FATES(plan, "u");
 }
@@ -115,20 +125,18 @@ static void test_attach_one_timestamps(void) {
   FATES(plan, "a");
   /* The caller's own updated_at wins, and moves as any attribute does. */
   plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':2,'set':{'updated_at':7}}]}");
-  EXPECT(&plan->plan, "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},"
-                      "{'$set':{'updated_at':7},'$setOnInsert':{'_id':" D2 ",'created_at':" NOW "}}");
+  EXPECT(&plan->plan,
+         "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}}," PIPELINE(
+             "'updated_at':7",
+             UPSERT("'created_at':" NOW, MERGE(DIFFERS("updated_at"), "{" CHANGED("updated_at") "}"))));
   FEED(&plan->plan, "{'nUpserted':1}");
   FATES(plan, "a");
   /* Attributes and updated_at: only a pipeline can tell whether it has to move. */
   plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':2,'set':{'w':'$x','n':null},'fresh':{'f':'$y'}}]}");
-  EXPECT(&plan->plan,
-         "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},"
-         "[{'$replaceWith':{'$let':{'vars':{'given':{'$literal':{'w':'$x','n':null}}},'in':{'$cond':["
-         "{'$eq':[{'$type':'$_id'},'missing']},"
-         "{'$mergeObjects':[{'$literal':{'_id':" D2 "}},'$$ROOT','$$given',"
-         "{'$literal':{'f':'$y','created_at':" NOW ",'updated_at':" NOW "}}]},"
-         "{'$cond':[{'$or':[{'$ne':['$w','$$given.w']},{'$ne':['$n','$$given.n']}]},"
-         "{'$mergeObjects':['$$ROOT','$$given',{'$literal':{'updated_at':" NOW "}}]},'$$ROOT']}]}}}}]");
+  EXPECT(&plan->plan, "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}}," PIPELINE(
+                          "'w':'$x','n':null", UPSERT("'f':'$y','created_at':" NOW ",'updated_at':" NOW,
+                                                      MERGE(DIFFERS("w") "," DIFFERS("n"),
+                                                            "{" CHANGED("w") "," CHANGED("n") "}," MOVED))));
   FEED(&plan->plan, "{'nMatched':1,'nModified':1}");
   FATES(plan, "U");
 }
@@ -695,20 +703,19 @@ static void check_update(const char *set, const char *expected) {
 
 static void test_update(void) {
   setup();
-  check_update("{'w':1,'n':null}",
-               "write pt u{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$set':{'w':1,'n':null}}");
+  check_update("{'w':1,'n':null}", "write pt u{'post_id':{'$eq':1},'tag_id':{'$eq':2}}," PIPELINE(
+                                       "'w':1,'n':null", MERGE(DIFFERS("w") "," DIFFERS("n"),
+                                                               "{" CHANGED("w") "," CHANGED("n") "}")));
   check_update("{}", "write pt u{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$setOnInsert':{'tag_id':2}}");
   pivot.duplicates = true;
   use_condition();
   check_update("{'w':1}",
-               "write pt U{'post_id':{'$eq':1},'$and':[{'kind':'x'}],'tag_id':{'$eq':2}},{'$set':{'w':1}}");
+               "write pt U{'post_id':{'$eq':1},'$and':[{'kind':'x'}],'tag_id':{'$eq':2}}," PIPELINE(
+                   "'w':1", MERGE(DIFFERS("w"), "{" CHANGED("w") "}")));
   setup();
   use_timestamps();
-  check_update("{'w':1}",
-               "write pt u{'post_id':{'$eq':1},'tag_id':{'$eq':2}},"
-               "[{'$replaceWith':{'$let':{'vars':{'given':{'$literal':{'w':1}}},'in':"
-               "{'$cond':[{'$or':[{'$ne':['$w','$$given.w']}]},"
-               "{'$mergeObjects':['$$ROOT','$$given',{'$literal':{'updated_at':" NOW "}}]},'$$ROOT']}}}}]");
+  check_update("{'w':1}", "write pt u{'post_id':{'$eq':1},'tag_id':{'$eq':2}}," PIPELINE(
+                              "'w':1", MERGE(DIFFERS("w"), "{" CHANGED("w") "}," MOVED)));
   check_update("{}", "write pt u{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$setOnInsert':{'tag_id':2}}");
 }
 

@@ -1,12 +1,12 @@
-/* Lua 5.4 with lumo linked into it, for what only a host program can do: to let the n-th allocation of Lua or of
- * lumo fail.
+/* Lua 5.4 with lumo linked into it, for what only a host program can do: to let the n-th allocation of Lua or
+ * of lumo fail.
  *
  *   lumo_host SCRIPT [ARGUMENT…]
  *
  * Scripts find a global table `host`:
- *   host.fail(kind, n, sticky)  the n-th allocation from now on fails ("lua" or "lumo"; n = 0: none, only count); with
- *                               `sticky` every later one of that kind, too
- *   host.stop()                 ends it; returns whether any has failed, and how many there were of Lua's and of lumo's
+ *   host.fail(kind, n, sticky)  the n-th allocation from now on fails ("lua" or "lumo"; n = 0: none, only
+ * count); with `sticky` every later one of that kind, too host.stop()                 ends it; returns
+ * whether any has failed, and how many there were of Lua's and of lumo's
  */
 #include <lauxlib.h>
 #include <lua.h>

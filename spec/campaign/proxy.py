@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 OP_MSG = 2013
 lock = threading.Lock()
@@ -68,6 +69,14 @@ def order_for(message):
         return when, action
 
 
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def harm(action):
     if action == "cut":
         return
@@ -78,6 +87,8 @@ def harm(action):
         return
     os.kill(pid, signal.SIGKILL)
     os.remove(server_pidfile)
+    while is_alive(pid):  # it has the lock on its folder
+        time.sleep(0.01)
     subprocess.Popen(["sh", "-c", start_line])
 
 

@@ -22,6 +22,7 @@ bool lumo_filter_copy(lumo_filter *to, const lumo_filter *from) {
   memcpy(to->clauses, from->clauses, from->count * sizeof *to->clauses);
   to->count = to->capacity = from->count;
   to->depth = from->depth;
+  to->base = from->base;
   return true;
 }
 
@@ -169,11 +170,15 @@ static void write_level(const lumo_filter *f, uint32_t from, uint32_t to, lumo_b
   lumo_bson_end(out, array);
 }
 
-void lumo_filter_write(const lumo_filter *filter, lumo_buf *out) {
-  size_t mark = lumo_bson_begin(out);
-  if (filter->bytes.failed) out->failed = true;
-  write_level(filter, 0, filter->count, out);
-  lumo_bson_end(out, mark);
+void lumo_filter_settle(lumo_filter *filter) {
+  filter->base = filter->count;
+}
+
+uint32_t lumo_filter_conditions(const lumo_filter *filter) {
+  uint32_t n = 0;
+  for (uint32_t i = filter->base; i < filter->count; i++)
+    if (filter->clauses[i].kind == LUMO_CLAUSE_CONDITION && !filter->clauses[i].vacuous) n++;
+  return n;
 }
 
 /* The sides of which the clauses from..to speak. */
@@ -188,35 +193,61 @@ bool lumo_filter_has(const lumo_filter *filter, lumo_side side) {
   return (sides(filter, 0, filter->count) & side) != 0;
 }
 
-bool lumo_filter_splits(const lumo_filter *filter) {
+static bool range_splits(const lumo_filter *f, uint32_t from, uint32_t to) {
   const unsigned both = LUMO_SIDE_RELATED | LUMO_SIDE_PIVOT;
-  if (sides(filter, 0, filter->count) != both) return true;
-  if (term_end(filter, 0, filter->count) < filter->count) return false;
-  for (uint32_t i = 0; i < filter->count; i = after(filter, i))
-    if (sides(filter, i, after(filter, i)) == both) return false;
+  if (sides(f, from, to) != both) return true;
+  if (term_end(f, from, to) < to) return false;
+  for (uint32_t i = from; i < to; i = after(f, i))
+    if (sides(f, i, after(f, i)) == both) return false;
   return true;
 }
 
-void lumo_filter_write_side(const lumo_filter *filter, lumo_side side, lumo_buf *out) {
-  if (sides(filter, 0, filter->count) == (unsigned)side) {
-    lumo_filter_write(filter, out);
+bool lumo_filter_splits(const lumo_filter *filter) {
+  return range_splits(filter, 0, filter->base) && range_splits(filter, filter->base, filter->count);
+}
+
+static void write_element(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out, uint32_t *n) {
+  lumo_bson_index(out, LUMO_BSON_DOCUMENT, (*n)++);
+  size_t mark = lumo_bson_begin(out);
+  write_level(f, from, to, out);
+  lumo_bson_end(out, mark);
+}
+
+/* What of from..to speaks of a side, as elements of an $and. */
+static void write_range(const lumo_filter *f, uint32_t from, uint32_t to, unsigned mask, lumo_buf *out,
+                        uint32_t *n) {
+  unsigned speaks = sides(f, from, to);
+  if (!(speaks & mask)) return;
+  if ((speaks & mask) == speaks) {
+    write_element(f, from, to, out, n);
     return;
   }
+  for (uint32_t i = from; i < to; i = after(f, i))
+    if (sides(f, i, after(f, i)) & mask) write_element(f, i, after(f, i), out, n);
+}
+
+static void write_sides(const lumo_filter *filter, unsigned mask, lumo_buf *out) {
   size_t mark = lumo_bson_begin(out);
+  bool whole = (sides(filter, 0, filter->count) & mask) == sides(filter, 0, filter->count);
   if (filter->bytes.failed) out->failed = true;
-  if (lumo_filter_has(filter, side)) {
-    size_t array = lumo_bson_begin_array(out, LUMO_KEY("$and"));
+  if (whole && (filter->base == 0 || filter->base == filter->count)) {
+    write_level(filter, 0, filter->count, out);
+  } else if (sides(filter, 0, filter->count) & mask) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < filter->count; i = after(filter, i)) {
-      if (sides(filter, i, after(filter, i)) != (unsigned)side) continue;
-      lumo_bson_index(out, LUMO_BSON_DOCUMENT, n++);
-      size_t clause = lumo_bson_begin(out);
-      write_clause(filter, i, out);
-      lumo_bson_end(out, clause);
-    }
+    size_t array = lumo_bson_begin_array(out, LUMO_KEY("$and"));
+    write_range(filter, 0, filter->base, mask, out, &n);
+    write_range(filter, filter->base, filter->count, mask, out, &n);
     lumo_bson_end(out, array);
   }
   lumo_bson_end(out, mark);
+}
+
+void lumo_filter_write(const lumo_filter *filter, lumo_buf *out) {
+  write_sides(filter, LUMO_SIDE_RELATED | LUMO_SIDE_PIVOT, out);
+}
+
+void lumo_filter_write_side(const lumo_filter *filter, lumo_side side, lumo_buf *out) {
+  write_sides(filter, (unsigned)side, out);
 }
 
 void lumo_like_pattern(lumo_buf *out, const char *like, size_t len) {

@@ -24,10 +24,13 @@ typedef struct lumo_filter {
     lumo_join join;
     lumo_side side; /* of a condition */
     bool negated;
+    bool vacuous; /* a condition that holds for every document: it is no filter that a bulk write may rely on
+                   */
     uint32_t offset, len; /* a condition's document in `bytes` */
   } * clauses;
   uint32_t count, capacity;
   uint32_t depth; /* groups that are open */
+  uint32_t base;  /* so many first clauses stand for themselves: an `or` behind them does not reach them */
 } lumo_filter;
 
 void lumo_filter_free(lumo_filter *filter);
@@ -47,6 +50,11 @@ typedef struct lumo_filter_mark {
 } lumo_filter_mark;
 lumo_filter_mark lumo_filter_position(const lumo_filter *filter);
 void lumo_filter_rewind(lumo_filter *filter, lumo_filter_mark mark);
+
+/* The clauses so far become the base. */
+void lumo_filter_settle(lumo_filter *filter);
+/* How many conditions stand behind the base that can fail for a document. */
+uint32_t lumo_filter_conditions(const lumo_filter *filter);
 
 /* Appends the filter as one whole BSON document: {} when there is no clause. Open groups count as closed. */
 void lumo_filter_write(const lumo_filter *filter, lumo_buf *out);

@@ -284,6 +284,7 @@ lumo_write_plan *lumo_write_plan_new(const char *name, const char *collection, l
     return NULL;
   }
   write->plan.atomic = atomic;
+  write->plan.writes = true;
   write->collection = copy;
   write->ordered = ordered;
   if (take_buffer(&write->statements, statements, error)) return write;
@@ -356,7 +357,7 @@ lumo_command_plan *lumo_command_plan_new(const char *name, const char *database,
     return NULL;
   }
   plan->database = copy;
-  plan->writes = writes;
+  plan->writes = plan->plan.writes = writes;
   if (take_buffer(&plan->command, command, error)) return plan;
   lumo_plan_free(&plan->plan);
   return NULL;

@@ -89,6 +89,7 @@ typedef struct lumo_plan_class {
 struct lumo_plan {
   const lumo_plan_class *class;
   bool atomic; /* to be run in one transaction where the deployment has them */
+  bool writes; /* it is there to change data, whatever it reads first: a failure has an outcome */
   /* The driver's hold on a client, session and server while a cursor is open; released by the driver, or by
    * lumo_plan_free. */
   void *lease;

@@ -105,15 +105,16 @@ static void write_fresh(lumo_buf *out, const lumo_pivot *pivot, const row_conten
 
 /* Does a change of these attributes have to move updated_at? */
 static bool moves_timestamp(const lumo_pivot *pivot, const lumo_value *set) {
-  return pivot->updated_at && set->type != LUMO_BSON_END &&
-         !has_field(set, pivot->updated_at, strlen(pivot->updated_at));
+  return pivot->updated_at && !has_field(set, pivot->updated_at, strlen(pivot->updated_at));
 }
 
 /* ---- the merge as a pipeline ----
  *
- * An update document cannot say "move updated_at if one of these differs", a pipeline can:
+ * $set replaces an int by the double that equals it, and cannot say "move updated_at if one of these
+ * differs". A pipeline writes only what differs:
  *   [{$replaceWith: {$let: {vars: {given: {$literal: set}}, in:
- *     {$cond: [differs, {$mergeObjects: ["$$ROOT", "$$given", {updated_at: now}]}, "$$ROOT"]}}}}]
+ *     {$cond: [differs, {$mergeObjects: ["$$ROOT", {w: {$cond: [w differs, "$$given.w", "$w"]}, …},
+ *                                        {updated_at: now}]}, "$$ROOT"]}}}}]
  * and for an upsert, in front of that, the row to insert, which is the one that has no _id yet. No value of
  * the caller is ever outside of a $literal. */
 
@@ -143,7 +144,17 @@ static void write_path(lumo_buf *out, const char *key, const char *prefix, const
   lumo_buf_append(out, &nul, 1);
 }
 
-/* `key: {$or: [{$ne: ["$name", "$$given.name"]}, …]}` */
+/* `{$ne: ["$name", "$$given.name"]}` */
+static void write_field_differs(lumo_buf *out, const lumo_iter *field) {
+  size_t one = lumo_bson_begin(out);
+  size_t operands = lumo_bson_begin_array(out, LUMO_KEY("$ne"));
+  write_path(out, "0", "$", field->key, field->key_len);
+  write_path(out, "1", "$$given.", field->key, field->key_len);
+  lumo_bson_end(out, operands);
+  lumo_bson_end(out, one);
+}
+
+/* `key: {$or: [name differs, …]}` */
 static void write_differs(lumo_buf *out, const char *key, const lumo_value *set) {
   lumo_iter it;
   uint32_t index = 0;
@@ -152,15 +163,28 @@ static void write_differs(lumo_buf *out, const char *key, const lumo_value *set)
   lumo_iter_value(&it, set);
   while (lumo_iter_next(&it)) {
     lumo_bson_index(out, LUMO_BSON_DOCUMENT, index++);
-    size_t one = lumo_bson_begin(out);
-    size_t operands = lumo_bson_begin_array(out, LUMO_KEY("$ne"));
-    write_path(out, "0", "$", it.key, it.key_len);
-    write_path(out, "1", "$$given.", it.key, it.key_len);
-    lumo_bson_end(out, operands);
-    lumo_bson_end(out, one);
+    write_field_differs(out, &it);
   }
   lumo_bson_end(out, any);
   lumo_bson_end(out, condition);
+}
+
+/* `key: {name: {$cond: [name differs, "$$given.name", "$name"]}, …}` */
+static void write_differing(lumo_buf *out, const char *key, const lumo_value *set) {
+  lumo_iter it;
+  size_t fields = lumo_bson_begin_document(out, key, strlen(key));
+  lumo_iter_value(&it, set);
+  while (lumo_iter_next(&it)) {
+    size_t field = lumo_bson_begin_document(out, it.key, it.key_len);
+    size_t operands = lumo_bson_begin_array(out, LUMO_KEY("$cond"));
+    lumo_bson_key(out, LUMO_BSON_DOCUMENT, LUMO_KEY("0"));
+    write_field_differs(out, &it);
+    write_path(out, "1", "$$given.", it.key, it.key_len);
+    write_path(out, "2", "$", it.key, it.key_len);
+    lumo_bson_end(out, operands);
+    lumo_bson_end(out, field);
+  }
+  lumo_bson_end(out, fields);
 }
 
 /* `key: {$cond: [differs, merged, "$$ROOT"]}` */
@@ -172,8 +196,8 @@ static void write_merge(lumo_buf *out, const char *key, const lumo_pivot *pivot,
   size_t merged = lumo_bson_begin_document(out, LUMO_KEY("1"));
   size_t parts = lumo_bson_begin_array(out, LUMO_KEY("$mergeObjects"));
   write_text(out, "0", "$$ROOT");
-  write_text(out, "1", "$$given");
-  write_literal_date(out, "2", pivot->updated_at, now);
+  write_differing(out, "1", set);
+  if (moves_timestamp(pivot, set)) write_literal_date(out, "2", pivot->updated_at, now);
   lumo_bson_end(out, parts);
   lumo_bson_end(out, merged);
   write_text(out, "2", "$$ROOT");
@@ -355,12 +379,11 @@ static bool upsert_build(pairs_plan *plan) {
   write_equal(out, pivot->owner_key, &owner);
   write_equal(out, pivot->related_key, &related);
   lumo_bson_end(out, filter);
-  if (moves_timestamp(pivot, &row.set)) {
+  if (row.set.type != LUMO_BSON_END) {
     write_pipeline(out, pivot, &row, plan->now, true);
     return true;
   }
   size_t update = lumo_bson_begin(out);
-  lumo_bson_value(out, LUMO_KEY("$set"), &row.set);
   size_t insert = lumo_bson_begin_document(out, LUMO_KEY("$setOnInsert"));
   lumo_bson_objectid(out, LUMO_KEY("_id"), row.id);
   write_fresh(out, pivot, &row, plan->now);
@@ -923,6 +946,7 @@ lumo_pairs_plan *lumo_pairs_plan_new(lumo_pairs_op op, const char *name, const l
   bool two_writes =
       !is_attach(plan) || (!adds_blindly(plan) && plan->fields.count > 0 && plan->head.pairs.keys.count > 1);
   plan->head.plan.atomic = pivot->atomic && two_writes;
+  plan->head.plan.writes = true;
   return &plan->head;
 }
 
@@ -955,23 +979,19 @@ lumo_write_plan *lumo_pivot_update_plan_new(const char *name, const lumo_pivot *
                                             lumo_error *error) {
   lumo_buf statements = {0};
   row_content row = {.set = {set, set_len, LUMO_BSON_DOCUMENT}};
-  bool empty = set_len <= 5;
   lumo_statement_begin(&statements, pivot->duplicates ? LUMO_UPDATE_MANY : LUMO_UPDATE_ONE);
   size_t filter = lumo_bson_begin(&statements);
   lumo_pivot_filter(&statements, pivot, owner);
   write_equal(&statements, pivot->related_key, related);
   lumo_bson_end(&statements, filter);
-  if (!empty && moves_timestamp(pivot, &row.set)) {
+  if (set_len > 5) {
     write_pipeline(&statements, pivot, &row, now, false);
   } else {
     /* Servers before 5.0 refuse an empty $set. $setOnInsert of the key that is there already changes nothing
      * anywhere. */
     size_t update = lumo_bson_begin(&statements);
-    size_t begun = lumo_bson_begin_document(&statements, empty ? "$setOnInsert" : "$set", empty ? 12 : 4);
-    if (empty)
-      lumo_bson_value(&statements, pivot->related_key, strlen(pivot->related_key), related);
-    else
-      write_fields(&statements, &row.set, &row.fresh);
+    size_t begun = lumo_bson_begin_document(&statements, LUMO_KEY("$setOnInsert"));
+    lumo_bson_value(&statements, pivot->related_key, strlen(pivot->related_key), related);
     lumo_bson_end(&statements, begun);
     lumo_bson_end(&statements, update);
   }

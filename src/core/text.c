@@ -196,8 +196,7 @@ static bool parse_time(cursor *c, int64_t *ms) {
       const char *first = c->at;
       if (!take_number(c, 1, 3, &thousandths)) return false;
       for (int64_t count = c->at - first; count < 3; count++) thousandths *= 10;
-      if (c->at < c->end && *c->at >= '5' && *c->at <= '9') thousandths++;
-      while (c->at < c->end && *c->at >= '0' && *c->at <= '9') c->at++;
+      while (take(c, '0')) continue; /* what a millisecond cannot hold must be nothing */
     }
   }
   *ms = ((hour * 60 + minute) * 60 + second) * 1000 + thousandths;

@@ -13,9 +13,9 @@ void lumo_objectid_new(uint8_t id[12]);
 bool lumo_objectid_parse(const char *text, size_t len, uint8_t id[12]); /* 24 hex digits, either case */
 void lumo_objectid_text(const uint8_t id[12], char out[25]);            /* lower case */
 
-/* ISO 8601: "2024-05-06", "2024-05-06T07:08Z", seconds, a fraction of any length (rounded to ms), offset Z,
- * ±hh, ±hh:mm or ±hhmm; a blank may stand for the T; without an offset it is UTC. False for anything else,
- * days that do not exist included. */
+/* ISO 8601: "2024-05-06", "2024-05-06T07:08Z", seconds, a fraction of any length (zeros beyond the
+ * millisecond), offset Z, ±hh, ±hh:mm or ±hhmm; a blank may stand for the T; without an offset it is UTC.
+ * False for anything else, days that do not exist and fractions of a millisecond included. */
 bool lumo_date_parse(const char *text, size_t len, int64_t *ms);
 /* "2024-05-06T07:08:09.123Z" (".000" kept); years beyond 0000–9999 as ±yyyyyy. Returns the length. */
 size_t lumo_date_text(int64_t ms, char out[40]);

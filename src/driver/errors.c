@@ -167,25 +167,33 @@ static uint32_t labels_of(const lumo_answer *answer) {
 
 /* ---- what became of it ---- */
 
+bool lumo_reply_changed(const uint8_t *reply, uint32_t len) {
+  static const char *const counters[] = {"nInserted", "nModified", "nRemoved", "nUpserted"};
+  for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
+    if (lumo_reply_count(reply, len, counters[i]) > 0) return true;
+  return false;
+}
+
+/* Of a failure that has itself changed nothing. */
+static lumo_outcome outcome_before(const lumo_context *context) {
+  if (context->written && !context->in_transaction)
+    return LUMO_APPLIED; /* a part of the operation is there */
+  return context->writes || context->written || context->to_write ? LUMO_NOT_APPLIED : LUMO_OUTCOME_NONE;
+}
+
 static lumo_outcome outcome_of(const lumo_answer *answer, const lumo_context *context,
                                const bson_error_t *cause) {
-  static const char *const counters[] = {"nInserted", "nModified", "nRemoved", "nUpserted"};
-  if (context->in_transaction)
-    return context->writes || context->written ? LUMO_NOT_APPLIED : LUMO_OUTCOME_NONE;
-  if (context->written) return LUMO_UNKNOWN; /* a part of the operation is there */
+  if (context->in_transaction) return outcome_before(context);
   if (cause->domain == MONGOC_ERROR_WRITE_CONCERN)
     return LUMO_APPLIED; /* here, though not on as many servers as was asked for */
-  if (!context->writes) return LUMO_OUTCOME_NONE;
+  if (!context->writes) return outcome_before(context);
   if (answer->trace.lost) return LUMO_UNKNOWN;
   lumo_value v;
-  if (!find(answer, "nInserted",
-            &v)) /* no counters: libmongoc drops them when the server for a later command is not found */
-    return answer->trace.answered > 0 ? LUMO_UNKNOWN : LUMO_NOT_APPLIED;
-  const uint8_t *reply = bson_get_data(&answer->reply);
-  for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
-    if (lumo_reply_count(reply, answer->reply.len, counters[i]) > 0)
-      return LUMO_UNKNOWN; /* of several statements some were applied */
-  return LUMO_NOT_APPLIED;
+  /* no counters: libmongoc drops them when the server for a later command is not found */
+  if (!find(answer, "nInserted", &v) && answer->trace.answered > 0) return LUMO_UNKNOWN;
+  if (answer->has_reply && lumo_reply_changed(bson_get_data(&answer->reply), answer->reply.len))
+    return LUMO_APPLIED; /* of several statements some were */
+  return outcome_before(context);
 }
 
 /* ---- words ---- */
@@ -294,6 +302,5 @@ void lumo_error_classify(lumo_error *error, const lumo_answer *answer, const lum
 
 void lumo_error_complete(lumo_error *error, const lumo_context *context) {
   set_place(error, context);
-  if (error->outcome != LUMO_OUTCOME_NONE || (!context->writes && !context->written)) return;
-  error->outcome = context->written && !context->in_transaction ? LUMO_UNKNOWN : LUMO_NOT_APPLIED;
+  if (error->outcome == LUMO_OUTCOME_NONE) error->outcome = outcome_before(context);
 }

@@ -71,31 +71,6 @@ bool lumo_commands_end(size_t begin, lumo_command_event **events, size_t *count)
 
 /* ---- the trace ---- */
 
-static void on_succeeded(const mongoc_apm_command_succeeded_t *event) {
-  lumo_trace *trace = current;
-  if (!trace) return;
-  trace->sent++;
-  trace->answered++;
-  trace->server_id = mongoc_apm_command_succeeded_get_server_id(event);
-  /* After a failure that libmongoc retries this is the retry. After any other one it is the next command of
-   * an unordered write, and the failure stands: libmongoc forgets it. */
-  if (trace->failed && trace->retried) trace->failed = trace->lost = false;
-  log_command(mongoc_apm_command_succeeded_get_command_name(event),
-              mongoc_apm_command_succeeded_get_duration(event), false);
-}
-
-/* The server's name of an error is an identifier: anything else is not repeated in messages. */
-static void copy_code_name(lumo_trace *trace, const bson_t *reply) {
-  bson_iter_t it;
-  uint32_t len;
-  trace->code_name[0] = '\0';
-  if (!reply || !bson_iter_init_find(&it, reply, "codeName") || !BSON_ITER_HOLDS_UTF8(&it)) return;
-  const char *name = bson_iter_utf8(&it, &len);
-  if (len < sizeof trace->code_name &&
-      strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == len)
-    memcpy(trace->code_name, name, len + 1);
-}
-
 /* ---- between an attempt and its retry ----
  *
  * libmongoc retries at once and with all the time of a first attempt. Here is the only moment to keep that
@@ -120,6 +95,35 @@ static void hold_retry(lumo_trace *trace) {
     mongoc_server_description_destroy(server);
   else
     mongoc_client_set_stream_initiator(trace->client, refuse_connection, NULL);
+}
+
+static void on_succeeded(const mongoc_apm_command_succeeded_t *event) {
+  lumo_trace *trace = current;
+  if (!trace) return;
+  trace->sent++;
+  trace->answered++;
+  trace->server_id = mongoc_apm_command_succeeded_get_server_id(event);
+  /* After a failure that libmongoc retries this is the retry. After any other one it is the next command of
+   * an unordered write, and the failure stands: libmongoc forgets it. */
+  if (trace->failed && trace->retried) trace->failed = trace->lost = false;
+  log_command(mongoc_apm_command_succeeded_get_command_name(event),
+              mongoc_apm_command_succeeded_get_duration(event), false);
+  /* Written, but the primary stepped down before the others had it: this is retried, too. */
+  if (trace->retries &&
+      mongoc_error_has_label(mongoc_apm_command_succeeded_get_reply(event), "RetryableWriteError"))
+    hold_retry(trace);
+}
+
+/* The server's name of an error is an identifier: anything else is not repeated in messages. */
+static void copy_code_name(lumo_trace *trace, const bson_t *reply) {
+  bson_iter_t it;
+  uint32_t len;
+  trace->code_name[0] = '\0';
+  if (!reply || !bson_iter_init_find(&it, reply, "codeName") || !BSON_ITER_HOLDS_UTF8(&it)) return;
+  const char *name = bson_iter_utf8(&it, &len);
+  if (len < sizeof trace->code_name &&
+      strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == len)
+    memcpy(trace->code_name, name, len + 1);
 }
 
 static void on_failed(const mongoc_apm_command_failed_t *event) {

@@ -121,7 +121,8 @@ typedef struct lumo_answer {
 typedef struct lumo_context {
   const char *op, *database, *collection; /* collection NULL or "": the database itself */
   bool writes;                            /* this call changes data */
-  bool written;                           /* an earlier step of the plan has */
+  bool written;                           /* an earlier step of the plan has changed some */
+  bool to_write;                          /* the plan is there to change data, though this call may not */
   bool in_transaction;                    /* so that nothing of it stays if this fails */
 } lumo_context;
 
@@ -131,6 +132,8 @@ void lumo_error_classify(lumo_error *error, const lumo_answer *answer, const lum
 void lumo_error_complete(lumo_error *error, const lumo_context *context);
 /* True if libmongoc returned true for a reply that says that something went wrong; fills answer->error. */
 bool lumo_answer_refused(lumo_answer *answer);
+/* True if the merged reply of a WRITE counts documents that were changed. */
+bool lumo_reply_changed(const uint8_t *reply, uint32_t len);
 /* True if the only thing wrong with a write is that unique indexes refused statements. */
 bool lumo_answer_duplicates_only(const lumo_answer *answer);
 /* True if no server was known when one was to be chosen, which time may mend. */
@@ -153,8 +156,9 @@ mongoc_client_session_t *lumo_session_start(mongoc_client_t *client, bson_error_
 bool lumo_transaction_start(const lumo_connection *connection, mongoc_client_session_t *session,
                             bson_error_t *error);
 /* Repeats the commit while its result is unknown, to the deadline (monotonic ms). On failure error->labels
- * tell whether the result is unknown or the whole transaction may be run again. */
-bool lumo_transaction_commit(const lumo_connection *connection, mongoc_client_session_t *session,
+ * tell whether the result is unknown or the whole transaction may be run again; a transaction that is not
+ * committed for sure is ended on the server, too. */
+bool lumo_transaction_commit(lumo_connection *connection, mongoc_client_session_t *session,
                              const char *op, int64_t deadline, lumo_error *error);
 /* Destroys the session, with an abort if its transaction is open. If no server is known to be there, `wait`
  * allows to wait for one (as long as the selection timeout), and without it nothing is sent. False: there was
@@ -181,7 +185,7 @@ typedef struct lumo_run_state {
   mongoc_client_session_t *transaction; /* NULL: none */
   bool own_transaction;                 /* begun by this run, and so restarted by it */
   unsigned steps;                       /* sent since the start or the last restart */
-  bool written;                         /* a step that changes data has been sent since then */
+  bool written;                         /* a step has changed data since then */
   bool gave_up; /* the last failure was a wait for a server or for its answer: another try waits again */
   lumo_error *error;
 } lumo_run_state;

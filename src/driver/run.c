@@ -15,9 +15,9 @@ static lumo_context context_of(const lumo_run_state *run, const lumo_step *step)
   return (lumo_context){.op = run->plan->class->name,
                         .database = connection->database,
                         .collection = step ? step->collection : NULL,
-                        /* before a step is known: what is atomic writes */
-                        .writes = step ? step->kind == LUMO_STEP_WRITE || step->writes : run->plan->atomic,
+                        .writes = step && (step->kind == LUMO_STEP_WRITE || step->writes),
                         .written = run->written,
+                        .to_write = run->plan->writes,
                         .in_transaction = run->transaction != NULL};
 }
 
@@ -99,7 +99,8 @@ static progress run_to_commit(lumo_run_state *run, int64_t deadline) {
   }
   if (result != DONE || lumo_transaction_commit(run->connection, run->transaction, op, deadline, run->error))
     return result;
-  if (!run->written) run->error->outcome = LUMO_OUTCOME_NONE; /* it has only read */
+  /* There was nothing to lose if it has only read. */
+  if (!run->written) run->error->outcome = run->plan->writes ? LUMO_NOT_APPLIED : LUMO_OUTCOME_NONE;
   return FAILED;
 }
 

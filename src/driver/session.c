@@ -52,36 +52,6 @@ bool lumo_transaction_start(const lumo_connection *connection, mongoc_client_ses
   return ok;
 }
 
-bool lumo_transaction_commit(const lumo_connection *connection, mongoc_client_session_t *session,
-                             const char *op, int64_t deadline, lumo_error *error) {
-  lumo_context context = {.op = op, .database = connection->database, .writes = true, .in_transaction = true};
-  mongoc_client_t *client = mongoc_client_session_get_client(session);
-  int64_t give_up = lumo_clock_ms() + connection->selection_timeout_ms;
-  bool sent = false;
-  for (unsigned n = 1;; n++) {
-    lumo_answer answer = {.ok = false};
-    lumo_trace_begin(&answer.trace, connection, client, NULL);
-    answer.trace.retries = true;
-    answer.ok = mongoc_client_session_commit_transaction(session, &answer.reply, &answer.error);
-    lumo_trace_end();
-    answer.has_reply = true;
-    if (!answer.ok) lumo_error_classify(error, &answer, &context);
-    bson_destroy(&answer.reply);
-    if (answer.ok) return true;
-    sent |= answer.trace.sent > 0;
-    /* libmongoc leaves it out when its retry finds no connection. */
-    if (!answer.ok && answer.trace.lost)
-      error->labels = (error->labels & ~(uint32_t)LUMO_LABEL_TRANSIENT) | LUMO_LABEL_UNKNOWN_COMMIT;
-    bool unknown = error->labels & LUMO_LABEL_UNKNOWN_COMMIT;
-    bool gone = lumo_error_is_selection(&answer.error) || answer.trace.lost;
-    int64_t now = lumo_clock_ms();
-    if (unknown && sent) error->outcome = LUMO_UNKNOWN;
-    if (!unknown || answer.trace.timed_out || now >= (gone ? give_up : deadline)) return false;
-    lumo_backoff(n);
-    lumo_error_reset(error);
-  }
-}
-
 static void abort_transaction(const lumo_connection *connection, mongoc_client_session_t *session) {
   lumo_trace trace;
   lumo_trace_begin(&trace, connection, mongoc_client_session_get_client(session), NULL);
@@ -172,6 +142,55 @@ bool lumo_orphans_kill(lumo_connection *connection, mongoc_client_t *client, lum
   settle_orphans(connection, orphans, settled);
   if (settled) bson_destroy(&answer->reply);
   return settled;
+}
+
+/* ---- the commit ---- */
+
+/* After a commit that has not committed. libmongoc aborts nothing once it has tried to commit, and the server
+ * would hold the transaction's locks for a minute: its session is killed, now or before the next command. The
+ * session is not used again. */
+static void abort_uncommitted(lumo_connection *connection, mongoc_client_session_t *session, bool reached) {
+  mongoc_client_t *client = mongoc_client_session_get_client(session);
+  lumo_answer answer;
+  keep_orphan(connection, session);
+  if (reached && !lumo_orphans_kill(connection, client, &answer)) bson_destroy(&answer.reply);
+  mongoc_client_reset(client);
+}
+
+bool lumo_transaction_commit(lumo_connection *connection, mongoc_client_session_t *session, const char *op,
+                             int64_t deadline, lumo_error *error) {
+  lumo_context context = {.op = op, .database = connection->database, .writes = true, .in_transaction = true};
+  mongoc_client_t *client = mongoc_client_session_get_client(session);
+  int64_t give_up = lumo_clock_ms() + connection->selection_timeout_ms;
+  bool sent = false;
+  for (unsigned n = 1;; n++) {
+    lumo_answer answer = {.ok = false};
+    lumo_trace_begin(&answer.trace, connection, client, NULL);
+    answer.trace.retries = true;
+    answer.ok = mongoc_client_session_commit_transaction(session, &answer.reply, &answer.error);
+    lumo_trace_end();
+    answer.has_reply = true;
+    if (!answer.ok) lumo_error_classify(error, &answer, &context);
+    bson_destroy(&answer.reply);
+    if (answer.ok) return true;
+    sent |= answer.trace.sent > 0;
+    /* libmongoc leaves it out when its retry finds no connection. */
+    if (!answer.ok && answer.trace.lost)
+      error->labels = (error->labels & ~(uint32_t)LUMO_LABEL_TRANSIENT) | LUMO_LABEL_UNKNOWN_COMMIT;
+    bool unknown = error->labels & LUMO_LABEL_UNKNOWN_COMMIT;
+    bool gone = lumo_error_is_selection(&answer.error) || answer.trace.lost;
+    int64_t now = lumo_clock_ms();
+    if (unknown && sent) error->outcome = LUMO_UNKNOWN;
+    if (!unknown && answer.error.domain == MONGOC_ERROR_WRITE_CONCERN) error->outcome = LUMO_APPLIED;
+    if (!unknown || answer.trace.timed_out || now >= (gone ? give_up : deadline)) {
+      /* What is transient, the server has aborted. */
+      if (error->outcome == LUMO_NOT_APPLIED && !(error->labels & LUMO_LABEL_TRANSIENT))
+        abort_uncommitted(connection, session, !gone);
+      return false;
+    }
+    lumo_backoff(n);
+    lumo_error_reset(error);
+  }
 }
 
 /* ---- the end of a session ---- */

@@ -12,6 +12,7 @@ static lumo_context context_of(const lumo_run_state *run, const lumo_step *step)
                         .collection = step->collection,
                         .writes = step->kind == LUMO_STEP_WRITE || step->writes,
                         .written = run->written,
+                        .to_write = run->plan->writes,
                         .in_transaction = run->transaction != NULL};
 }
 
@@ -282,26 +283,51 @@ typedef struct repeat_rules {
   bool only_deletes; /* of many */
 } repeat_rules;
 
-/* Fills the bulk. */
-static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statements, repeat_rules *repeats,
-                           bson_error_t *error) {
+/* libmongoc splits what is larger than a server takes, but what it splits in a transaction begins the
+ * transaction with every part. There the parts are made here, below the limits of all servers: 100,000
+ * statements, messages of 48 MB. */
+#define PART_STATEMENTS 100000
+#define PART_BYTES (40 * 1024 * 1024)
+#define STATEMENT_OVERHEAD 64 /* what a command has around the documents of one */
+
+/* The statements of one bulk operation. */
+typedef struct write_part {
+  size_t begin, end;     /* their bytes among those of the step */
+  uint32_t first, count; /* the first one's index; how many there are */
+} write_part;
+
+static bool has_room(const write_part *part, size_t size) {
+  size_t bytes = part->end - part->begin + (size_t)part->count * STATEMENT_OVERHEAD;
+  return part->count == 0 ||
+         (part->count < PART_STATEMENTS && bytes + size + STATEMENT_OVERHEAD <= PART_BYTES);
+}
+
+/* Fills the bulk from the part's beginning on, and sets its end. */
+static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statements, bool all,
+                           write_part *part, repeat_rules *repeats, bson_error_t *error) {
   write_opts opts = {BSON_INITIALIZER, BSON_INITIALIZER};
   lumo_statement statement;
-  size_t at = 0;
-  bool ok = true;
+  size_t at = part->begin;
+  bool ok = true, full = false;
+  part->end = part->begin;
+  part->count = 0;
   BSON_APPEND_BOOL(&opts.plain, "validate", false);
   BSON_APPEND_BOOL(&opts.upsert, "validate", false);
   BSON_APPEND_BOOL(&opts.upsert, "upsert", true);
   repeats->numbered = false;
   repeats->only_deletes = true;
   while (ok && lumo_statement_next(statements, &at, &statement)) {
+    full = !all && !has_room(part, at - part->end);
+    if (full) break;
+    part->end = at;
+    part->count++;
     if (statement.kind != LUMO_DELETE_MANY) repeats->only_deletes = false;
     if (statement.kind != LUMO_DELETE_MANY && statement.kind != LUMO_UPDATE_MANY) repeats->numbered = true;
     ok = add_statement(bulk, &statement, &opts, error);
   }
   bson_destroy(&opts.plain);
   bson_destroy(&opts.upsert);
-  return ok && at == statements->len;
+  return ok && (full || at == statements->len);
 }
 
 static mongoc_bulk_operation_t *new_bulk(const lumo_run_state *run, const lumo_step *step) {
@@ -315,11 +341,11 @@ static mongoc_bulk_operation_t *new_bulk(const lumo_run_state *run, const lumo_s
 }
 
 /* False if the statements are not well formed: nothing is sent then. */
-static bool call_write(const lumo_run_state *run, const lumo_step *step, lumo_answer *answer,
-                       call_series *calls) {
+static bool call_write(const lumo_run_state *run, const lumo_step *step, write_part *part,
+                       lumo_answer *answer, call_series *calls) {
   mongoc_bulk_operation_t *bulk = new_bulk(run, step);
   repeat_rules repeats;
-  bool ok = add_statements(bulk, step->statements, &repeats, &answer->error);
+  bool ok = add_statements(bulk, step->statements, !run->transaction, part, &repeats, &answer->error);
   calls->harmless = repeats.only_deletes;
   if (ok) {
     lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
@@ -332,14 +358,81 @@ static bool call_write(const lumo_run_state *run, const lumo_step *step, lumo_an
   return ok;
 }
 
+static bool send_part(const lumo_run_state *run, const lumo_step *step, write_part *part,
+                      lumo_answer *answer) {
+  answer_init(run, step, answer);
+  call_series calls = calls_begin(run, answer, false);
+  do {
+    if (!call_write(run, step, part, answer, &calls)) return false;
+  } while (calls_again(&calls, run, answer));
+  return true;
+}
+
+/* Appends the elements of both lists, the second one's statements counted from `first`. */
+static void append_both(bson_t *out, const char *name, const bson_t *before, const bson_t *part,
+                        uint32_t first) {
+  bson_t list, item, copy;
+  bson_iter_t it, inner;
+  uint32_t n = 0;
+  char key[12];
+  BSON_APPEND_ARRAY_BEGIN(out, name, &list);
+  for (int second = 0; second < 2; second++) {
+    if (!bson_iter_init_find(&it, second ? part : before, name) || !bson_iter_recurse(&it, &inner)) continue;
+    while (bson_iter_next(&inner)) {
+      uint32_t len = 0;
+      const uint8_t *data = NULL;
+      bson_iter_document(&inner, &len, &data);
+      if (!data || !bson_init_static(&item, data, len)) continue;
+      int64_t index = lumo_reply_count(data, len, "index") + (second ? first : 0);
+      snprintf(key, sizeof key, "%u", n++);
+      BSON_APPEND_DOCUMENT_BEGIN(&list, key, &copy);
+      BSON_APPEND_INT32(&copy, "index", (int32_t)index);
+      bson_copy_to_excluding_noinit(&item, &copy, "index", NULL);
+      bson_append_document_end(&list, &copy);
+    }
+  }
+  bson_append_array_end(out, &list);
+}
+
+/* Makes the reply of a part that of all statements so far. `before` is that of the parts before it. */
+static void merge_reply(lumo_answer *answer, const bson_t *before, uint32_t first) {
+  static const char *const counters[] = {"nInserted", "nMatched", "nModified", "nRemoved", "nUpserted"};
+  bson_t merged = BSON_INITIALIZER, *part = &answer->reply;
+  if (first == 0 || !bson_has_field(part, "nInserted")) return;
+  for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
+    bson_append_int64(&merged, counters[i], -1,
+                      lumo_reply_count(bson_get_data(before), before->len, counters[i]) +
+                          lumo_reply_count(bson_get_data(part), part->len, counters[i]));
+  append_both(&merged, "upserted", before, part, first);
+  append_both(&merged, "writeErrors", before, part, first);
+  bson_copy_to_excluding_noinit(part, &merged, "nInserted", "nMatched", "nModified", "nRemoved", "nUpserted",
+                                "upserted", "writeErrors", NULL);
+  bson_destroy(part);
+  bson_steal(part, &merged);
+}
+
+/* Sends all parts, up to the first one that fails. False if a statement is not well formed. */
+static bool send_parts(const lumo_run_state *run, const lumo_step *step, lumo_answer *answer) {
+  bson_t before = BSON_INITIALIZER;
+  write_part part = {0};
+  bool formed;
+  for (;;) {
+    formed = send_part(run, step, &part, answer);
+    if (!formed) break;
+    merge_reply(answer, &before, part.first);
+    if (!answer->ok || part.end >= step->statements->len) break;
+    bson_destroy(&before);
+    bson_steal(&before, &answer->reply);
+    part = (write_part){.begin = part.end, .first = part.first + part.count};
+  }
+  bson_destroy(&before);
+  return formed;
+}
+
 static lumo_sent send_write(lumo_run_state *run, const lumo_step *step, lumo_reply *reply) {
   lumo_answer answer;
-  answer_init(run, step, &answer);
-  call_series calls = calls_begin(run, &answer, false);
-  do {
-    if (!call_write(run, step, &answer, &calls))
-      return refuse_argument(run, step, "a statement is malformed, or an update without operators");
-  } while (calls_again(&calls, run, &answer));
+  if (!send_parts(run, step, &answer))
+    return refuse_argument(run, step, "a statement is malformed, or an update without operators");
   if (!answer.ok) {
     bool duplicates = step->feed_duplicates && lumo_answer_duplicates_only(&answer);
     if (!duplicates || (run->transaction && !run->own_transaction)) return fail(run, step, &answer);
@@ -396,6 +489,7 @@ lumo_sent lumo_step_send(lumo_run_state *run, const lumo_step *step, lumo_reply 
   case LUMO_STEP_DONE: break; /* the runner's */
   }
   run->steps++;
-  if (step->kind == LUMO_STEP_WRITE || step->writes) run->written = true;
+  if (step->kind == LUMO_STEP_WRITE ? lumo_reply_changed(reply->data, reply->len) : step->writes)
+    run->written = true;
   return sent;
 }

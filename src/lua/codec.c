@@ -16,15 +16,17 @@ static const uint8_t *check_document(lua_State *L, const char *method, size_t *l
   return doc;
 }
 
+/* The bytes of the lent buffer as the result. */
 static int push_buffer(lua_State *L, lumo_buf *buf) {
   lumo_check_buffer(L, buf);
   lua_pushlstring(L, (const char *)buf->data, buf->len);
+  lumo_return_scratch(buf);
   return 1;
 }
 
 static int codec_encode(lua_State *L) {
   if (lua_type(L, 1) != LUA_TTABLE) lumo_raise_argument(L, "lumo.bson.encode", 1, "a table", 1);
-  lumo_buf *buf = lumo_scratch(L);
+  lumo_buf *buf = lumo_lend_scratch(L);
   lumo_encode_document(L, 1, NULL, NULL, buf, NULL, LUMO_ENCODE_RAW);
   return push_buffer(L, buf);
 }
@@ -45,7 +47,7 @@ static int codec_to_json(lua_State *L) {
   bool canonical = strcmp(mode, "canonical") == 0;
   if (!canonical && strcmp(mode, "relaxed") != 0)
     lumo_raise_argument(L, "lumo.bson.to_json", 2, "\"canonical\" or \"relaxed\"", 2);
-  lumo_buf *buf = lumo_scratch(L);
+  lumo_buf *buf = lumo_lend_scratch(L);
   lumo_json_document(buf, doc, len, false, canonical ? LUMO_JSON_CANONICAL : LUMO_JSON_RELAXED);
   return push_buffer(L, buf);
 }
@@ -55,7 +57,7 @@ static int codec_from_json(lua_State *L) {
   lumo_error error;
   if (lua_type(L, 1) != LUA_TSTRING) lumo_raise_argument(L, "lumo.bson.from_json", 1, "a string", 1);
   const char *text = lua_tolstring(L, 1, &len);
-  lumo_buf *buf = lumo_scratch(L);
+  lumo_buf *buf = lumo_lend_scratch(L);
   lumo_error_init(&error);
   if (!lumo_json_parse(buf, text, len, &error)) lumo_raise(L, &error);
   return push_buffer(L, buf);

@@ -4,6 +4,10 @@
 #include <math.h>
 #include <stdio.h>
 
+/* Registry slot of the weak table from tables to the hidden fields of their documents, as BSON; nil until there
+ * are some. */
+static const char slot_hidden;
+
 /* Slots that one level of nesting needs, the error objects included. */
 enum { LEVEL_SLOTS = LUA_MINSTACK };
 
@@ -172,10 +176,63 @@ static void push_typed_array(lua_State *L, const lumo_value *v, const lumo_colum
   mark_array(L);
 }
 
-/* Fields come under their attributes' names; what no column declares comes as it is. */
+static void push_hidden_table(lua_State *L) {
+  lumo_get(L, &slot_hidden);
+  if (lua_istable(L, -1)) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, -1);
+  lumo_set(L, &slot_hidden);
+}
+
+bool lumo_is_hidden(const lumo_schema *fields, const char *key, size_t key_len) {
+  return !lumo_schema_find_stored(fields, key, key_len) && lumo_schema_find(fields, key, key_len);
+}
+
+/* Keeps the hidden fields of the document with the table on the top of the stack, which stands for it, as long
+ * as that lives: wherever it is moved, encoding it writes them back. */
+static void keep_hidden(lua_State *L, const lumo_value *v, const lumo_schema *fields) {
+  lumo_iter it;
+  push_hidden_table(L);
+  lua_pushvalue(L, -2);
+  lumo_buf *buf = lumo_push_buffer(L);
+  size_t mark = lumo_bson_begin(buf);
+  lumo_iter_value(&it, v);
+  while (lumo_iter_next(&it))
+    if (lumo_is_hidden(fields, it.key, it.key_len)) lumo_bson_value(buf, it.key, it.key_len, &it.value);
+  lumo_bson_end(buf, mark);
+  lumo_check_buffer(L, buf);
+  lua_pushlstring(L, (const char *)buf->data, buf->len);
+  lua_remove(L, -2);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+bool lumo_find_hidden(lua_State *L, int index, lumo_iter *it) {
+  size_t len = 0;
+  const char *doc = NULL;
+  index = lua_absindex(L, index);
+  lumo_get(L, &slot_hidden);
+  if (lua_istable(L, -1)) {
+    lua_pushvalue(L, index);
+    lua_rawget(L, -2);
+    doc = lua_tolstring(L, -1, &len); /* the table on the stack keeps it */
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return doc && lumo_iter_init(it, (const uint8_t *)doc, len);
+}
+
+/* Fields come under their attributes' names; what no column declares comes as it is, unless its name is
+ * another's attribute: then the attribute is what is read, and the field is hidden. */
 static void push_typed_document(lua_State *L, const lumo_value *v, const lumo_schema *fields,
                                 const lumo_place *place, int depth) {
   lumo_iter it;
+  bool hidden = false;
   enter(L, &it, v, depth);
   lua_createtable(L, 0, count_elements(v));
   while (lumo_iter_next(&it)) {
@@ -185,13 +242,15 @@ static void push_typed_document(lua_State *L, const lumo_value *v, const lumo_sc
       inner.key = column->name;
       inner.key_len = column->name_len;
     } else if (lumo_schema_find(fields, it.key, it.key_len)) {
-      continue; /* an undeclared field under another's attribute name: the attribute is what is read */
+      hidden = true;
+      continue;
     }
     lua_pushlstring(L, inner.key, inner.key_len);
     push_typed(L, &it.value, column, &inner, depth + 1);
     lua_rawset(L, -3);
   }
   leave(L, &it);
+  if (hidden) keep_hidden(L, v, fields);
 }
 
 static void push_typed(lua_State *L, const lumo_value *v, const lumo_column *column, const lumo_place *place,

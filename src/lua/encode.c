@@ -1,5 +1,6 @@
 /* Lua values to BSON: every cast, and every rule about what may be stored. Calls no metamethod and no user
- * function, so a table cannot change while it is walked. */
+ * function and, short of an error, makes nothing in Lua: no step of the collector runs a finalizer, so a
+ * table cannot change while it is walked, and no second walk begins before the first has ended. */
 #include "private.h"
 
 #include <math.h>
@@ -12,6 +13,11 @@
 
 /* Registry slots of this file: the metatable of buffers, the list of fields and its metatable. */
 static const char slot_buffer, slot_fields_meta, slot_fields;
+
+/* Texts that the registry has as strings, each under its own address: pushing a new string may run the
+ * collector. */
+static const char cjson_modules[][16] = {"cjson", "cjson.safe"}, cjson_array[] = "array_mt",
+                  cjson_empty_array[] = "empty_array_mt";
 
 /* ---- buffers ---- */
 
@@ -30,13 +36,50 @@ lumo_buf *lumo_push_buffer(lua_State *L) {
   return buf;
 }
 
-lumo_buf *lumo_scratch(lua_State *L) {
+/* The buffer that is handed out to one user after the other. */
+typedef struct scratch {
+  lumo_buf buf; /* the first member: buffer_gc frees it */
+  bool lent;
+} scratch;
+
+static scratch *push_new_scratch(lua_State *L) {
+  scratch *s = lumo_newvalue(L, sizeof *s);
+  *s = (scratch){0};
+  lumo_get(L, &slot_buffer);
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, -1);
+  lumo_set(L, &LUMO_SCRATCH);
+  return s;
+}
+
+/* A buffer that is lent, or that an error has kept from being given back, is left to whoever has it on the
+ * stack. */
+static scratch *push_scratch(lua_State *L) {
   lumo_get(L, &LUMO_SCRATCH);
-  lumo_buf *buf = lua_touserdata(L, -1);
+  scratch *s = lua_touserdata(L, -1);
+  if (s->lent) {
+    s = push_new_scratch(L);
+    lua_remove(L, -2);
+  }
+  if (s->buf.cap > SCRATCH_KEPT) lumo_buf_free(&s->buf);
+  lumo_buf_clear(&s->buf);
+  return s;
+}
+
+lumo_buf *lumo_scratch(lua_State *L) {
+  scratch *s = push_scratch(L);
   lua_pop(L, 1); /* the registry keeps it */
-  if (buf->cap > SCRATCH_KEPT) lumo_buf_free(buf);
-  lumo_buf_clear(buf);
-  return buf;
+  return &s->buf;
+}
+
+lumo_buf *lumo_lend_scratch(lua_State *L) {
+  scratch *s = push_scratch(L);
+  s->lent = true;
+  return &s->buf;
+}
+
+void lumo_return_scratch(lumo_buf *buf) {
+  ((scratch *)buf)->lent = false;
 }
 
 static void out_of_memory(lua_State *L) {
@@ -62,6 +105,7 @@ typedef struct field {
   uint32_t position;         /* lumo.ordered: of its pair, from 1 */
   const lumo_column *column; /* or NULL */
   lumo_value stored;         /* what the stored document has there */
+  bool hidden;               /* none of the table's: `stored` is written back */
 } field;
 
 /* The fields of all documents that are open, the outermost's first. Owned by a userdata; kept from call to
@@ -81,6 +125,8 @@ enum {
 typedef struct level {
   lumo_place place;
   const struct level *up;
+  const char *key; /* its stored name; NULL: an array element, or the outermost */
+  size_t key_len;
   const void *table;
   int depth;
 } level;
@@ -89,7 +135,8 @@ typedef struct walk {
   lua_State *L;
   lumo_buf *buf;
   lumo_encode_mode mode;
-  field_list *fields; /* NULL until the first document */
+  const lumo_value *stored; /* what is stored in the place of the outermost value, or NULL */
+  field_list *fields;       /* NULL until the first document */
 } walk;
 
 static int fields_gc(lua_State *L) {
@@ -301,7 +348,8 @@ static void encode_date(walk *w, int index, const lumo_column *column, const cha
   int64_t ms;
   if (!lumo_to_date(w->L, index, &ms)) {
     int type = lua_type(w->L, index);
-    if (type == LUA_TSTRING) refuse_because(w, at, "expects a date, got text that is not ISO 8601");
+    if (type == LUA_TSTRING)
+      refuse_because(w, at, "expects a date, got text that is not ISO 8601 in whole milliseconds");
     if (type == LUA_TNUMBER) refuse_because(w, at, "expects a date, got a number out of range");
     refuse(w, at, column, index);
   }
@@ -367,16 +415,16 @@ static void encode_value(walk *w, int index, const lumo_column *column, const ch
 typedef enum { SHAPE_EMPTY, SHAPE_ARRAY, SHAPE_DOCUMENT, SHAPE_ORDERED } shape;
 
 /* Whether the metatable on the top of the stack is one of the marks that the loaded cjson puts on arrays. */
-static bool is_cjson_mark(lua_State *L, const char *field_name) {
-  static const char *const modules[] = {"cjson", "cjson.safe"};
+static bool is_cjson_mark(lua_State *L, const char *mark) {
+  const size_t count = sizeof cjson_modules / sizeof *cjson_modules;
   bool same = false;
   int metatable = lua_gettop(L);
   lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
-  for (size_t i = 0; !same && i < sizeof modules / sizeof *modules && lua_type(L, -1) == LUA_TTABLE; i++) {
-    lua_pushstring(L, modules[i]);
+  for (size_t i = 0; !same && i < count && lua_type(L, -1) == LUA_TTABLE; i++) {
+    lumo_get(L, cjson_modules[i]);
     lua_rawget(L, -2);
     if (lua_type(L, -1) == LUA_TTABLE) {
-      lua_pushstring(L, field_name);
+      lumo_get(L, mark);
       lua_rawget(L, -2);
       same = lua_rawequal(L, -1, metatable);
       lua_pop(L, 1);
@@ -397,8 +445,8 @@ static shape shape_of(lua_State *L, int index) {
     ordered = lua_rawequal(L, -1, -3);
     lua_pop(L, 2);
     if (!array && !ordered) {
-      array = is_cjson_mark(L, "array_mt");
-      empty_array = !array && is_cjson_mark(L, "empty_array_mt");
+      array = is_cjson_mark(L, cjson_array);
+      empty_array = !array && is_cjson_mark(L, cjson_empty_array);
     }
     lua_pop(L, 1);
   }
@@ -564,6 +612,7 @@ static void begin_field(walk *w, const lumo_schema *schema, int slot, uint32_t p
   f->position = position;
   f->column = column;
   f->stored.type = LUMO_BSON_END;
+  f->hidden = false;
 }
 
 static void gather_pairs(walk *w, int index, const lumo_schema *schema, const level *at) {
@@ -598,6 +647,23 @@ static void gather(walk *w, int index, const lumo_schema *schema, const level *a
   }
 }
 
+/* Adds the fields that reading the document of this table has left out, where it would leave them out again.
+ */
+static void gather_hidden(walk *w, int index, const lumo_schema *schema) {
+  lumo_iter it;
+  if (!schema || !lumo_find_hidden(w->L, index, &it)) return;
+  while (lumo_iter_next(&it)) {
+    if (!lumo_is_hidden(schema, it.key, it.key_len)) continue;
+    field *f = add_field(w);
+    *f = (field){.key = it.key,
+                 .key_len = it.key_len,
+                 .prefix = prefix_of(it.key, it.key_len),
+                 .position = UINT32_MAX,
+                 .stored = it.value,
+                 .hidden = true};
+  }
+}
+
 /* Gives the fields (sorted by key) that the stored document has their values, and their places unless the
  * order is given. */
 static void match_stored(field *items, size_t count, const lumo_value *stored, bool ordered,
@@ -608,7 +674,7 @@ static void match_stored(field *items, size_t count, const lumo_value *stored, b
     field wanted = {.key = it.key, .key_len = it.key_len, .prefix = prefix_of(it.key, it.key_len)};
     field *found = bsearch(&wanted, items, count, sizeof *items, by_key);
     if (!found) continue;
-    found->stored = it.value;
+    if (!found->hidden) found->stored = it.value;
     if (!ordered) found->rank = *ranks;
   }
 }
@@ -632,8 +698,36 @@ static bool is_reference(const field *items, size_t count) {
   return ref && id;
 }
 
+/* Whether a document at the end of the path below `v` has the key; what the path names in an array, it names
+ * in each of its elements. */
+static bool holds_key(const lumo_value *v, const level *const *path, size_t length, const field *f) {
+  lumo_iter it;
+  bool element = length > 0 && !path[0]->key;
+  const char *key = length > 0 ? path[0]->key : f->key;
+  size_t key_len = length > 0 ? path[0]->key_len : f->key_len;
+  if (v->type != (element ? LUMO_BSON_ARRAY : LUMO_BSON_DOCUMENT) || !lumo_iter_value(&it, v)) return false;
+  while (lumo_iter_next(&it)) {
+    if (!element && (it.key_len != key_len || memcmp(it.key, key, key_len) != 0)) continue;
+    if (length == 0 || holds_key(&it.value, path + 1, length - 1, f)) return true;
+    if (!element) return false;
+  }
+  return false;
+}
+
+/* Elements of an array are compared with the stored ones of the same position, but may have been moved: a key
+ * is the stored document's, too, if any element there has it. */
+static bool is_known(const walk *w, const field *f, const level *at) {
+  const level *path[LUMO_BSON_MAX_DEPTH];
+  size_t first = LUMO_BSON_MAX_DEPTH;
+  if (f->stored.type != LUMO_BSON_END) return true;
+  if (!w->stored) return false;
+  for (; at->up; at = at->up) path[--first] = at;
+  return holds_key(w->stored, path + first, LUMO_BSON_MAX_DEPTH - first, f);
+}
+
 /* What no key may be; then what a new key of data may not be. */
-static const char *wrong_key(const field *f, bool data, bool reference) {
+static const char *wrong_key(const walk *w, const field *f, bool reference, const level *at) {
+  const char *why = NULL;
   bool nul = false, dot = false, ascii = true;
   for (uint32_t i = 0; i < f->key_len; i++) {
     nul |= f->key[i] == '\0';
@@ -642,18 +736,21 @@ static const char *wrong_key(const field *f, bool data, bool reference) {
   }
   if (nul) return "has a key with NUL";
   if (!ascii && !lumo_utf8_valid(f->key, f->key_len)) return "has a key that is not valid UTF-8";
-  if (!data || f->column || f->stored.type != LUMO_BSON_END) return NULL;
-  if (f->key_len == 0) return "has an empty key";
-  if (f->key[0] == '$' && !(reference && reference_rank(f) < 3)) return "has a key that begins with \"$\"";
-  if (dot) return "has a key with a dot";
-  return NULL;
+  if (w->mode != LUMO_ENCODE_DATA || f->column) return NULL;
+  if (f->key_len == 0)
+    why = "has an empty key";
+  else if (f->key[0] == '$' && !(reference && reference_rank(f) < 3))
+    why = "has a key that begins with \"$\"";
+  else if (dot)
+    why = "has a key with a dot";
+  return why && !is_known(w, f, at) ? why : NULL;
 }
 
 static void check_declared(walk *w, const field *f, const lumo_schema *schema, const level *at) {
   char prefix[192] = "";
   lumo_error error;
   bool taken = lumo_schema_find_stored(schema, f->key, f->key_len) != NULL;
-  if (f->column || (!taken && (!schema->strict || f->stored.type != LUMO_BSON_END))) return;
+  if (f->column || (!taken && (!schema->strict || is_known(w, f, at)))) return;
   write_path(&at->place, prefix, sizeof prefix - 1);
   if (prefix[0]) strcat(prefix, ".");
   lumo_error_init(&error);
@@ -664,7 +761,7 @@ static void check_declared(walk *w, const field *f, const lumo_schema *schema, c
 /* Puts the gathered fields into the order in which they are written, and checks their keys. */
 static void arrange(walk *w, field *items, size_t count, const lumo_schema *schema, const lumo_value *stored,
                     bool ordered, const level *at) {
-  bool data = w->mode == LUMO_ENCODE_DATA, reference = false;
+  bool reference = false;
   uint32_t ranks = 0; /* those of the stored document's fields; then a DBRef's, the declared, the rest */
   sort_fields(items, count, by_key);
   for (size_t i = 0; i < count; i++) {
@@ -672,10 +769,10 @@ static void arrange(walk *w, field *items, size_t count, const lumo_schema *sche
     items[i].rank = ordered ? items[i].position : UINT32_MAX;
   }
   if (stored && stored->type == LUMO_BSON_DOCUMENT) match_stored(items, count, stored, ordered, &ranks);
-  if (data && at->depth > 1 && count && items[0].key[0] <= '$') reference = is_reference(items, count);
+  if (w->mode == LUMO_ENCODE_DATA && at->depth > 1 && count && items[0].key[0] <= '$') reference = is_reference(items, count);
   for (size_t i = 0; i < count; i++) {
     field *f = &items[i];
-    const char *why = wrong_key(f, data, reference);
+    const char *why = wrong_key(w, f, reference, at);
     if (why) refuse_because(w, at, why);
     if (schema) check_declared(w, f, schema, at);
     if (f->rank == UINT32_MAX && reference && reference_rank(f) < 3) f->rank = ranks + reference_rank(f);
@@ -684,18 +781,15 @@ static void arrange(walk *w, field *items, size_t count, const lumo_schema *sche
   if (schema || stored || ordered || reference) sort_fields(items, count, by_rank);
 }
 
-/* Pushes the value of a field that did not stay on the stack. */
+/* Pushes the value of a field that did not stay on the stack. lua_getfield, for it does not run the collector
+ * as pushing the key would; the table has the key, so no metamethod is asked. */
 static void fetch(lua_State *L, int index, const field *f) {
   if (f->position) {
     lua_rawgeti(L, index, (int)f->position);
     lua_rawgeti(L, -1, 2);
     lua_remove(L, -2);
   } else {
-    if (f->column)
-      lua_pushlstring(L, f->column->name, f->column->name_len);
-    else
-      lua_pushlstring(L, f->key, f->key_len);
-    lua_rawget(L, index);
+    lua_getfield(L, index, f->column ? f->column->name : f->key);
   }
 }
 
@@ -710,6 +804,7 @@ static void encode_fields(walk *w, int index, const lumo_schema *schema, const l
     gather_pairs(w, index, schema, at);
   else
     gather(w, index, schema, at);
+  gather_hidden(w, index, schema);
   size_t end = list->count;
   arrange(w, list->items + first, end - first, schema, stored, ordered, at);
   level inner = inside(at);
@@ -717,6 +812,12 @@ static void encode_fields(walk *w, int index, const lumo_schema *schema, const l
     field f = list->items[i]; /* inner documents may move the list */
     inner.place.key = f.column ? f.column->name : f.key;
     inner.place.key_len = f.column ? f.column->name_len : f.key_len;
+    inner.key = f.key;
+    inner.key_len = f.key_len;
+    if (f.hidden) {
+      put(w, f.key, f.key_len, &f.stored);
+      continue;
+    }
     if (!f.slot) fetch(L, index, &f);
     encode_value(w, f.slot ? f.slot : lua_gettop(L), f.column, f.key, f.key_len,
                  f.stored.type != LUMO_BSON_END ? &f.stored : NULL, &inner);
@@ -811,7 +912,7 @@ static void finish(walk *w, size_t mark, const level *at) {
 
 void lumo_encode(lua_State *L, int index, const lumo_column *column, const char *key, size_t key_len,
                  const lumo_value *stored, lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode) {
-  walk w = {L, buf, mode, NULL};
+  walk w = {L, buf, mode, stored, NULL};
   level at = {.depth = 2}; /* the document around it is the first level */
   size_t mark = buf->len;
   if (place) at.place = *place;
@@ -821,7 +922,7 @@ void lumo_encode(lua_State *L, int index, const lumo_column *column, const char 
 
 void lumo_encode_document(lua_State *L, int index, const lumo_schema *fields, const lumo_value *stored,
                           lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode) {
-  walk w = {L, buf, mode, NULL};
+  walk w = {L, buf, mode, stored, NULL};
   level at = {.depth = 1};
   size_t mark = buf->len;
   lumo_column object = {.type = LUMO_OBJECT};
@@ -837,17 +938,26 @@ void lumo_encode_document(lua_State *L, int index, const lumo_schema *fields, co
   finish(&w, mark, &at);
 }
 
+static void keep_text(lua_State *L, const char *text) {
+  lua_pushstring(L, text);
+  lumo_set(L, text);
+}
+
 void lumo_open_encode(lua_State *L) {
   static const luaL_Reg buffer_meta[] = {{"__gc", buffer_gc}, {NULL, NULL}};
   static const luaL_Reg fields_meta[] = {{"__gc", fields_gc}, {NULL, NULL}};
   lumo_metatable(L, &slot_buffer, "lumo.buffer", NULL, buffer_meta);
-  lumo_push_buffer(L);
-  lumo_set(L, &LUMO_SCRATCH);
+  push_new_scratch(L);
+  lua_pop(L, 1);
   lumo_metatable(L, &slot_fields_meta, "lumo.fields", NULL, fields_meta);
   field_list *list = lumo_newvalue(L, sizeof *list);
   *list = (field_list){0};
   lua_insert(L, -2);
   lua_setmetatable(L, -2);
   lumo_set(L, &slot_fields);
+  keep_text(L, cjson_modules[0]);
+  keep_text(L, cjson_modules[1]);
+  keep_text(L, cjson_array);
+  keep_text(L, cjson_empty_array);
   lua_pop(L, 1);
 }

@@ -31,13 +31,18 @@ void lumo_open_embedded(lua_State *L);
 /* Registry slots by address: lumo_get pushes, lumo_set pops. */
 extern const char LUMO_MT_ERROR, LUMO_MT_OBJECTID, LUMO_MT_DATETIME, LUMO_MT_DECIMAL, LUMO_MT_BINARY,
     LUMO_MT_UUID, LUMO_MT_INT64, LUMO_MT_VALUE, LUMO_MT_ARRAY, LUMO_MT_ORDERED, LUMO_MT_SCHEMA, LUMO_MT_QUERY,
-    LUMO_MT_RELATION, LUMO_MT_PLAN, LUMO_MT_CONNECTION, LUMO_MT_SESSION, LUMO_OBJECTIDS, LUMO_SCRATCH;
+    LUMO_MT_RELATION, LUMO_MT_PLAN, LUMO_MT_CONNECTION, LUMO_MT_SESSION, LUMO_OBJECTIDS, LUMO_COLUMN_FUNCTION,
+    LUMO_SCRATCH;
 void lumo_get(lua_State *L, const char *slot);
 void lumo_set(lua_State *L, const char *slot);
 /* A new registered metatable with these methods as __index and these metamethods; leaves it on the stack.
  * `__metatable` is set, so that scripts cannot reach it. */
 void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods,
                     const luaL_Reg *metamethods);
+/* Calls a function of a column's definition (default, validate, …), with `arguments` on the stack above it,
+ * for one result. While it runs, lumo sends nothing: lumo_in_column_function says so. */
+void lumo_call_column_function(lua_State *L, int arguments);
+bool lumo_in_column_function(lua_State *L);
 /* The userdata at i if it has this metatable, else NULL. Raises nothing. */
 void *lumo_test(lua_State *L, int i, const char *slot);
 
@@ -104,7 +109,7 @@ typedef enum {
  * what the document holds in this place (or NULL): its key order is kept, and its number types where the
  * number is the same. `buf` must be owned by a userdata: this raises E_CAST (with the path) and then leaves
  * `buf` longer than it was. nil is an error here: the caller decides what nil means. lumo.null is written as
- * null for any column. Calls no metamethod and no user function. */
+ * null for any column. Calls no metamethod and no user function, and makes nothing in Lua unless it raises. */
 void lumo_encode(lua_State *L, int index, const lumo_column *column, const char *key, size_t key_len,
                  const lumo_value *stored, lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode);
 /* A whole document from a table (a plain table with string keys or a lumo.ordered); `fields` may be NULL. Not
@@ -112,9 +117,13 @@ void lumo_encode(lua_State *L, int index, const lumo_column *column, const char 
 void lumo_encode_document(lua_State *L, int index, const lumo_schema *fields, const lumo_value *stored,
                           lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode);
 void lumo_open_encode(lua_State *L); /* by lumo_open_codec */
-/* The scratch buffer of this state, emptied: for building something within one C function that calls back
- * into nothing. */
+/* The scratch buffer of this state, emptied: for building something within one C function that is used up
+ * before anything is called or made in Lua (also lua_pushlstring may run the collector, and so a finalizer
+ * that uses lumo). lumo_encode makes nothing. */
 lumo_buf *lumo_scratch(lua_State *L);
+/* The same, pushed and lent: nobody else gets it before it is returned. An error need not return it. */
+lumo_buf *lumo_lend_scratch(lua_State *L);
+void lumo_return_scratch(lumo_buf *buf);
 /* A buffer as a userdata on the stack, for what must outlive calls. */
 lumo_buf *lumo_push_buffer(lua_State *L);
 /* Raises E_MEMORY if the buffer has failed. */
@@ -135,6 +144,11 @@ void lumo_push_value(lua_State *L, const lumo_value *v);
  * and missing become nil). */
 void lumo_push_column_value(lua_State *L, const lumo_value *v, const lumo_column *column,
                             const lumo_place *place);
+/* Whether reading a document of these fields leaves out the undeclared field `key`, as its name is an
+ * attribute's that is stored under another. */
+bool lumo_is_hidden(const lumo_schema *fields, const char *key, size_t key_len);
+/* The fields that were left out when the table at `index` was read; false: none. Makes nothing in Lua. */
+bool lumo_find_hidden(lua_State *L, int index, lumo_iter *it);
 /* Pushes the table of a whole document. */
 void lumo_push_document(lua_State *L, const uint8_t *doc, size_t len);
 

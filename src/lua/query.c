@@ -63,7 +63,6 @@ static int query_clone(lua_State *L) {
   lua_rawgeti(L, 2, 1);
   lumo_query_box *copy = lumo_push_query(L, 3, box->kind); /* 4 */
   copy->relation = box->relation;
-  copy->given = box->given;
   copy->fields = box->fields;
   copy->field_count = box->field_count;
   copy->all_fields = box->all_fields;
@@ -124,12 +123,12 @@ static const lumo_column *resolve(lua_State *L, const lumo_query_box *box, const
     *side = LUMO_SIDE_PIVOT;
   }
   if (*side == LUMO_SIDE_PIVOT) schema = box->relation->rows;
+  cut_collection(schema, schema->collection, &name, &len);
   if (len == 2 && memcmp(name, "id", 2) == 0 && !lumo_schema_find(schema, name, len)) {
     column = schema->columns[schema->primary];
     lumo_buf_append(path, column->stored, column->stored_len);
     return column;
   }
-  cut_collection(schema, schema->collection, &name, &len);
   if (!lumo_schema_resolve(schema, name, len, path, &column, &error)) lumo_raise(L, &error);
   return column;
 }
@@ -162,6 +161,7 @@ typedef struct {
   size_t path_len;
   size_t document, operators;
   lumo_side side;
+  bool vacuous;
 } condition;
 
 /* Upvalues of every where method: its name, the join, whether it is negated, and whose fields it names. */
@@ -205,6 +205,8 @@ static int finish(const condition *c, lumo_join join, bool negated) {
     lumo_error_memory(&error);
     lumo_raise(c->L, &error);
   }
+  struct lumo_filter *filter = &c->box->query.filter;
+  filter->clauses[filter->count - 1].vacuous = c->vacuous;
   lua_settop(c->L, 1);
   return 1;
 }
@@ -256,10 +258,11 @@ static void put_list(condition *c, const char *operator, int index, int arg) {
     size_t before = c->out->len;
     lumo_encode(L, top, compared(L, c->column, top), key, (size_t)len, NULL, c->out, &place,
                 LUMO_ENCODE_DATA);
-    if (!c->out->failed && c->out->data[before] == LUMO_BSON_REGEX) /* MongoDB would not compare it, but match by it */
+    if (!c->out->failed && c->out->data[before] == LUMO_BSON_REGEX) /* would be matched by, not compared */
       lumo_raise_cast(L, &place, NULL, 0, "is a pattern, which no list of values can hold (see where_regex)");
     lua_pop(L, 1);
   }
+  c->vacuous = n == 0 && strcmp(operator, "$nin") == 0;
   lumo_bson_end(c->out, mark);
 }
 
@@ -399,6 +402,9 @@ static int where(lua_State *L) {
   if (n == 3) {
     check_value(L, 2, 3);
     put_value(&c, "$eq", 3);
+  } else if (n > 4) {
+    lumo_raise_code(L, "E_ARGUMENT", "%s takes a column, an operator and a value, got %d arguments",
+                    method_name(L), n - 1);
   } else {
     if (lua_type(L, 3) != LUA_TSTRING) lumo_raise_argument(L, method_name(L), 2, "an operator", 3);
     put_operation(&c, lua_tostring(L, 3), 4);
@@ -554,7 +560,7 @@ static int query_bounds(lua_State *L) {
 /* core.query_settle(query): what stands in the filter now belongs to the relation. */
 static int query_settle(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "where");
-  box->given = box->query.filter.count;
+  lumo_filter_settle(&box->query.filter);
   return 0;
 }
 
@@ -610,6 +616,27 @@ static int query_also(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "select");
   if (box->query.projection.len > 0) select_one(L, box, 1, 2);
   return 0;
+}
+
+/* core.query_partial(query): for a query that does not read whole documents a table whose keys are the fields
+ * of which only parts are read; else nil. */
+static int query_partial(lua_State *L) {
+  const lumo_query_box *box = lumo_check_query(L, 1, "select");
+  const lumo_buf *projection = &box->query.projection;
+  if (projection->len == 0) {
+    lua_pushnil(L);
+    return 1;
+  }
+  lua_newtable(L);
+  lumo_iter it = {.next = projection->data, .end = projection->data + projection->len};
+  while (lumo_iter_next(&it)) {
+    const char *dot = memchr(it.key, '.', it.key_len);
+    if (!dot) continue;
+    lua_pushlstring(L, it.key, (size_t)(dot - it.key));
+    lua_pushboolean(L, 1);
+    lua_rawset(L, -3);
+  }
+  return 1;
 }
 
 static int direction_of(lua_State *L, int index) {
@@ -753,7 +780,9 @@ static int query_count_plan(lua_State *L) {
 
 /* A bulk write names what it is for: a filter, or everything(); limits and orders have no meaning to it. */
 static void check_bulk(lua_State *L, const lumo_query_box *box, const char *method) {
-  if (box->query.filter.count == box->given && !box->query.everything)
+  if (box->query.filter.depth > 0)
+    lumo_raise_code(L, "E_ARGUMENT", "%s inside a where group: its filter is not finished", method);
+  if (lumo_filter_conditions(&box->query.filter) == 0 && !box->query.everything)
     lumo_raise_code(L, "E_ARGUMENT",
                     "%s without a filter would change every document; say everything() if that is meant",
                     method);
@@ -1095,6 +1124,7 @@ void lumo_open_query(lua_State *L) {
       {"query_settle", query_settle},
       {"query_bounds", query_bounds},
       {"query_also", query_also},
+      {"query_partial", query_partial},
       {"query_find_plan", query_find_plan},
       {"query_count_plan", query_count_plan},
       {"query_update_plan", query_update_plan},

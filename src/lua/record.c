@@ -182,7 +182,7 @@ enum { PROP_PERSISTED = -1, PROP_NEW = -2, PROP_LOCAL = -3, PROP_DELETED = -4 };
 static int push_property(lua_State *L, const lumo_record *record, lua_Integer property) {
   switch (property) {
   case PROP_PERSISTED: lua_pushboolean(L, record->flags & LUMO_RECORD_PERSISTED); break;
-  case PROP_NEW: lua_pushboolean(L, !(record->flags & LUMO_RECORD_PERSISTED)); break;
+  case PROP_NEW: lua_pushboolean(L, !(record->flags & (LUMO_RECORD_PERSISTED | LUMO_RECORD_DELETED))); break;
   case PROP_LOCAL: lua_pushboolean(L, record->flags & LUMO_RECORD_LOCAL); break;
   default: lua_pushboolean(L, record->flags & LUMO_RECORD_DELETED); break;
   }
@@ -233,20 +233,19 @@ static void push_cast(lua_State *L, int value, const lumo_schema *schema, const 
     lua_pushlightuserdata(L, (void *)&UNSET);
     return;
   }
-  lumo_buf *buf = lumo_scratch(L);
+  lumo_buf *buf = lumo_lend_scratch(L);
   lumo_encode(L, value, column, "", 0, NULL, buf, &place, LUMO_ENCODE_DATA);
   lumo_check_buffer(L, buf);
-  if (lua_istable(L, value)) {
-    lua_pushvalue(L, value);
-    /* A table that only describes a scalar, such as os.date"*t", is given back as the scalar. */
-    if (buf->data[0] == LUMO_BSON_DOCUMENT || buf->data[0] == LUMO_BSON_ARRAY) return;
-    lua_pop(L, 1);
-  }
   lumo_value cast = {.type = buf->data[0], .data = buf->data + 2, .len = (uint32_t)buf->len - 2};
-  if (cast.type == LUMO_BSON_NULL)
+  /* A table that only describes a scalar, such as os.date"*t", is given back as the scalar. */
+  if (cast.type == LUMO_BSON_DOCUMENT || cast.type == LUMO_BSON_ARRAY || cast.type == LUMO_BSON_STRING)
+    lua_pushvalue(L, value);
+  else if (cast.type == LUMO_BSON_NULL)
     lua_pushlightuserdata(L, NULL);
   else
     lumo_push_column_value(L, &cast, column, &place);
+  lumo_return_scratch(buf);
+  lua_remove(L, -2);
 }
 
 static void refuse_primary(lua_State *L, const lumo_record *record, const lumo_column *column) {
@@ -293,19 +292,30 @@ static int raise_undefined(lua_State *L, const lumo_schema *schema, const char *
   return lumo_raise(L, &error);
 }
 
+/* Checks a name that no column declares, and its value (nil is none): only models that are not strict take
+ * it, and not under a name that a column is stored by. */
+static void check_undeclared(lua_State *L, const lumo_schema *schema, const char *name, size_t len,
+                             int value) {
+  if (schema->strict) raise_undefined(L, schema, name);
+  lumo_place place = {.model = schema->model, .key = name, .key_len = len};
+  if (len == 0 || name[0] == '$' || strlen(name) != len || memchr(name, '.', len))
+    lumo_raise_code(L, "E_CAST", "\"%s.%s\" cannot be the name of a field", schema->model, name);
+  const lumo_column *column = lumo_schema_find_stored(schema, name, len);
+  if (column)
+    lumo_raise_code(L, "E_ARGUMENT", "\"%s\" of \"%s\" is what its attribute \"%s\" is stored by", name,
+                    schema->model, column->name);
+  if (lua_isnil(L, value)) return;
+  lumo_buf *buf = lumo_push_buffer(L);
+  lumo_encode(L, value, NULL, name, len, NULL, buf, &place, LUMO_ENCODE_DATA);
+  lumo_check_buffer(L, buf);
+  lua_pop(L, 1);
+}
+
 /* An attribute that no column declares: as it is, where the model is not strict. */
 static void assign_undeclared(lua_State *L, int i, lumo_record *record, int name, int value) {
   size_t len;
   const char *text = lua_tolstring(L, name, &len);
-  if (record->schema->strict) raise_undefined(L, record->schema, text);
-  lumo_place place = {.model = record->schema->model, .key = text, .key_len = len};
-  if (len == 0 || text[0] == '$' || strlen(text) != len || memchr(text, '.', len))
-    lumo_raise_code(L, "E_CAST", "\"%s.%s\" cannot be the name of a field", place.model, text);
-  if (!lua_isnil(L, value)) {
-    lumo_buf *buf = lumo_scratch(L);
-    lumo_encode(L, value, NULL, text, len, NULL, buf, &place, LUMO_ENCODE_DATA);
-    lumo_check_buffer(L, buf);
-  }
+  check_undeclared(L, record->schema, text, len, value);
   push_undeclared(L, i, record);
   lua_pushvalue(L, name);
   if (lua_isnil(L, value))
@@ -355,6 +365,26 @@ static int record_set(lua_State *L) {
   return record_newindex(L);
 }
 
+/* fill: the undeclared fields that the document has, and those assigned since, are unset. */
+static void unset_undeclared(lua_State *L, lumo_record *record) {
+  lumo_iter it;
+  push_undeclared(L, 1, record); /* 6 */
+  for (lua_pushnil(L); lua_next(L, 6); lua_pop(L, 1)) {
+    lua_pushvalue(L, -2);
+    lua_pushlightuserdata(L, (void *)&UNSET);
+    lua_rawset(L, 6); /* an existing key: allowed while traversing */
+  }
+  if (record->doc && lumo_iter_init(&it, record->doc, record->doc_len)) {
+    while (lumo_iter_next(&it)) {
+      if (lumo_schema_find_stored(record->schema, it.key, it.key_len)) continue;
+      lua_pushlstring(L, it.key, it.key_len);
+      lua_pushlightuserdata(L, (void *)&UNSET);
+      lua_rawset(L, 6);
+    }
+  }
+  lua_settop(L, 5);
+}
+
 /* core.record_merge(record, values, replace): all of the values or, if one is refused, none. With `replace`
  * the attributes that are not given, but the primary key, are unset. */
 static int record_merge(lua_State *L) {
@@ -373,13 +403,15 @@ static int record_merge(lua_State *L) {
       push_cast(L, 7, schema, column);
       lua_rawseti(L, 4, (int)column->index + 1);
     } else {
-      /* Tried on the spot, so that a refusal comes before anything is changed. */
-      if (schema->strict) raise_undefined(L, schema, lua_tostring(L, 6));
+      size_t len;
+      const char *name = lua_tolstring(L, 6, &len);
+      check_undeclared(L, schema, name, len, 7);
       lua_pushvalue(L, 6);
       lua_pushvalue(L, 7);
       lua_rawset(L, 5);
     }
   }
+  if (lua_toboolean(L, 3) && !schema->strict) unset_undeclared(L, record);
   for (lua_pushnil(L); lua_next(L, 5); lua_settop(L, 6)) assign_undeclared(L, 1, record, 6, 7);
   lua_settop(L, 5);
   for (uint32_t i = 0; i < schema->count; i++) {
@@ -412,7 +444,7 @@ static void push_defaults(lua_State *L, int schema_index, const lumo_schema *sch
     lua_rawget(L, values);
     lua_rawgeti(L, -2, (int)i + 1);
     if (lua_isnil(L, -2) && !lua_isnil(L, -1)) {
-      if (lua_isfunction(L, -1)) lua_call(L, 0, 1);
+      if (lua_isfunction(L, -1)) lumo_call_column_function(L, 0);
       lua_rawseti(L, -4, (int)i + 1);
       lua_pop(L, 1);
     } else {
@@ -440,7 +472,9 @@ static void check_names(lua_State *L, const lumo_schema *schema, int values, int
     if (primary) continue;
     if (taken)
       lumo_raise_code(L, "E_ARGUMENT", "\"%s\" of a \"%s\" record is not an attribute", name, schema->model);
-    if (schema->strict) raise_undefined(L, schema, name);
+    lua_pushnil(L); /* the value is checked when it is written */
+    check_undeclared(L, schema, name, len, lua_gettop(L));
+    lua_pop(L, 1);
   }
 }
 
@@ -470,15 +504,14 @@ static void push_row_value(lua_State *L, const lumo_schema *schema, const lumo_c
   }
 }
 
-/* Appends the undeclared attributes of a row. */
+/* Appends the undeclared attributes of a row; check_names has let them pass. */
 static void encode_undeclared_row(lua_State *L, const lumo_schema *schema, int values, lumo_buf *buf) {
   for (lua_pushnil(L); lua_next(L, values); lua_pop(L, 1)) {
     size_t len;
     const char *name = lua_tolstring(L, -2, &len);
-    if (lumo_schema_find(schema, name, len)) continue;
+    if (lumo_schema_find(schema, name, len) || strcmp(name, "id") == 0)
+      continue; /* `id` is the primary column's */
     lumo_place place = {.model = schema->model, .key = name, .key_len = len};
-    if (len == 0 || name[0] == '$' || strlen(name) != len || memchr(name, '.', len))
-      lumo_raise_code(L, "E_CAST", "\"%s.%s\" cannot be the name of a field", schema->model, name);
     lumo_encode(L, -1, NULL, name, len, NULL, buf, &place, LUMO_ENCODE_DATA);
   }
 }
@@ -496,6 +529,7 @@ static void encode_row(lua_State *L, const lumo_schema *schema, int klass, int v
     found += given;
     if (!lua_isnil(L, -1)) {
       lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
+      if (column->primary && lumo_is_null(L, -1)) lumo_raise_cast(L, &place, column, lua_gettop(L), NULL);
       lumo_encode(L, -1, column, column->stored, column->stored_len, NULL, buf, &place, LUMO_ENCODE_DATA);
     } else if (now >= 0 && column->primary && column->type == LUMO_OBJECTID) {
       uint8_t id[12];
@@ -528,9 +562,10 @@ static int record_new(lua_State *L) {
   }
   lua_rawgeti(L, 1, 1);           /* 3: the schema userdata */
   push_defaults(L, 3, schema, 2); /* 4 */
-  lumo_buf *buf = lumo_scratch(L);
+  lumo_buf *buf = lumo_lend_scratch(L); /* 5 */
   encode_row(L, schema, 1, 2, 4, now, buf);
   lumo_record *record = lumo_push_record(L, 1, 0, false, buf->data, (uint32_t)buf->len, NULL, 0, connection);
+  lumo_return_scratch(buf);
   record->flags = LUMO_RECORD_LOCAL;
   return 1;
 }
@@ -566,6 +601,22 @@ static bool same_value(const lumo_buf *buf, size_t element, size_t name_len, con
 
 typedef enum { SAME, CHANGED, REMOVED } change;
 
+/* Whether the document was read by a projection, and of the field (if one is named) only a part. */
+static bool is_partial(lua_State *L, int i, const char *field) {
+  const lumo_record *record = lua_touserdata(L, i);
+  if (!(record->flags & LUMO_RECORD_SIDE)) return false;
+  lumo_getuv(L, i);
+  lua_getfield(L, -1, "partial");
+  bool is = lua_istable(L, -1);
+  if (is && field) {
+    lua_getfield(L, -1, field);
+    is = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 2);
+  return is;
+}
+
 /* What became of a column since the document: CHANGED leaves its element in buf, the others leave buf as it
  * was. */
 static change column_change(lua_State *L, int i, uint32_t number, lumo_buf *buf) {
@@ -575,10 +626,17 @@ static change column_change(lua_State *L, int i, uint32_t number, lumo_buf *buf)
   size_t before = buf->len;
   lumo_value stored = lumo_record_value(record, number);
   if (!lumo_record_element(L, i, number, column->stored, column->stored_len, buf))
-    return stored.type == LUMO_BSON_END ? SAME : REMOVED;
-  if (!same_value(buf, before, column->stored_len, &stored)) return CHANGED;
-  buf->len = before;
-  return SAME;
+    /* A field that was not selected may be there. */
+    return stored.type == LUMO_BSON_END && !is_partial(L, i, NULL) ? SAME : REMOVED;
+  if (same_value(buf, before, column->stored_len, &stored)) {
+    buf->len = before;
+    return SAME;
+  }
+  if (!(record->places[number] & LUMO_PLACE_ASSIGNED) && is_partial(L, i, column->stored))
+    lumo_raise_code(L, "E_ARGUMENT",
+                    "only a part of \"%s.%s\" was selected, so it cannot be saved: assign it whole",
+                    record->schema->model, column->name);
+  return CHANGED;
 }
 
 /* The same for the undeclared attributes: sorted by name, so that the same record is always written alike.
@@ -888,8 +946,11 @@ static void settle(lua_State *L, int i, uint32_t number, lumo_buf *probe) {
   lumo_record *record = lua_touserdata(L, i);
   uint32_t *place = &record->places[number];
   if (!(*place & ~LUMO_PLACE_OFFSET)) return;
+  push_side_value(L, i, record, number);
+  bool removed = is_unset(L, -1) && !(*place & LUMO_PLACE_OFFSET);
+  lua_pop(L, 1);
   lumo_buf_clear(probe);
-  if (column_change(L, i, number, probe) != SAME) {
+  if (!removed && column_change(L, i, number, probe) != SAME) {
     *place = (*place & LUMO_PLACE_OFFSET) | LUMO_PLACE_ASSIGNED;
     return;
   }
@@ -928,6 +989,21 @@ static int record_stored(lua_State *L) {
   }
   record->connection = (uint16_t)lua_tointeger(L, 3);
   record->flags |= LUMO_RECORD_PERSISTED;
+  return 0;
+}
+
+/* core.record_keep_key(record, pending): after an insert of which it is not known whether it was applied, the
+ * key that it was given stays, so that saving again cannot insert a second document. */
+static int record_keep_key(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  uint32_t number = (uint32_t)record->schema->primary;
+  const lumo_column *primary = record->schema->columns[number];
+  lumo_value id;
+  if (!lua_toboolean(L, 2) || (record->places[number] & LUMO_PLACE_OFFSET)) return 0;
+  if (lumo_bson_find(lua_touserdata(L, 2), lua_rawlen(L, 2), primary->stored, primary->stored_len, &id)) {
+    lumo_push_value(L, &id);
+    put_attribute(L, 1, record, number);
+  }
   return 0;
 }
 
@@ -1290,6 +1366,62 @@ static int record_pivot(lua_State *L) {
   return 1;
 }
 
+static int keys_gc(lua_State *L) {
+  lumo_keys_free(lua_touserdata(L, 1));
+  return 0;
+}
+
+/* core.order_records(class, records, ids): the records whose primary keys are among the ids, in the order of
+ * the ids, each once. */
+static int order_records(lua_State *L) {
+  const lumo_schema *schema = lumo_class_schema(L, 1);
+  const lumo_column *primary = schema->columns[schema->primary];
+  lumo_place place = {.model = schema->model, .key = primary->name, .key_len = primary->name_len};
+  lua_settop(L, 3);
+  lumo_keys *keys = lumo_newud(L, sizeof *keys); /* 4 */
+  memset(keys, 0, sizeof *keys);
+  if (luaL_newmetatable(L, "lumo.keys")) {
+    lua_pushcfunction(L, keys_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, 4);
+  lumo_buf *buf = lumo_push_buffer(L); /* 5 */
+  lua_newtable(L);                     /* 6: by place among the ids */
+  for (int i = 1; i <= (int)lua_rawlen(L, 3); i++) {
+    uint32_t index;
+    lumo_buf_clear(buf);
+    lua_rawgeti(L, 3, i);
+    lumo_encode(L, 7, primary, "", 0, NULL, buf, &place, LUMO_ENCODE_DATA);
+    lumo_check_buffer(L, buf);
+    lumo_value id = {.type = buf->data[0], .data = buf->data + 2, .len = (uint32_t)buf->len - 2};
+    if (lumo_keys_add(keys, &id, &index) < 0) {
+      lumo_error error;
+      lumo_error_init(&error);
+      lumo_error_memory(&error);
+      lumo_raise(L, &error);
+    }
+    lua_settop(L, 6);
+  }
+  for (int i = 1; i <= (int)lua_rawlen(L, 2); i++) {
+    lua_rawgeti(L, 2, i);
+    const lumo_record *record = check_record(L, 7);
+    lumo_value id = lumo_record_value(record, (uint32_t)record->schema->primary);
+    int64_t found = lumo_keys_find(keys, &id);
+    if (found >= 0) lua_rawseti(L, 6, (int)found + 1);
+    lua_settop(L, 6);
+  }
+  lua_newtable(L); /* 7: without the gaps of what was not found */
+  int n = 0;
+  for (uint32_t i = 0; i < keys->count; i++) {
+    lua_rawgeti(L, 6, (int)i + 1);
+    if (lua_isnil(L, -1))
+      lua_pop(L, 1);
+    else
+      lua_rawseti(L, 7, ++n);
+  }
+  return 1;
+}
+
 /* core.record_is(value): the state of its model, nil if the value is not a record. */
 static int record_is(lua_State *L) {
   lumo_record *record = lumo_test_record(L, 1);
@@ -1351,6 +1483,7 @@ void lumo_open_record(lua_State *L) {
       {"record_class", record_class},
       {"record_new", record_new},
       {"record_is", record_is},
+      {"order_records", order_records},
       {"record_side", record_side},
       {"record_get", record_get},
       {"record_set", record_set},
@@ -1365,6 +1498,7 @@ void lumo_open_record(lua_State *L) {
       {"record_connection", record_connection},
       {"record_stored", record_stored},
       {"record_replace", record_replace},
+      {"record_keep_key", record_keep_key},
       {"record_deleted", record_deleted},
       {"record_snapshot", record_snapshot},
       {"record_restore", record_restore},

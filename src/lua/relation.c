@@ -16,7 +16,7 @@ lumo_relation *lumo_check_relation(lua_State *L, int i) {
 
 static const char *text_field(lua_State *L, const char *name) {
   lua_getfield(L, 1, name);
-  const char *text = lua_tostring(L, -1);
+  const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
   lua_pop(L, 1); /* the definition, which the companion keeps, holds it */
   return text;
 }
@@ -96,7 +96,8 @@ static int relation_new(lua_State *L) {
 static void refuse_pattern(lua_State *L, const lumo_buf *out, const lumo_relation *relation,
                            const char *method) {
   if (out->data[0] == LUMO_BSON_REGEX)
-    lumo_raise_code(L, "E_CAST", "%s \"%s\" cannot have a regular expression as a key", method, relation->name);
+    lumo_raise_code(L, "E_CAST", "%s \"%s\" cannot have a regular expression as a key", method,
+                    relation->name);
 }
 
 /* The parent's key as an element "k" in `out`, and a view of it. Raises E_MISSING_ATTRIBUTE_VALUE. */
@@ -204,7 +205,7 @@ static bool gather_attributes(const gatherer *w, int index) {
   if (!lua_istable(L, index))
     lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" takes pivot attributes as a table, got %s", w->method,
                     w->relation->name, luaL_typename(L, index));
-  lumo_place place = {.model = w->relation->pivot.collection, .key = NULL};
+  lumo_place place = {.model = w->relation->attributes->model, .key = NULL};
   lumo_buf_clear(&w->g->set);
   lumo_encode_document(L, index, w->relation->attributes, NULL, &w->g->set, &place, LUMO_ENCODE_DATA);
   lumo_check_buffer(L, &w->g->set);
@@ -236,7 +237,7 @@ static bool gather_fresh(const gatherer *w, bool has_set) {
     if (stamped) continue; /* the plan's own */
     if (w->defaults) {
       lua_rawgeti(L, w->defaults, (int)i + 1);
-      if (lua_isfunction(L, -1)) lua_call(L, 0, 1);
+      if (lua_isfunction(L, -1)) lumo_call_column_function(L, 0);
       if (!lua_isnil(L, -1)) {
         lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
         lumo_encode(L, lua_gettop(L), column, column->stored, column->stored_len, NULL, fresh, &place,
@@ -297,6 +298,15 @@ static void gather_pivot_list(const gatherer *w, int list) {
   }
 }
 
+static bool is_only_key(lua_State *L, int table, const char *name) {
+  int n = 0;
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) n++;
+  lua_getfield(L, table, name);
+  bool only = n == 1 && !lua_isnil(L, -1);
+  lua_pop(L, 1);
+  return only;
+}
+
 /* What the table at `index` is. */
 typedef struct {
   int entries, tables, length;
@@ -313,7 +323,7 @@ static table_shape shape_of(lua_State *L, int index) {
     int entry = lua_gettop(L);
     push_either(L, entry, "pivot_data", "pivotData");
     lua_getfield(L, entry, "id");
-    if (!lua_isnil(L, -1) && lua_istable(L, -2)) shape.pivot_list = true;
+    if (!lua_isnil(L, -1) && (lua_istable(L, -2) || is_only_key(L, entry, "id"))) shape.pivot_list = true;
     lua_settop(L, entry);
   }
   return shape;

@@ -29,7 +29,6 @@ struct lumo_query_box {
                           companion's [4], their texts in [3] */
   uint32_t field_count;
   bool all_fields;
-  uint32_t given; /* clauses that the relation's on_query has put in: no filter of the user's */
 };
 lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method);
 

@@ -11,6 +11,9 @@ static int run(lua_State *L) {
   lumo_error_init(&error);
   lumo_connection *connection = lumo_check_connection(L, 1);
   lumo_plan *plan = lumo_check_any_plan(L, 2);
+  if (lumo_in_column_function(L))
+    lumo_raise_code(L, "E_ARGUMENT",
+                    "a function of a column (default, validate) must not read or write the database");
   lumo_run_result result = lumo_run(connection, plan, lumo_opt_session(L, 3), &error);
   if (result == LUMO_RUN_FAILED) lumo_raise(L, &error);
   lua_pushboolean(L, result == LUMO_RUN_DONE);
@@ -227,9 +230,16 @@ static int related_records(lua_State *L) {
   return 1;
 }
 
+/* core.column_call(fn, value, …): calls a function of a column's definition, for two results at most. */
+static int column_call(lua_State *L) {
+  lumo_call_column_function(L, lua_gettop(L) - 1);
+  return 1;
+}
+
 void lumo_open_run(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"run", run},
+      {"column_call", column_call},
 
       {"plan_records", plan_records},
       {"plan_documents", plan_documents},

@@ -28,7 +28,7 @@ static int schema_gc(lua_State *L) {
 
 static const char *text_field(lua_State *L, int definition, const char *name) {
   lua_getfield(L, definition, name);
-  const char *text = lua_tostring(L, -1);
+  const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
   lua_pop(L, 1); /* the table keeps the string alive */
   return text;
 }

@@ -6,7 +6,8 @@
 const char LUMO_MT_ERROR = 0, LUMO_MT_OBJECTID = 0, LUMO_MT_DATETIME = 0, LUMO_MT_DECIMAL = 0,
            LUMO_MT_BINARY = 0, LUMO_MT_UUID = 0, LUMO_MT_INT64 = 0, LUMO_MT_VALUE = 0, LUMO_MT_ARRAY = 0,
            LUMO_MT_ORDERED = 0, LUMO_MT_SCHEMA = 0, LUMO_MT_QUERY = 0, LUMO_MT_RELATION = 0, LUMO_MT_PLAN = 0,
-           LUMO_MT_CONNECTION = 0, LUMO_MT_SESSION = 0, LUMO_OBJECTIDS = 0, LUMO_SCRATCH = 0;
+           LUMO_MT_CONNECTION = 0, LUMO_MT_SESSION = 0, LUMO_OBJECTIDS = 0, LUMO_COLUMN_FUNCTION = 0,
+           LUMO_SCRATCH = 0;
 
 void lumo_get(lua_State *L, const char *slot) {
   lua_pushlightuserdata(L, (void *)slot);
@@ -43,4 +44,21 @@ void *lumo_test(lua_State *L, int i, const char *slot) {
   if (!lua_rawequal(L, -1, -2)) found = NULL;
   lua_pop(L, 2);
   return found;
+}
+
+bool lumo_in_column_function(lua_State *L) {
+  lumo_get(L, &LUMO_COLUMN_FUNCTION);
+  bool in = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return in;
+}
+
+void lumo_call_column_function(lua_State *L, int arguments) {
+  bool outer = lumo_in_column_function(L);
+  lua_pushboolean(L, 1);
+  lumo_set(L, &LUMO_COLUMN_FUNCTION);
+  int status = lua_pcall(L, arguments, 1, 0);
+  lua_pushboolean(L, outer);
+  lumo_set(L, &LUMO_COLUMN_FUNCTION);
+  if (status != LUA_OK) lua_error(L);
 }

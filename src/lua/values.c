@@ -126,7 +126,7 @@ static int value_le(lua_State *L) {
 /* ---- objectid ---- */
 
 /* Interned in a weak table from the 12 bytes to the userdata: equal ids are one object, so that == and table
- * keys work. */
+ * keys work. Making the userdata may run a finalizer that makes the same id: then that one is the object. */
 void lumo_push_objectid(lua_State *L, const uint8_t id[12]) {
   lumo_get(L, &LUMO_OBJECTIDS);
   lua_pushlstring(L, (const char *)id, 12);
@@ -136,8 +136,15 @@ void lumo_push_objectid(lua_State *L, const uint8_t id[12]) {
     lua_pop(L, 1);
     push_copy(L, &LUMO_MT_OBJECTID, LUMO_BSON_OBJECTID, id, 12);
     lua_pushvalue(L, -2);
-    lua_pushvalue(L, -2);
-    lua_rawset(L, -5);
+    lua_rawget(L, -4);
+    if (lua_isnil(L, -1)) {
+      lua_pop(L, 1);
+      lua_pushvalue(L, -2);
+      lua_pushvalue(L, -2);
+      lua_rawset(L, -5);
+    } else {
+      lua_remove(L, -2);
+    }
   }
   lua_replace(L, -3);
   lua_pop(L, 1);
@@ -275,11 +282,15 @@ static bool double_ms(double ms, int64_t *out) {
   return double_integer(round(ms), out);
 }
 
-/* A field of an os.date"*t" table, read raw; false when it is neither an integer nor absent with a default.
- * */
-static bool time_field(lua_State *L, int i, const char *name, int standard, int offset, int *out) {
+/* The fields of an os.date"*t" table. The registry has each name as a string, under its address here: the
+ * encoder must not make one (see encode.c). */
+enum { YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, IS_DST, TIME_FIELDS };
+static const char time_names[TIME_FIELDS][6] = {"year", "month", "day", "hour", "min", "sec", "isdst"};
+
+/* A field of such a table, read raw; false when it is neither an integer nor absent with a default. */
+static bool time_field(lua_State *L, int i, int field, int standard, int offset, int *out) {
   int64_t v = standard;
-  lua_pushstring(L, name);
+  lumo_get(L, time_names[field]);
   lua_rawget(L, i);
   bool ok = lua_isnil(L, -1) ? standard >= 0 : lumo_to_integer(L, -1, &v);
   lua_pop(L, 1);
@@ -292,11 +303,11 @@ static bool time_field(lua_State *L, int i, const char *name, int standard, int 
 static bool table_ms(lua_State *L, int i, int64_t *ms) {
   struct tm tm = {0};
   i = lua_absindex(L, i);
-  if (!time_field(L, i, "year", -1, 1900, &tm.tm_year) || !time_field(L, i, "month", -1, 1, &tm.tm_mon) ||
-      !time_field(L, i, "day", -1, 0, &tm.tm_mday) || !time_field(L, i, "hour", 12, 0, &tm.tm_hour) ||
-      !time_field(L, i, "min", 0, 0, &tm.tm_min) || !time_field(L, i, "sec", 0, 0, &tm.tm_sec))
+  if (!time_field(L, i, YEAR, -1, 1900, &tm.tm_year) || !time_field(L, i, MONTH, -1, 1, &tm.tm_mon) ||
+      !time_field(L, i, DAY, -1, 0, &tm.tm_mday) || !time_field(L, i, HOUR, 12, 0, &tm.tm_hour) ||
+      !time_field(L, i, MINUTE, 0, 0, &tm.tm_min) || !time_field(L, i, SECOND, 0, 0, &tm.tm_sec))
     return false;
-  lua_pushliteral(L, "isdst");
+  lumo_get(L, time_names[IS_DST]);
   lua_rawget(L, i);
   tm.tm_isdst = lua_isboolean(L, -1) ? lua_toboolean(L, -1) : -1;
   lua_pop(L, 1);
@@ -581,10 +592,11 @@ static int value_kind(lua_State *L) {
 /* In the words of Extended JSON. */
 static int value_tostring(lua_State *L) {
   lumo_value value = view(check_boxed(L, &LUMO_MT_VALUE, "tostring"));
-  lumo_buf *scratch = lumo_scratch(L);
-  lumo_json_value(scratch, &value, LUMO_JSON_RELAXED);
-  lumo_check_buffer(L, scratch);
-  lua_pushlstring(L, (const char *)scratch->data, scratch->len);
+  lumo_buf *text = lumo_lend_scratch(L);
+  lumo_json_value(text, &value, LUMO_JSON_RELAXED);
+  lumo_check_buffer(L, text);
+  lua_pushlstring(L, (const char *)text->data, text->len);
+  lumo_return_scratch(text);
   return 1;
 }
 
@@ -714,6 +726,10 @@ static void open_kind(lua_State *L, const char *slot, const char *name, const lu
 
 void lumo_open_values(lua_State *L) {
   luaL_setfuncs(L, functions, 0);
+  for (int i = 0; i < TIME_FIELDS; i++) {
+    lua_pushstring(L, time_names[i]);
+    lumo_set(L, time_names[i]);
+  }
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
   lua_newtable(L);
