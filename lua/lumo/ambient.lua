@@ -34,6 +34,15 @@ function ambient.connection(client)
   return rawget(client, "connection") or client
 end
 
+--- What a client's plans are handed to. Raises E_UNDEFINED_CONNECTION for a connection that was closed.
+---@param client lumo.Client
+---@return userdata
+function ambient.handle(client)
+  local connection = ambient.connection(client)
+  return rawget(connection, "handle")
+    or raise("E_UNDEFINED_CONNECTION", "the connection \"%s\" is closed", connection.name or connection.database)
+end
+
 --- The transaction in which a client's plans run, or nil. Raises E_ARGUMENT for one that is over.
 ---@param client lumo.Client
 ---@return lumo.Transaction|nil

@@ -1,4 +1,5 @@
 --- Connections: opened by URI, known by name, and remembered by number in the records that came through them.
+local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local errors = require "lumo.errors"
 local names = require "lumo.names"
@@ -181,7 +182,7 @@ end
 ---@return lumo.Server
 function Connection:server()
   check(self, "server")
-  local info = core.connection_server(self.handle)
+  local info = core.connection_server(ambient.handle(self))
   info.version = self:command({ buildInfo = 1 }).version
   return names.alias(info)
 end
@@ -190,7 +191,9 @@ end
 --- E_UNDEFINED_CONNECTION.
 function Connection:close()
   check(self, "close")
+  if not self.handle then return end
   core.connection_close(self.handle)
+  self.handle = nil -- records that came through it still know it, by its number
   if by_name[self.name] == self then by_name[self.name] = nil end
   if self.embedded then
     self.embedded.stop()

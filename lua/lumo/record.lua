@@ -93,7 +93,7 @@ function record.in_transaction(client, fn)
   local open = ambient.transaction(client)
   if open then return fn(open) end
   local connection = ambient.connection(client)
-  if not core.connection_server(connection.handle).capabilities.transactions then return fn(client) end
+  if not core.connection_server(ambient.handle(connection)).capabilities.transactions then return fn(client) end
   return transactions.transaction(fn, { client = connection })
 end
 

@@ -19,7 +19,7 @@ end
 ---@param plan userdata
 ---@return boolean done false when a streaming plan has paused with a batch
 local function run(client, plan)
-  local trx, handle = ambient.transaction(client), ambient.connection(client).handle
+  local trx, handle = ambient.transaction(client), ambient.handle(client)
   if trx then return run_inside(trx, handle, plan) end
   return core.run(handle, plan)
 end

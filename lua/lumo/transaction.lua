@@ -57,7 +57,7 @@ end
 
 local function begin(connection)
   return setmetatable({
-    is_transaction = true, connection = connection, session = core.session_new(connection.handle),
+    is_transaction = true, connection = connection, session = core.session_new(ambient.handle(connection)),
     snapshots = {}, order = {}, after_commit = {}, after_rollback = {},
   }, Transaction_mt)
 end

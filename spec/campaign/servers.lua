@@ -32,7 +32,8 @@ end
 
 function servers.free_port()
   while true do
-    local port = 20000 + math.random(20000)
+    -- Below those that clients get: who connects again and again to a server that is down would get its port some day.
+    local port = 20000 + math.random(12000)
     if shell(("bash -c '</dev/tcp/127.0.0.1/%d' 2>/dev/null && echo taken"):format(port)) == "" then
       return port
     end

@@ -43,6 +43,12 @@ static void push_name(lua_State *L, input *in) {
     lua_pushstring(L, names[which / 4 % (sizeof names / sizeof *names)]);
 }
 
+static lua_Integer take_integer(input *in) {
+  uint64_t v = 0;
+  for (int i = 0; i < 8; i++) v = v << 8 | take(in);
+  return (lua_Integer)v;
+}
+
 static double take_double(input *in) {
   uint8_t bytes[8];
   double d;
@@ -86,7 +92,7 @@ static void push_value(lua_State *L, input *in, int depth, int tables) {
   switch (take(in) % 20) {
   case 0: lua_pushboolean(L, take(in) & 1); return;
   case 1: lua_pushinteger(L, (lua_Integer)(int8_t)take(in)); return;
-  case 2: lua_pushinteger(L, (lua_Integer)take_double(in)); return;
+  case 2: lua_pushinteger(L, take_integer(in)); return;
   case 3: lua_pushnumber(L, take_double(in)); return;
   case 4:
   case 5: push_text(L, in); return;

@@ -841,12 +841,14 @@ describe("failures", function()
       name = "trx short", database = helper.database, timeout_ms = 1000, app_name = "trx_short",
     })
     fail("alwaysOn", {
-      failCommands = lumo.array { "commitTransaction" }, errorCode = 6, errorLabels = UNKNOWN, appName = "trx_short",
+      failCommands = lumo.array { "commitTransaction" }, errorLabels = UNKNOWN, appName = "trx_short",
+      writeConcernError = { code = 64, errmsg = "waiting for replication timed out" },
     })
     local started, account, tries, told = helper.now_ms(), nil, 0, {}
-    local err = expect_error("E_SERVER", function()
+    local err = expect_error("E_WRITE", function()
       lumo.transaction(function(trx)
         tries = tries + 1
+        trx:after("rollback", function() told[#told + 1] = "rollback" end)
         trx:after("commit", function() told[#told + 1] = "commit" end)
         account = Account:create({ name = "a" }, { client = trx })
       end, { connection = short })
@@ -855,7 +857,9 @@ describe("failures", function()
     assert.equal(1, tries)
     assert.same({}, told)
     assert.is_true(helper.now_ms() - started < 10000)
-    assert.is_false(account.trx ~= nil)
+    assert.is_true(account.is_persisted)
+    assert.is_nil(account.trx)
+    assert.equal("a", stored_names())
     fail "off"
     short:close()
   end)

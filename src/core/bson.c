@@ -236,10 +236,9 @@ static inline int64_t size_of_value(uint8_t type, const uint8_t *p, const uint8_
   return size ? (int64_t)size : -1;
 }
 
-bool lumo_iter_next(lumo_iter *it) {
+/* Steps over the element at it->next, whose key ends at `nul`. */
+static inline bool step_over(lumo_iter *it, const uint8_t *nul) {
   const uint8_t *start = it->next, *end = it->end;
-  if (start == end) return false;
-  const uint8_t *nul = find_nul(start + 1, end);
   if (nul == end) return iter_bad(it, start);
   const uint8_t *p = nul + 1;
   int64_t size = size_of_value(start[0], p, end);
@@ -249,6 +248,24 @@ bool lumo_iter_next(lumo_iter *it) {
   it->value = (lumo_value){p, (uint32_t)size, start[0]};
   it->next = p + size;
   return true;
+}
+
+bool lumo_iter_next(lumo_iter *it) {
+  if (it->next == it->end) return false;
+  return step_over(it, find_nul(it->next + 1, it->end));
+}
+
+bool lumo_iter_next_expecting(lumo_iter *it, const char *key, uint32_t key_len, bool *expected) {
+  const uint8_t *start = it->next, *end = it->end;
+  /* Type, key and NUL must lie before the document's own NUL. */
+  *expected = (size_t)(end - start) >= (size_t)key_len + 2 && memcmp(start + 1, key, key_len + 1) == 0;
+  return *expected ? step_over(it, start + 1 + key_len) : lumo_iter_next(it);
+}
+
+lumo_value lumo_element_value(const uint8_t *element, uint32_t key_len, const uint8_t *end) {
+  const uint8_t *p = element + 1 + key_len + 1;
+  int64_t size = p <= end ? size_of_value(element[0], p, end) : -1;
+  return size < 0 ? (lumo_value){0} : (lumo_value){p, (uint32_t)size, element[0]};
 }
 
 bool lumo_bson_find(const uint8_t *doc, size_t len, const char *key, size_t key_len, lumo_value *out) {

@@ -103,6 +103,12 @@ bool lumo_iter_init(lumo_iter *it, const uint8_t *doc, size_t len);
 /* Over a document or array value (of CODE_SCOPE: not accepted). */
 bool lumo_iter_value(lumo_iter *it, const lumo_value *v);
 bool lumo_iter_next(lumo_iter *it);
+/* The same for a caller who thinks to know the next key (NUL-terminated): if it is that, which *expected
+ * tells, its end needs no search. */
+bool lumo_iter_next_expecting(lumo_iter *it, const char *key, uint32_t key_len, bool *expected);
+/* The value of an element whose key is key_len long; type LUMO_BSON_END if it does not fit before `end`, the
+ * place of the document's last NUL. */
+lumo_value lumo_element_value(const uint8_t *element, uint32_t key_len, const uint8_t *end);
 
 /* The value of a top-level field; type LUMO_BSON_END when absent. */
 bool lumo_bson_find(const uint8_t *doc, size_t len, const char *key, size_t key_len, lumo_value *out);

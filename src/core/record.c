@@ -13,31 +13,27 @@ uint8_t *lumo_record_room(lumo_record *record) {
 bool lumo_record_index(lumo_record *record) {
   const lumo_schema *schema = record->schema;
   lumo_iter it;
-  uint32_t expected = 0; /* documents mostly hold their fields in the schema's order */
+  uint32_t next = 0; /* documents mostly hold their fields in the schema's order */
   for (uint32_t i = 0; i < schema->count; i++) record->places[i] &= ~LUMO_PLACE_OFFSET;
   if (!record->doc) return true;
   if (!lumo_iter_init(&it, record->doc, record->doc_len)) return false;
-  while (lumo_iter_next(&it)) {
-    const lumo_column *column = expected < schema->count ? schema->columns[expected] : NULL;
-    if (!column || column->stored_len != it.key_len || memcmp(column->stored, it.key, it.key_len) != 0) {
-      column = lumo_schema_find_stored(schema, it.key, it.key_len);
-      if (!column) continue;
-    }
+  for (;;) {
+    const lumo_column *column = schema->columns[next < schema->count ? next : 0];
+    bool expected;
+    if (!lumo_iter_next_expecting(&it, column->stored, column->stored_len, &expected)) return !it.bad;
+    if (!expected) column = lumo_schema_find_stored(schema, it.key, it.key_len);
+    if (!column) continue;
     if (!(record->places[column->index] & LUMO_PLACE_OFFSET))
       record->places[column->index] |= (uint32_t)((const uint8_t *)it.key - 1 - record->doc);
-    expected = column->index + 1;
+    next = column->index + 1;
   }
-  return !it.bad;
 }
 
 lumo_value lumo_record_value(const lumo_record *record, uint32_t column) {
   uint32_t place = record->places[column] & LUMO_PLACE_OFFSET;
-  lumo_value value = {0};
-  if (!place) return value;
-  /* An iterator set on the one element gives its value with the bounds checked. */
-  lumo_iter it = {.next = record->doc + place, .end = record->doc + record->doc_len - 1};
-  if (lumo_iter_next(&it)) value = it.value;
-  return value;
+  if (!place) return (lumo_value){0};
+  return lumo_element_value(record->doc + place, record->schema->columns[column]->stored_len,
+                            record->doc + record->doc_len - 1);
 }
 
 /* The element of that name in a run of elements. */
@@ -54,18 +50,20 @@ static bool find_element(const lumo_buf *elements, const char *key, uint32_t key
 
 void lumo_record_apply(const uint8_t *doc, uint32_t doc_len, const lumo_buf *set, const lumo_buf *unset,
                        lumo_buf *out) {
+  if (set->failed || unset->failed || !lumo_buf_reserve(out, doc_len + set->len + 5)) out->failed = true;
   size_t mark = lumo_bson_begin(out);
   lumo_iter it;
   lumo_value value;
-  if (set->failed || unset->failed) out->failed = true;
   if (lumo_iter_init(&it, doc, doc_len)) {
+    const uint8_t *same = it.next; /* what stays as it is, is copied in runs */
     while (lumo_iter_next(&it)) {
-      if (find_element(set, it.key, it.key_len, &value)) {
-        lumo_bson_value(out, it.key, it.key_len, &value);
-      } else if (!find_element(unset, it.key, it.key_len, &value)) {
-        lumo_bson_value(out, it.key, it.key_len, &it.value);
-      }
+      bool is_set = find_element(set, it.key, it.key_len, &value);
+      if (!is_set && !find_element(unset, it.key, it.key_len, &value)) continue;
+      lumo_buf_append(out, same, (size_t)((const uint8_t *)it.key - 1 - same));
+      if (is_set) lumo_bson_value(out, it.key, it.key_len, &value);
+      same = it.next;
     }
+    lumo_buf_append(out, same, (size_t)(it.next - same));
   }
   it = (lumo_iter){.next = set->data, .end = set->data + set->len};
   while (set->len && lumo_iter_next(&it)) {

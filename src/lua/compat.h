@@ -14,6 +14,9 @@
 #define lua_absindex(L, i) ((i) > 0 || (i) <= LUA_REGISTRYINDEX ? (i) : lua_gettop(L) + (i) + 1)
 #define LUA_OK 0
 
+/* Pushes the value under a light userdata of the table at i, raw. */
+#define lua_rawgetp(L, i, p) (lua_pushlightuserdata((L), (void *)(p)), lua_rawget((L), (i)))
+
 /* A userdata's one companion table (Lua 5.4: its first user value; LuaJIT: its environment). It has none
  * until lumo_setuv is called, and asking before is an error of ours: whoever asks knows. */
 #define lumo_newud(L, size) lua_newuserdata((L), (size))

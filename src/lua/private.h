@@ -156,17 +156,19 @@ void lumo_push_document(lua_State *L, const uint8_t *doc, size_t len);
 const lumo_schema *lumo_check_schema(lua_State *L, int i);
 /* Whether the companion table of the schema userdata at i holds defaults by column number (from 1). */
 bool lumo_schema_has_defaults(lua_State *L, int i);
+/* Pushes the list of the attribute names of the schema userdata at i, by column number (from 1). */
+void lumo_push_names(lua_State *L, int i);
 
 /* ---- record.c ---- */
 typedef struct lumo_record lumo_record;
 /* NULL if the value at i is not a record. */
 lumo_record *lumo_test_record(lua_State *L, int i);
-/* Pushes a persisted record of the class (a record metatable) at `klass`, with a copy of the pivot document
- * (or NULL). `companion` is the stack place of a table that the record shares as its companion until it needs
- * one of its own, 0: none. With `shared` the document is not copied: it lies in the userdata that the
- * companion holds at [0]. */
-lumo_record *lumo_push_record(lua_State *L, int klass, int companion, bool shared, const uint8_t *doc,
-                              uint32_t doc_len, const uint8_t *pivot, uint32_t pivot_len,
+/* Pushes a persisted record of the class (a record metatable) at `klass`, whose schema is given, with a copy
+ * of the pivot document (or NULL). `companion` is the stack place of a table that the record shares as its
+ * companion until it needs one of its own, 0: none. With `shared` the document is not copied: it lies in the
+ * userdata that the companion holds at [0]. */
+lumo_record *lumo_push_record(lua_State *L, int klass, const lumo_schema *schema, int companion, bool shared,
+                              const uint8_t *doc, uint32_t doc_len, const uint8_t *pivot, uint32_t pivot_len,
                               uint16_t connection);
 /* The schema of the class at i. */
 const lumo_schema *lumo_class_schema(lua_State *L, int i);

@@ -17,11 +17,51 @@
 
 static const char CLASS = 0, UNSET = 0, UNDECLARED = 0;
 
+/* ---- buffers to write with ---- */
+
+/* What a write needs side by side, as one userdata. One that has been used is kept in its registry slot
+ * (which else holds false) for the next write. */
+enum { WORK_BUFFERS = 4, WORK_KEPT = 64 * 1024 /* bytes that each of them holds on to */ };
+static const char slot_work, slot_work_meta;
+
+static int work_gc(lua_State *L) {
+  lumo_buf *work = lua_touserdata(L, 1);
+  for (int n = 0; n < WORK_BUFFERS; n++) lumo_buf_free(&work[n]);
+  return 0;
+}
+
+/* Pushes WORK_BUFFERS empty buffers. */
+static lumo_buf *push_work(lua_State *L) {
+  lumo_get(L, &slot_work);
+  lumo_buf *work = lua_touserdata(L, -1);
+  if (work) {
+    lua_pushboolean(L, 0);
+    lumo_set(L, &slot_work);
+    return work;
+  }
+  lua_pop(L, 1);
+  work = lumo_newvalue(L, WORK_BUFFERS * sizeof *work);
+  memset(work, 0, WORK_BUFFERS * sizeof *work);
+  lumo_get(L, &slot_work_meta);
+  lua_setmetatable(L, -2);
+  return work;
+}
+
+/* The buffers at i are done with. Those that an error has kept from coming here are the collector's. */
+static void keep_work(lua_State *L, int i) {
+  lumo_buf *work = lua_touserdata(L, i);
+  for (int n = 0; n < WORK_BUFFERS; n++) {
+    if (work[n].cap > WORK_KEPT) lumo_buf_free(&work[n]);
+    lumo_buf_clear(&work[n]);
+  }
+  lua_pushvalue(L, i);
+  lumo_set(L, &slot_work);
+}
+
 /* ---- the block and its companion ---- */
 
 static bool is_class(lua_State *L, int i) {
-  lua_pushlightuserdata(L, (void *)&CLASS);
-  lua_rawget(L, i);
+  lua_rawgetp(L, i, &CLASS);
   bool is = lua_toboolean(L, -1);
   lua_pop(L, 1);
   return is;
@@ -61,12 +101,12 @@ static lumo_record *new_block(lua_State *L, int klass, const lumo_schema *schema
   return record;
 }
 
-lumo_record *lumo_push_record(lua_State *L, int klass, int companion, bool shared, const uint8_t *doc,
-                              uint32_t doc_len, const uint8_t *pivot, uint32_t pivot_len,
+lumo_record *lumo_push_record(lua_State *L, int klass, const lumo_schema *schema, int companion, bool shared,
+                              const uint8_t *doc, uint32_t doc_len, const uint8_t *pivot, uint32_t pivot_len,
                               uint16_t connection) {
   klass = lua_absindex(L, klass);
   if (companion) companion = lua_absindex(L, companion);
-  lumo_record *record = new_block(L, klass, lumo_class_schema(L, klass), shared ? 0 : doc_len, pivot_len);
+  lumo_record *record = new_block(L, klass, schema, shared ? 0 : doc_len, pivot_len);
   uint8_t *room = lumo_record_room(record);
   record->doc = doc;
   record->doc_len = doc_len;
@@ -114,7 +154,7 @@ static void push_own_side(lua_State *L, int i, lumo_record *record) {
     lumo_getuv(L, i);
     return;
   }
-  lua_newtable(L);
+  lua_createtable(L, 0, 4); /* at once what most records come to need */
   if (record->flags & LUMO_RECORD_SIDE_SHARED) {
     int own = lua_gettop(L);
     lumo_getuv(L, i);
@@ -168,7 +208,8 @@ static void push_attribute(lua_State *L, int i, lumo_record *record, uint32_t nu
   lumo_place place = place_of(record, column);
   i = lua_absindex(L, i);
   lumo_push_column_value(L, &value, column, &place);
-  if (lua_istable(L, -1)) { /* it may be changed in place: keep it, to compare it when saving */
+  /* A table may be changed in place: keep it, to compare it when saving. */
+  if (value.type == LUMO_BSON_DOCUMENT || value.type == LUMO_BSON_ARRAY) {
     push_own_side(L, i, record);
     lua_pushvalue(L, -2);
     lua_rawseti(L, -2, (int)number + 1);
@@ -484,23 +525,28 @@ static int count_keys(lua_State *L, int table) {
   return n;
 }
 
-/* Pushes the value that the row at `values` has for a column, or its default, or nil. *given tells that the
- * row has it. */
-static void push_row_value(lua_State *L, const lumo_schema *schema, const lumo_column *column, int values,
-                           int defaults, bool *given) {
-  lua_pushlstring(L, column->name, column->name_len);
-  lua_rawget(L, values);
+/* A row of values that is made a document: stack places. */
+typedef struct row {
+  int klass, names, values, defaults;
+} row;
+
+/* Pushes the value that the row has for a column, or its default, or nil. *given tells that the row has it.
+ */
+static void push_row_value(lua_State *L, const lumo_schema *schema, const lumo_column *column, const row *at,
+                           bool *given) {
+  lua_rawgeti(L, at->names, (int)column->index + 1);
+  lua_rawget(L, at->values);
   *given = !lua_isnil(L, -1);
   if (!*given && column->primary &&
       !lumo_schema_find(schema, "id", 2)) { /* the primary column also answers to `id` */
     lua_pop(L, 1);
     lua_pushliteral(L, "id");
-    lua_rawget(L, values);
+    lua_rawget(L, at->values);
     *given = !lua_isnil(L, -1);
   }
-  if (!*given && !lua_isnil(L, defaults)) {
+  if (!*given && !lua_isnil(L, at->defaults)) {
     lua_pop(L, 1);
-    lua_rawgeti(L, defaults, (int)column->index + 1);
+    lua_rawgeti(L, at->defaults, (int)column->index + 1);
   }
 }
 
@@ -518,14 +564,13 @@ static void encode_undeclared_row(lua_State *L, const lumo_schema *schema, int v
 
 /* Appends the document of a row. With now >= 0 the row is about to be inserted: a missing ObjectId and the
  * automatic dates are filled in. */
-static void encode_row(lua_State *L, const lumo_schema *schema, int klass, int values, int defaults,
-                       int64_t now, lumo_buf *buf) {
+static void encode_row(lua_State *L, const lumo_schema *schema, const row *at, int64_t now, lumo_buf *buf) {
   int found = 0;
   bool given;
   size_t mark = lumo_bson_begin(buf);
   for (uint32_t i = 0; i < schema->count; i++) {
     const lumo_column *column = schema->columns[i];
-    push_row_value(L, schema, column, values, defaults, &given);
+    push_row_value(L, schema, column, at, &given);
     found += given;
     if (!lua_isnil(L, -1)) {
       lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
@@ -540,9 +585,9 @@ static void encode_row(lua_State *L, const lumo_schema *schema, int klass, int v
     }
     lua_pop(L, 1);
   }
-  if (count_keys(L, values) != found) {
-    check_names(L, schema, values, klass);
-    if (!schema->strict) encode_undeclared_row(L, schema, values, buf);
+  if (count_keys(L, at->values) != found) {
+    check_names(L, schema, at->values, at->klass);
+    if (!schema->strict) encode_undeclared_row(L, schema, at->values, buf);
   }
   lumo_bson_end(buf, mark);
   lumo_check_buffer(L, buf);
@@ -560,11 +605,13 @@ static int record_new(lua_State *L) {
   } else if (!lua_istable(L, 2)) {
     lumo_raise_argument(L, "new", 1, "a table of attributes", 2);
   }
-  lua_rawgeti(L, 1, 1);           /* 3: the schema userdata */
-  push_defaults(L, 3, schema, 2); /* 4 */
-  lumo_buf *buf = lumo_lend_scratch(L); /* 5 */
-  encode_row(L, schema, 1, 2, 4, now, buf);
-  lumo_record *record = lumo_push_record(L, 1, 0, false, buf->data, (uint32_t)buf->len, NULL, 0, connection);
+  lua_rawgeti(L, 1, 1);                 /* 3: the schema userdata */
+  push_defaults(L, 3, schema, 2);       /* 4 */
+  lumo_push_names(L, 3);                /* 5 */
+  lumo_buf *buf = lumo_lend_scratch(L); /* 6 */
+  encode_row(L, schema, &(row){.klass = 1, .values = 2, .defaults = 4, .names = 5}, now, buf);
+  lumo_record *record =
+      lumo_push_record(L, 1, schema, 0, false, buf->data, (uint32_t)buf->len, NULL, 0, connection);
   lumo_return_scratch(buf);
   record->flags = LUMO_RECORD_LOCAL;
   return 1;
@@ -773,8 +820,8 @@ static void fill_in(lua_State *L, int i, int64_t now, lumo_buf *probe, lumo_buf 
  */
 static void write_insert(lua_State *L, int i, int64_t now, lumo_buf *statements) {
   lumo_record *record = lua_touserdata(L, i);
-  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *given = lumo_push_buffer(L),
-           *probe = lumo_push_buffer(L);
+  lumo_buf *work = push_work(L);
+  lumo_buf *set = &work[0], *unset = &work[1], *given = &work[2], *probe = &work[3];
   lumo_value value;
   changes(L, i, set, unset);
   fill_in(L, i, now, probe, set);
@@ -793,7 +840,8 @@ static void write_insert(lua_State *L, int i, int64_t now, lumo_buf *statements)
       lumo_bson_value(statements, it.key, it.key_len, &it.value);
   }
   lumo_bson_end(statements, mark);
-  lua_pop(L, 4);
+  keep_work(L, lua_gettop(L));
+  lua_pop(L, 1);
 }
 
 /* True if the record's own document is what an insert would store. */
@@ -861,14 +909,19 @@ static int insert_plan(lua_State *L) {
   return 2;
 }
 
-/* The filter {_id: {$eq: id}} of a record that is stored. */
+/* The filter {_id: id} of a record that is stored. A document or a regular expression could be read as an
+ * operator, so that they are compared by $eq; the server finds what stands for itself without its planner. */
 static void write_id_filter(const lumo_record *record, lumo_buf *out) {
   const lumo_column *primary = record->schema->columns[record->schema->primary];
   lumo_value id = lumo_record_value(record, (uint32_t)record->schema->primary);
   size_t filter = lumo_bson_begin(out);
-  size_t operators = lumo_bson_begin_document(out, primary->stored, primary->stored_len);
-  lumo_bson_value(out, LUMO_KEY("$eq"), &id);
-  lumo_bson_end(out, operators);
+  if (id.type == LUMO_BSON_DOCUMENT || id.type == LUMO_BSON_REGEX) {
+    size_t operators = lumo_bson_begin_document(out, primary->stored, primary->stored_len);
+    lumo_bson_value(out, LUMO_KEY("$eq"), &id);
+    lumo_bson_end(out, operators);
+  } else {
+    lumo_bson_value(out, primary->stored, primary->stored_len, &id);
+  }
   lumo_bson_end(out, filter);
 }
 
@@ -906,10 +959,13 @@ static int update_plan(lua_State *L) {
   bool force = lua_toboolean(L, 3);
   check_key(L, record, "save");
   lua_settop(L, 1);
-  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L),
-           *statement = lumo_push_buffer(L); /* 2, 3, 4 */
+  lumo_buf *work = push_work(L); /* 2 */
+  lumo_buf *set = &work[0], *unset = &work[1], *statement = &work[2], *document = &work[3];
   changes(L, 1, set, unset);
-  if (set->len == 0 && unset->len == 0 && !force) return 0;
+  if (set->len == 0 && unset->len == 0 && !force) {
+    keep_work(L, 2);
+    return 0;
+  }
   touch(record, now, set);
   lumo_statement_begin(statement, LUMO_UPDATE_ONE);
   write_id_filter(record, statement);
@@ -925,18 +981,18 @@ static int update_plan(lua_State *L) {
     lumo_bson_end(statement, mark);
   }
   lumo_bson_end(statement, update);
-  lumo_buf *document = lumo_push_buffer(L); /* 5 */
   lumo_record_apply(record->doc, record->doc_len, set, unset, document);
   lumo_check_buffer(L, document);
   if (document->len > LUMO_BSON_MAX_SIZE)
     lumo_raise_code(L, "E_CAST", "a \"%s\" document is larger than 16 MiB", record->schema->model);
   push_own_side(L, 1, record);
-  lumo_prepare_plan(L); /* 7 */
+  lumo_prepare_plan(L); /* 4 */
   push_pending(L, document, 0);
   lumo_check_buffer(L, statement);
-  lumo_fill_plan(L, 7, LUMO_PLAN_WRITE,
+  lumo_fill_plan(L, 4, LUMO_PLAN_WRITE,
                  lumo_write_plan_new("save", record->schema->collection, statement, true, false, &error),
                  &error);
+  keep_work(L, 2);
   return 2;
 }
 
@@ -983,8 +1039,9 @@ static int record_stored(lua_State *L) {
   lua_settop(L, 3);
   if (lua_toboolean(L, 2)) {
     adopt(L, 1, 2);
-    lumo_buf *probe = lumo_push_buffer(L);
+    lumo_buf *probe = push_work(L); /* 4 */
     for (uint32_t n = 0; n < record->schema->count; n++) settle(L, 1, n, probe);
+    keep_work(L, 4);
     forget_undeclared(L, 1, record);
   }
   record->connection = (uint16_t)lua_tointeger(L, 3);
@@ -1360,7 +1417,8 @@ static int record_pivot(lua_State *L) {
   if (!record->pivot)
     lua_pushnil(L);
   else if (lua_istable(L, 2))
-    lumo_push_record(L, 2, 0, false, pivot, record->pivot_len, NULL, 0, record->connection);
+    lumo_push_record(L, 2, lumo_class_schema(L, 2), 0, false, pivot, record->pivot_len, NULL, 0,
+                     record->connection);
   else
     lumo_push_document(L, pivot, record->pivot_len);
   return 1;
@@ -1510,6 +1568,11 @@ void lumo_open_record(lua_State *L) {
       {"reload_plan", reload_plan},
       {NULL, NULL},
   };
+  static const luaL_Reg work_metamethods[] = {{"__gc", work_gc}, {NULL, NULL}};
+  lumo_metatable(L, &slot_work_meta, "lumo.work", NULL, work_metamethods);
+  lua_pop(L, 1);
+  lua_pushboolean(L, 0);
+  lumo_set(L, &slot_work);
   luaL_setfuncs(L, functions, 0);
   lua_newtable(L); /* the properties that the block itself answers, for the table of names */
   static const struct {

@@ -27,12 +27,13 @@ static int run(lua_State *L) {
 static int plan_records(lua_State *L) {
   const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
   uint16_t connection = (uint16_t)luaL_checkinteger(L, 3);
+  const lumo_schema *schema = lumo_class_schema(L, 2);
   int companion = lua_istable(L, 4) ? 4 : 0;
   lua_settop(L, 4);
   lua_createtable(L, (int)plan->docs.count, 0);
   for (uint32_t i = 0; i < plan->docs.count; i++) {
-    lumo_push_record(L, 2, companion, false, plan->docs.items[i].data, plan->docs.items[i].len, NULL, 0,
-                     connection);
+    lumo_push_record(L, 2, schema, companion, false, plan->docs.items[i].data, plan->docs.items[i].len, NULL,
+                     0, connection);
     lua_rawseti(L, 5, (int)i + 1);
   }
   return 1;
@@ -118,7 +119,8 @@ static int plan_modified(lua_State *L) {
   lumo_value document;
   if (lumo_bson_find(plan->reply, plan->reply_len, LUMO_KEY("value"), &document) &&
       document.type == LUMO_BSON_DOCUMENT)
-    lumo_push_record(L, 2, companion, false, document.data, document.len, NULL, 0, connection);
+    lumo_push_record(L, 2, lumo_class_schema(L, 2), companion, false, document.data, document.len, NULL, 0,
+                     connection);
   else
     lua_pushnil(L);
   return 1;
@@ -198,6 +200,7 @@ static void push_shared_companion(lua_State *L, int companion, int cache, const 
  * each owner, empty ones included. A document that several rows share is held once. */
 static int related_records(lua_State *L) {
   const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
+  const lumo_schema *schema = lumo_class_schema(L, 2);
   uint16_t connection = (uint16_t)luaL_checkinteger(L, 4);
   uint32_t owners = (uint32_t)luaL_checkinteger(L, 5), row = 0;
   lua_settop(L, 3);
@@ -221,7 +224,8 @@ static int related_records(lua_State *L) {
         data = lua_touserdata(L, -1);
         lua_pop(L, 1);
       }
-      lumo_push_record(L, 2, shared ? 8 : 3, shared, data, doc->len, pivot->data, pivot->len, connection);
+      lumo_push_record(L, 2, schema, shared ? 8 : 3, shared, data, doc->len, pivot->data, pivot->len,
+                       connection);
       lua_rawseti(L, 7, ++n);
       lua_settop(L, 7);
     }

@@ -1,5 +1,5 @@
 /* A model's compiled columns as a userdata. Its companion table holds, by column number, the defaults that
- * are Lua values. */
+ * are Lua values, and at [0] the list of the attribute names. */
 #include <string.h>
 
 #include "private.h"
@@ -17,6 +17,12 @@ const lumo_schema *lumo_check_schema(lua_State *L, int i) {
 
 bool lumo_schema_has_defaults(lua_State *L, int i) {
   return ((schema_box *)lua_touserdata(L, i))->defaults;
+}
+
+void lumo_push_names(lua_State *L, int i) {
+  lumo_getuv(L, i);
+  lua_rawgeti(L, -1, 0);
+  lua_remove(L, -2);
 }
 
 static int schema_gc(lua_State *L) {
@@ -98,6 +104,14 @@ static void add_columns(lua_State *L, int list, lumo_schema *schema, int default
   }
 }
 
+static void push_names(lua_State *L, const lumo_schema *schema) {
+  lua_createtable(L, (int)schema->count, 0);
+  for (uint32_t i = 0; i < schema->count; i++) {
+    lua_pushlstring(L, schema->columns[i]->name, schema->columns[i]->name_len);
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+}
+
 /* core.schema{ model, collection, strict, columns = { { name, stored, serialized, type, primary, auto_create,
  * auto_update, default, of, columns }, … } } */
 static int schema_new(lua_State *L) {
@@ -122,6 +136,8 @@ static int schema_new(lua_State *L) {
     if (!lua_isnil(L, -1)) box->defaults = true;
     lua_rawseti(L, 5, (int)i + 1);
   }
+  push_names(L, box->schema);
+  lua_rawseti(L, 5, 0);
   lumo_setuv(L, 2);
   lua_settop(L, 2);
   return 1;
@@ -129,12 +145,7 @@ static int schema_new(lua_State *L) {
 
 /* The attribute names in the order in which documents are written. */
 static int schema_names(lua_State *L) {
-  const lumo_schema *schema = lumo_check_schema(L, 1);
-  lua_createtable(L, (int)schema->count, 0);
-  for (uint32_t i = 0; i < schema->count; i++) {
-    lua_pushstring(L, schema->columns[i]->name);
-    lua_rawseti(L, -2, (int)i + 1);
-  }
+  push_names(L, lumo_check_schema(L, 1));
   return 1;
 }
 

@@ -10,8 +10,7 @@ const char LUMO_MT_ERROR = 0, LUMO_MT_OBJECTID = 0, LUMO_MT_DATETIME = 0, LUMO_M
            LUMO_SCRATCH = 0;
 
 void lumo_get(lua_State *L, const char *slot) {
-  lua_pushlightuserdata(L, (void *)slot);
-  lua_rawget(L, LUA_REGISTRYINDEX);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, slot);
 }
 
 void lumo_set(lua_State *L, const char *slot) {
