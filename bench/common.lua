@@ -1,4 +1,4 @@
--- What the Lua sides share: the connection, the model, the documents, and how a figure is said.
+-- What the Lua sides share: the connection, the models, the documents, and how a figure is said.
 local lumo = require "lumo"
 
 local common = {}
@@ -7,35 +7,68 @@ local DOCUMENT_SIZE = 750
 
 common.connection = lumo.connect(os.getenv("LUMO_TEST_URI"), { database = "lumo_bench" })
 
-common.columns = {
-  { "title", "string" }, { "slug", "string" }, { "body", "string" }, { "author_id", "objectid" }, { "status", "string" },
-  { "views", "integer" }, { "rating", "number" }, { "featured", "boolean" }, { "labels", { "array", of = "string" } },
-  { "meta", "object" }, { "created_at", "date" }, { "updated_at", "date" },
+local columns = {
+  { "title", "string" }, { "slug", "string" }, { "summary", "string" }, { "body", "string" },
+  { "author_id", "objectid" }, { "status", "string" }, { "views", "integer" }, { "likes", "integer" },
+  { "rating", "number" }, { "featured", "boolean" }, { "created_at", "date" }, { "updated_at", "date" },
 }
+common.Post = lumo.model("Post", { columns = columns })
+common.Created = lumo.model("Created", { collection = "created", columns = columns })
 
-common.Post = lumo.model("Post", { columns = common.columns })
-common.Created = lumo.model("Created", { collection = "created", columns = common.columns })
+-- The same with an array and an object in place of two columns.
+common.NestedPost = lumo.model("NestedPost", {
+  columns = {
+    { "title", "string" }, { "slug", "string" }, { "labels", { "array", of = "string" } }, { "body", "string" },
+    { "author_id", "objectid" }, { "status", "string" }, { "views", "integer" }, { "meta", "object" },
+    { "rating", "number" }, { "featured", "boolean" }, { "created_at", "date" }, { "updated_at", "date" },
+  },
+})
 
-local body = ""
+common.Tag = lumo.model("Tag", { columns = { id = { "integer", primary = true }, name = "string" } })
+common.Owner = lumo.model("Owner", {
+  columns = { name = "string" },
+  relations = {
+    tags = lumo.many_to_many("Tag", {
+      pivot_table = "post_tag", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id",
+    }),
+  },
+})
 
---- The post with a number: the same as bench/common.h makes.
-function common.post(n)
+local authors = {}
+for i = 1, 100 do
+  authors[i] = lumo.objectid()
+end
+
+local function values(n)
   return {
-    title = ("Post number %06d and its title"):format(n), slug = ("post-number-%06d-and-its-title"):format(n),
-    body = body, author_id = lumo.objectid(), status = "published", views = n, rating = n + 0.25, featured = n % 2 == 0,
-    labels = { "lua", "mongodb", "benchmark" }, meta = { language = "en", source = "editor", words = n % 1000 },
-    created_at = lumo.datetime.from_ms(1700000000000 + n), updated_at = lumo.datetime.from_ms(1700000000000 + n),
+    title = ("Post number %06d, and a title as long as most of them are"):format(n),
+    slug = ("post-number-%06d-and-a-title-as-long-as-most-of-them-are"):format(n),
+    body = "", author_id = authors[n % #authors + 1], status = "published", views = n, rating = n + 0.25,
+    featured = n % 2 == 0, created_at = lumo.datetime.from_ms(1700000000000 + n),
+    updated_at = lumo.datetime.from_ms(1700000000000 + n),
   }
 end
 
-local function size_of(n)
-  local document = common.post(n)
-  document._id = lumo.objectid()
-  return #lumo.bson.encode(document)
+--- Gives a post a body of the length that makes its document DOCUMENT_SIZE bytes.
+local function with_body(post)
+  local without = #lumo.bson.encode(post) + 17 -- the _id
+  post.body = ("the quick brown fox "):rep(50):sub(1, DOCUMENT_SIZE - without)
+  return post
 end
 
-body = ("the quick brown fox "):rep(50):sub(1, DOCUMENT_SIZE - size_of(1))
-assert(size_of(1) == DOCUMENT_SIZE)
+--- The post with a number, as bench/common.h makes it.
+function common.post(n)
+  local post = values(n)
+  post.summary, post.likes = "What the post has to say, in one sentence.", n % 100
+  return with_body(post)
+end
+
+function common.nested_post(n)
+  local post = values(n)
+  post.labels = { "lua", "mongodb", "benchmark" }
+  post.meta = { language = "en", source = "editor", words = n % 1000 }
+  return with_body(post)
+end
 
 --- CPU of this process in seconds: user and system, all of its threads.
 common.cpu = os.clock

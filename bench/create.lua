@@ -7,12 +7,19 @@ local rows = {}
 for n = 1, ROWS do
   rows[n] = common.post(n)
 end
-for _ = 1, PASSES do
+local function measure(name, collector)
   common.Created:query():everything():delete()
   collectgarbage()
+  collectgarbage(collector)
   local start = common.cpu()
   local created = common.Created:create_many(rows)
-  common.note("create_many", (common.cpu() - start) / ROWS)
+  common.note(name, (common.cpu() - start) / ROWS)
+  collectgarbage("restart")
   assert(#created == ROWS)
+end
+
+for _ = 1, PASSES do
+  measure("create_many", "restart")
+  measure("create_many_stopped", "stop")
 end
 common.report()

@@ -1,16 +1,16 @@
-/* Walks every value of the documents with bson_iter. */
+/* Walks every value of the documents with bson_iter: flat ones, and ones with an array and an object. */
 #include "common.h"
 
 #define PASSES 30
 
 static bson_t *documents[DOCUMENTS];
 
-static void load(mongoc_client_t *client) {
+static void load(mongoc_client_t *client, const char *collection) {
   bson_error_t error;
   bson_t filter = BSON_INITIALIZER;
   const bson_t *document;
   int count = 0;
-  mongoc_collection_t *posts = mongoc_client_get_collection(client, DATABASE, "posts");
+  mongoc_collection_t *posts = mongoc_client_get_collection(client, DATABASE, collection);
   mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(posts, &filter, NULL, NULL);
   while (count < DOCUMENTS && mongoc_cursor_next(cursor, &document)) documents[count++] = bson_copy(document);
   check(!mongoc_cursor_error(cursor, &error), &error);
@@ -45,11 +45,10 @@ static uint64_t walk(bson_iter_t *it) {
   return sum;
 }
 
-int main(void) {
-  mongoc_client_t *client = connect_client();
+static void measure(mongoc_client_t *client, const char *collection, const char *name) {
   uint64_t sum = 0;
   double lowest = 0;
-  load(client);
+  load(client, collection);
   for (int pass = 0; pass < PASSES; pass++) {
     double start = cpu();
     for (int i = 0; i < DOCUMENTS; i++) {
@@ -59,8 +58,14 @@ int main(void) {
     keep_lowest(&lowest, (cpu() - start) / DOCUMENTS);
   }
   if (sum == 0) abort();
-  report("walk", lowest);
   for (int i = 0; i < DOCUMENTS; i++) bson_destroy(documents[i]);
+  report(name, lowest);
+}
+
+int main(void) {
+  mongoc_client_t *client = connect_client();
+  measure(client, "posts", "walk");
+  measure(client, "nested_posts", "walk_nested");
   mongoc_client_destroy(client);
   mongoc_cleanup();
 }

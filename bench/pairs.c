@@ -1,5 +1,5 @@
-/* Rows of a pivot by hand: 10,000 new ones by one unordered insert, and a sync: read the owner's rows, find what
- * is missing and what is too much, insert and delete that in one transaction. */
+/* Rows of a pivot by hand: 10,000 new ones by one unordered insert, and a sync: read the owner's rows, find
+ * what is missing and what is too much, insert and delete that in one transaction. */
 #include "common.h"
 
 #define ROWS 10000

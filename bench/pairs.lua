@@ -1,6 +1,5 @@
 -- attach of 10,000 new ids, and a sync in which 100 come and 100 go.
 local common = require "bench.common"
-local models = require "bench.pairs_model"
 
 local ROWS, DIFFERENT, PASSES = 10000, 100, 5
 
@@ -23,7 +22,7 @@ end
 
 local before, after = ids_from(1), ids_from(1 + DIFFERENT)
 for _ = 1, PASSES do
-  local owner = models.Owner:create({ name = "owner" })
+  local owner = common.Owner:create({ name = "owner" })
   local result = measure("attach", function() return owner.tags:attach(before) end)
   assert(#result.attached == ROWS)
   result = measure("sync", function() return owner.tags:sync(after) end)

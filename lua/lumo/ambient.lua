@@ -40,7 +40,8 @@ end
 function ambient.handle(client)
   local connection = ambient.connection(client)
   return rawget(connection, "handle")
-    or raise("E_UNDEFINED_CONNECTION", "the connection \"%s\" is closed", connection.name or connection.database)
+    or raise("E_UNDEFINED_CONNECTION", "the connection \"%s\" is closed",
+      connection.name or connection.database)
 end
 
 --- The transaction in which a client's plans run, or nil. Raises E_ARGUMENT for one that is over.

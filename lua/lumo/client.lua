@@ -191,12 +191,41 @@ local function refuse_deleted(parent, relation, method)
   end
 end
 
+--- With `serial` every write of the relation first counts up a column of its owner, in one transaction with
+--- the write: so the writes of one
+--- owner take turns.
+local function in_turn(parent, relation, target, write)
+  local column = relation.definition.options.serial
+  if not column then return write(target) end
+  return records.in_transaction(target, function(inner)
+    records.count_up(parent, column, inner)
+    return write(inner)
+  end)
+end
+
+--- With `check_related` ids that do not exist are refused.
+local function check_related(relation, plan, method, target)
+  if not relation.definition.options.check_related then return end
+  local ids = core.pairs_ids(plan)
+  if #ids == 0 then return end
+  local related = relation.related_state
+  local found = related.model:query { client = target }:where_in(relation.related_key, ids):count()
+  if found < #ids then
+    raise("E_ARGUMENT", "%s \"%s\": %d of %d ids do not exist in \"%s\"",
+      method, relation.relation_name, #ids - found, #ids,
+      related.name)
+  end
+end
+
 local function write_pairs(self, op, method, value, form)
   local parent, relation, target = open(self, method)
   refuse_deleted(parent, relation, method)
   check_rules(relation, value, form)
   local plan = core.pairs_plan(op, method, relation.handle, parent, value, form, core.now())
-  run(target, plan)
+  in_turn(parent, relation, target, function(inner)
+    check_related(relation, plan, method, inner)
+    run(inner, plan)
+  end)
   return core.plan_pairs(plan)
 end
 
@@ -260,7 +289,7 @@ function Client:detach(...)
     check_argument((...), "detach", select("#", ...) - 1)
     plan = core.detach_plan(relation.handle, parent, (...))
   end
-  run(target, plan)
+  in_turn(parent, relation, target, function(inner) run(inner, plan) end)
   return core.plan_written(plan, "nRemoved")
 end
 
@@ -290,7 +319,7 @@ local function attach_records(relation, parent, list, attributes, target, method
   end
   local op = (relation.duplicates and check_existing) and "sync_keeping" or "attach"
   local plan = core.pairs_plan(op, method, relation.handle, parent, pairs_list, "pivot_list", core.now())
-  run(target, plan)
+  in_turn(parent, relation, target, function(inner) run(inner, plan) end)
   for i, one in ipairs(list) do
     set_extras(relation, parent, one, attributes[i])
   end
@@ -393,7 +422,7 @@ function Client:update_pivot_data(id, attributes)
     relation:check_attributes(attributes, true)
   end
   local plan = core.pivot_update_plan(relation.handle, parent, id, attributes, core.now())
-  run(target, plan)
+  in_turn(parent, relation, target, function(inner) run(inner, plan) end)
   return core.plan_written(plan, "nMatched") > 0
 end
 

@@ -3,6 +3,7 @@ local core = require "lumo.core"
 core.set_source_prefix((debug.getinfo(1, "S").source:gsub("^@", ""):match("^(.*[/\\])") or ""))
 
 local connections = require "lumo.connection"
+local errors = require "lumo.errors"
 local indexes = require "lumo.indexes"
 local load = require "lumo.load"
 local models = require "lumo.model"
@@ -12,7 +13,7 @@ local records = require "lumo.record"
 local relations = require "lumo.relation"
 local transactions = require "lumo.transaction"
 local values = require "lumo.values"
-local raise = require("lumo.errors").raise
+local raise = errors.raise
 
 ---@class lumo
 local lumo = {
@@ -23,6 +24,7 @@ local lumo = {
   many_to_many = relations.many_to_many,
   load = load.load,
   transaction = transactions.transaction,
+  guard = errors.guard,
 }
 
 for name, value in pairs(values) do

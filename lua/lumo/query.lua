@@ -56,6 +56,25 @@ function query.of_relation(q, state, relation, client, flag)
   return q
 end
 
+--- Deletes the documents whose ids an aggregation finds, a batch at a time.
+---@return integer removed
+function query.delete_found(state, schema, collection, pipeline, connection)
+  local client = transactions.client({}, connection)
+  local plan = core.aggregate_plan(collection, pipeline, true)
+  local removed = 0
+  repeat
+    local done = run(client, plan)
+    local ids = core.plan_values(plan, "_id")
+    if #ids > 0 then
+      local q = core.query_new(schema)
+      local kept = state_of(q)
+      kept.state, kept.client = state, client
+      removed = removed + q:where_in("_id", ids):delete()
+    end
+  until done
+  return removed
+end
+
 -- Conditions that take a function ---------------------------------------------------------------------------
 
 local function group(q, fn, join, negated)
@@ -238,7 +257,7 @@ function Query:each()
       return list[i]
     end
   end
-  hooks.run(kept.state, "before", "fetch", self)
+  if not kept.lean then hooks.run(kept.state, "before", "fetch", self) end
   query.before_read(self, kept)
   local plan = core.query_find_plan(self, "each", 0, true)
   local batch, i, done = {}, 0, false
@@ -247,7 +266,7 @@ function Query:each()
     while batch[i] == nil and not done do
       done = run(client, plan)
       batch, i = kept.lean and core.plan_documents(plan) or records_of(self, kept, plan, client), 1
-      if not kept.lean then
+      if not kept.lean and batch[1] ~= nil then
         query.after_read(batch, kept)
         hooks.run(kept.state, "after", "fetch", batch)
       end

@@ -110,7 +110,8 @@ local function run_hooks(list, state, when, events)
   end
 end
 
---- The write and its after-hooks: all or nothing. A transaction that goes on around it cannot be committed once
+--- The write and its after-hooks: all or nothing. A transaction that goes on around it cannot be committed
+--- once
 --- such a hook has refused what it wrote.
 local function write_and_tell(list, state, client, events, write)
   if not any_hook(state, "after", events) then return write(client) end
@@ -236,6 +237,17 @@ function Record:enable_force_update()
   return self
 end
 
+--- Plans that remove the pairs of the relations with on_delete = "detach".
+local function detach_plans(self, state)
+  local plans = {}
+  for _, relation in pairs(state.relations) do
+    if relation.definition.options.on_delete == "detach" then
+      plans[#plans + 1] = core.detach_all_plan(relation:boot().handle, self)
+    end
+  end
+  return plans
+end
+
 local function delete(self, method, quiet)
   local state = state_of(self, method)
   refuse_deleted(self, state, "deleted again")
@@ -243,11 +255,17 @@ local function delete(self, method, quiet)
     raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be deleted", state.name)
   end
   with_hooks({ self }, state, record.client(self, state), { "delete" }, quiet, function(client)
-    local plan = core.delete_plan(self)
-    run(client, plan)
-    if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end
-    record.remember({ self }, client)
-    core.record_deleted(self)
+    local detach = detach_plans(self, state)
+    local function remove(inner)
+      for _, plan in ipairs(detach) do run(inner, plan) end
+      local plan = core.delete_plan(self)
+      run(inner, plan)
+      if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end
+      record.remember({ self }, inner)
+      core.record_deleted(self)
+    end
+    if #detach > 0 then return record.in_transaction(client, remove) end
+    remove(client)
   end)
 end
 
@@ -262,6 +280,14 @@ function Record:delete_quietly()
   delete(self, "delete_quietly", true)
 end
 
+--- Adds n to a column of the stored document and takes over its new value.
+function record.count_up(self, column, client, n)
+  local plan = core.increment_plan(self, column, n == nil and 1 or n)
+  run(client, plan)
+  record.remember({ self }, client)
+  if not core.record_incremented(self, plan, column) then gone(core.record_is(self), "increment") end
+end
+
 --- Adds n to a number of the stored document, in one atomic update, and reads the new value back. Commands:
 --- findAndModify.
 ---@param column string
@@ -273,11 +299,7 @@ function Record:increment(column, n)
   if self.is_new then
     raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be incremented", state.name)
   end
-  local client = record.client(self, state)
-  local plan = core.increment_plan(self, column, n == nil and 1 or n)
-  run(client, plan)
-  record.remember({ self }, client)
-  if not core.record_incremented(self, plan, column) then gone(state, "increment") end
+  record.count_up(self, column, record.client(self, state), n)
   return self
 end
 

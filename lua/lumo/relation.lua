@@ -28,7 +28,7 @@ local Relation = {}
 local OPTIONS = {
   pivot_table = true, pivot_foreign_key = true, pivot_related_foreign_key = true, local_key = true, related_key = true,
   pivot_columns = true, pivot_timestamps = true, serialize_as = true, on_query = true, pivot_model = true,
-  duplicates = true, atomic = true,
+  duplicates = true, atomic = true, serial = true, check_related = true, on_delete = true,
 }
 
 local TEXTS = { "pivot_table", "pivot_foreign_key", "pivot_related_foreign_key", "local_key", "related_key" }
@@ -48,10 +48,16 @@ local function check_options(options, context)
       raise("E_ARGUMENT", "option \"%s\" of %s is a name", name, context)
     end
   end
-  for _, name in ipairs { "duplicates", "atomic" } do
+  for _, name in ipairs { "duplicates", "atomic", "check_related" } do
     if options[name] ~= nil and type(options[name]) ~= "boolean" then
       raise("E_ARGUMENT", "option \"%s\" of %s is a boolean", name, context)
     end
+  end
+  if options.serial ~= nil and type(options.serial) ~= "string" then
+    raise("E_ARGUMENT", "option \"serial\" of %s is the name of an integer column", context)
+  end
+  if options.on_delete ~= nil and options.on_delete ~= "detach" then
+    raise("E_ARGUMENT", "option \"on_delete\" of %s is \"detach\"", context)
   end
   if options.serialize_as ~= nil and options.serialize_as ~= false and type(options.serialize_as) ~= "string" then
     raise("E_ARGUMENT", "option \"serialize_as\" of %s is a name, or false", context)
@@ -284,6 +290,13 @@ local function boot(self)
   self.rows = rows
   self.fields = fields
   self.duplicates = options.duplicates or false
+  if options.serial then
+    local column = parent.by_attribute[check_key(self, options.serial, parent)]
+    if column.type ~= "integer" and column.type ~= "int64" and column.type ~= "int32" then
+      raise("E_ARGUMENT", "relation \"%s.%s\": serial names \"%s\", which is no integer column", parent.name,
+        self.relation_name, options.serial)
+    end
+  end
   self.is_booted = true
 end
 
@@ -418,6 +431,24 @@ end
 ---@param parent lumo.Record
 function methods:client(parent)
   return require("lumo.client").handle(parent, self:boot())
+end
+
+--- Removes the rows of the pivot whose related record is gone, of all parents. Commands: an aggregate, and a
+--- delete for each
+--- thousand of them.
+---@return integer removed
+function methods:prune()
+  self:boot()
+  local pipeline = {
+    { ["$lookup"] = {
+      from = self.related_state.collection, localField = self.pivot_related_foreign_key,
+      foreignField = self.related_state.by_attribute[self.related_key].stored, as = "related",
+    } },
+    { ["$match"] = { related = { ["$size"] = 0 } } },
+    { ["$project"] = { _id = 1 } },
+  }
+  local queries = require "lumo.query"
+  return queries.delete_found(self:row_state(), self.rows, self.pivot_table, pipeline, self.state.connection)
 end
 
 --- Makes a list of related records the loaded value of the relation.

@@ -176,7 +176,8 @@ local function is_transient(err)
   return false
 end
 
---- One try of the function form: true and the results, or false and the error. The function may have ended the
+--- One try of the function form: true and the results, or false and the error. The function may have ended
+--- the
 --- transaction itself.
 local function attempt(trx, fn)
   local results = ambient.run(trx, fn)

@@ -513,7 +513,7 @@ while os.time() < deadline do
   local ok, err = pcall(conn.command, conn, lumo.ordered {
     { "replSetStepDown", 2 }, { "secondaryCatchUpPeriodSecs", 1 }, { "force", true } })
   if ok or err.code == "E_NETWORK" then count = count + 1 end
-  os.execute("sleep 1.5")
+  os.execute("sleep 2")
 end
 print(count)
 ]]
@@ -563,7 +563,7 @@ local function steps_part(set, seconds)
   local downs = tonumber((stepper:read("*a"):gsub("%s+$", "")))
   stepper:close()
   os.remove(script)
-  verdict("there were step-downs", (not downs or downs < seconds / 5) and tostring(downs) or nil)
+  verdict("there were step-downs", (not downs or downs < seconds / 8) and tostring(downs) or nil)
   local found = state()
   local expected = { all = {} }
   for key, value in pairs(found.all) do

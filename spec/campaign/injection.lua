@@ -114,7 +114,8 @@ add("record of another model", function() return s.Loose:new { title = "x" } end
 add("query", function() return s.Post:query():where("title", "x") end)
 add("model", function() return s.Tag end)
 add("handle", function() return s.post:related("plain") end)
-add("connection", function() return s.conn end)
+local spare = lumo.connect(fixture.uri(), { name = "spare", database = "unused" })
+add("connection", function() return spare end)
 
 ---- argument positions
 

@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   lua_settop(L, 0);
   lua_pushinteger(L, take(&in));
   call_script(L, "begin", 1);
-  for (int calls = 0; in.left > 0 && calls < 40; calls++) {
+  for (int calls = 0; in.left > 0 && calls < 12; calls++) {
     unsigned what = take(&in);
     lua_pushinteger(L, what >> 3);
     switch (what % 8) {

@@ -1,10 +1,11 @@
 /* Text from anywhere as a connection string: refused without a word of it, or a connection that can be freed.
  */
-#define _GNU_SOURCE
 #include <string.h>
 
 #include "driver/driver.h"
 #include "fuzz.h"
+
+#define SECRET "s3cr3t-w0rd"
 
 static void attempt(const char *uri, const char *database) {
   lumo_error error;
@@ -17,28 +18,31 @@ static void attempt(const char *uri, const char *database) {
     lumo_connection_unref(connection);
   } else {
     MUST(error.code && error.message[0]);
-    /* Nothing of what may be a password. */
-    const char *at = strrchr(uri, '@'), *colon = at ? memrchr(uri, ':', (size_t)(at - uri)) : NULL;
-    if (colon && at - colon > 12) {
-      char secret[13] = {0};
-      memcpy(secret, colon + 1, 12);
-      MUST(!strstr(error.message, secret) && !strstr(error.cause, secret));
-    }
+    MUST(!strstr(error.message, SECRET) && !strstr(error.cause, SECRET));
   }
   lumo_error_reset(&error);
 }
 
+/* `prefix` and the input as one text. */
+static char *joined(const char *prefix, const uint8_t *data, size_t size) {
+  size_t before = strlen(prefix);
+  char *text = malloc(before + size + 1);
+  MUST(text);
+  memcpy(text, prefix, before);
+  memcpy(text + before, data, size);
+  text[before + size] = '\0';
+  return text;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static const char prefix[] = "mongodb://";
-  char *text = malloc(sizeof prefix + size);
-  if (!text) return 0;
-  memcpy(text, prefix, sizeof prefix - 1);
-  memcpy(text + sizeof prefix - 1, data, size);
-  text[sizeof prefix - 1 + size] = '\0';
-  attempt(text, "test"); /* behind the scheme, where most of the parser is */
-  attempt(text, NULL);
-  attempt(text + sizeof prefix - 1, "test");
-  attempt("mongodb://localhost", text + sizeof prefix - 1);
-  free(text);
+  /* Most of the parser is behind the scheme. */
+  static const char *const prefixes[] = {"", "mongodb://", "mongodb://user:" SECRET "@", "mongodb://host/?"};
+  for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+    char *text = joined(prefixes[i], data, size);
+    attempt(text, "test");
+    attempt(text, NULL);
+    if (i == 0) attempt("mongodb://localhost", text);
+    free(text);
+  }
   return 0;
 }

@@ -216,6 +216,12 @@ bool lumo_iter_value(lumo_iter *it, const lumo_value *v) {
   return iter_bad(it, v->data);
 }
 
+lumo_iter lumo_iter_elements(const lumo_buf *elements) {
+  lumo_iter it = {.next = elements->data, .end = elements->data};
+  if (elements->len > 0) it.end += elements->len; /* an empty buffer may be NULL */
+  return it;
+}
+
 /* The size of the value of an element; -1 if it is malformed. The common kinds come first, by branches and
  * not by a jump table: this is where reading a document spends its time. */
 static inline int64_t size_of_value(uint8_t type, const uint8_t *p, const uint8_t *end) {

@@ -102,6 +102,8 @@ typedef struct lumo_iter {
 bool lumo_iter_init(lumo_iter *it, const uint8_t *doc, size_t len);
 /* Over a document or array value (of CODE_SCOPE: not accepted). */
 bool lumo_iter_value(lumo_iter *it, const lumo_value *v);
+/* Over elements without a header around them, as they stand in a buffer. */
+lumo_iter lumo_iter_elements(const lumo_buf *elements);
 bool lumo_iter_next(lumo_iter *it);
 /* The same for a caller who thinks to know the next key (NUL-terminated): if it is that, which *expected
  * tells, its end needs no search. */

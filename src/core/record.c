@@ -38,8 +38,8 @@ lumo_value lumo_record_value(const lumo_record *record, uint32_t column) {
 
 /* The element of that name in a run of elements. */
 static bool find_element(const lumo_buf *elements, const char *key, uint32_t key_len, lumo_value *out) {
-  lumo_iter it = {.next = elements->data, .end = elements->data + elements->len};
-  while (elements->len && lumo_iter_next(&it)) {
+  lumo_iter it = lumo_iter_elements(elements);
+  while (lumo_iter_next(&it)) {
     if (it.key_len == key_len && memcmp(it.key, key, key_len) == 0) {
       *out = it.value;
       return true;
@@ -65,8 +65,8 @@ void lumo_record_apply(const uint8_t *doc, uint32_t doc_len, const lumo_buf *set
     }
     lumo_buf_append(out, same, (size_t)(it.next - same));
   }
-  it = (lumo_iter){.next = set->data, .end = set->data + set->len};
-  while (set->len && lumo_iter_next(&it)) {
+  it = lumo_iter_elements(set);
+  while (lumo_iter_next(&it)) {
     if (!lumo_bson_find(doc, doc_len, it.key, it.key_len, &value))
       lumo_bson_value(out, it.key, it.key_len, &it.value);
   }

@@ -112,7 +112,9 @@ bool lumo_answer_duplicates_only(const lumo_answer *answer) {
 
 bool lumo_answer_unavailable(const lumo_answer *answer) {
   const bson_error_t *cause = cause_of(answer);
-  return is_network(cause) || (cause->domain == MONGOC_ERROR_SERVER && is_state_change((int32_t)cause->code));
+  /* A write concern, too, fails when the primary steps down; what was written may be gone with it. */
+  bool of_server = cause->domain == MONGOC_ERROR_SERVER || cause->domain == MONGOC_ERROR_WRITE_CONCERN;
+  return is_network(cause) || (of_server && is_state_change((int32_t)cause->code));
 }
 
 /* ---- what it is called ---- */

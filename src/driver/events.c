@@ -76,6 +76,8 @@ bool lumo_commands_end(size_t begin, lumo_command_event **events, size_t *count)
  * libmongoc retries at once and with all the time of a first attempt. Here is the only moment to keep that
  * within the timeout of the call. */
 
+#define STEPPING_DOWN 8 /* for lumo_backoff: some 200 ms */
+
 static mongoc_stream_t *refuse_connection(const mongoc_uri_t *uri, const mongoc_host_list_t *host, void *data,
                                           bson_error_t *error) {
   (void)uri, (void)host, (void)data;
@@ -83,10 +85,11 @@ static mongoc_stream_t *refuse_connection(const mongoc_uri_t *uri, const mongoc_
   return NULL;
 }
 
-static void hold_retry(lumo_trace *trace) {
+static void hold_retry(lumo_trace *trace, bool answered) {
   bson_error_t ignored;
   int64_t deadline = trace->began_ms + trace->connection->selection_timeout_ms;
   mongoc_server_description_t *server = NULL;
+  if (answered) lumo_backoff(STEPPING_DOWN); /* who steps down calls itself the primary for a moment longer */
   if (!trace->timed_out && lumo_clock_ms() < deadline)
     server = lumo_connection_select(trace->connection, trace->client, deadline, &ignored);
   /* The attempt's connection is closed, so that a retry needs a new one. */
@@ -111,7 +114,7 @@ static void on_succeeded(const mongoc_apm_command_succeeded_t *event) {
   /* Written, but the primary stepped down before the others had it: this is retried, too. */
   if (trace->retries &&
       mongoc_error_has_label(mongoc_apm_command_succeeded_get_reply(event), "RetryableWriteError"))
-    hold_retry(trace);
+    hold_retry(trace, true);
 }
 
 /* The server's name of an error is an identifier: anything else is not repeated in messages. */
@@ -146,7 +149,7 @@ static void on_failed(const mongoc_apm_command_failed_t *event) {
     if (timeout_ms > 0 && duration_us >= ((int64_t)timeout_ms - 5) * 1000) trace->timed_out = true;
   }
   log_command(mongoc_apm_command_failed_get_command_name(event), duration_us, true);
-  if (trace->retries && trace->retried) hold_retry(trace);
+  if (trace->retries && trace->retried) hold_retry(trace, answered);
 }
 
 void lumo_trace_reset(lumo_trace *trace, const lumo_connection *connection, const char *collection) {

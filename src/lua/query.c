@@ -628,7 +628,7 @@ static int query_partial(lua_State *L) {
     return 1;
   }
   lua_newtable(L);
-  lumo_iter it = {.next = projection->data, .end = projection->data + projection->len};
+  lumo_iter it = lumo_iter_elements(projection);
   while (lumo_iter_next(&it)) {
     const char *dot = memchr(it.key, '.', it.key_len);
     if (!dot) continue;
@@ -988,8 +988,8 @@ static int query_extra(lua_State *L) {
   lumo_buf *element = lumo_push_buffer(L), *rest = lumo_push_buffer(L);
   lumo_place place = {.key = key, .key_len = len};
   lumo_encode(L, 3, NULL, key, len, NULL, element, &place, LUMO_ENCODE_RAW);
-  lumo_iter it = {.next = box->query.extra.data, .end = box->query.extra.data + box->query.extra.len};
-  while (box->query.extra.len && lumo_iter_next(&it))
+  lumo_iter it = lumo_iter_elements(&box->query.extra);
+  while (lumo_iter_next(&it))
     if (strcmp(it.key, key) != 0) lumo_bson_value(rest, it.key, it.key_len, &it.value);
   lumo_buf_append(rest, element->data, element->len);
   lumo_check_buffer(L, rest);

@@ -751,14 +751,14 @@ static int record_dirty(lua_State *L) {
     memmove(set->data, set->data + 4, set->len - 5);
     set->len -= 5;
   }
-  lumo_iter it = {.next = set->data, .end = set->data + set->len};
-  while (set->len && lumo_iter_next(&it)) {
+  lumo_iter it = lumo_iter_elements(set);
+  while (lumo_iter_next(&it)) {
     push_attribute_name(L, record->schema, it.key, it.key_len);
     lumo_push_value(L, &it.value);
     lua_rawset(L, 4);
   }
-  it = (lumo_iter){.next = unset->data, .end = unset->data + unset->len};
-  while (unset->len && lumo_iter_next(&it)) {
+  it = lumo_iter_elements(unset);
+  while (lumo_iter_next(&it)) {
     push_attribute_name(L, record->schema, it.key, it.key_len);
     lua_pushlightuserdata(L, NULL);
     lua_rawset(L, 4);

@@ -170,6 +170,18 @@ static int plan_pairs(lua_State *L) {
   return 1;
 }
 
+/* core.pairs_ids(plan): the ids that a plan was given. */
+static int pairs_ids(lua_State *L) {
+  const lumo_pairs_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_PAIRS);
+  lua_createtable(L, (int)plan->pairs.keys.count, 0);
+  for (uint32_t i = 0; i < plan->pairs.keys.count; i++) {
+    lumo_value id = lumo_keys_at(&plan->pairs.keys, i);
+    lumo_push_value(L, &id);
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  return 1;
+}
+
 /* core.related_count(plan): related records counted, matched or removed. */
 static int related_count(lua_State *L) {
   const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
@@ -255,6 +267,7 @@ void lumo_open_run(lua_State *L) {
       {"plan_modified", plan_modified},
       {"plan_reply", plan_reply},
       {"plan_pairs", plan_pairs},
+      {"pairs_ids", pairs_ids},
       {"related_count", related_count},
       {"related_records", related_records},
       {NULL, NULL},

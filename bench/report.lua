@@ -1,0 +1,62 @@
+-- The table of ratios from lines `ROUND SIDE NAME VALUE`: of each round's ratios the median.
+local ROWS = {
+  -- what, the Lua figure, the C figure (none: the figure itself is the ratio), the bound
+  { "hydrate, nothing read", "read_0", "walk", 0.9 },
+  { "hydrate, 3 columns read", "read_3", "walk", 2.0 },
+  { "hydrate, 13 columns read", "read_13", "walk", 6.5 },
+  { "hydrate with an array and an object, 13 columns read", "nested_13", "walk_nested" },
+  { "hydrate, nothing read, collector running", "read_0_collector", "walk" },
+  { "hydrate, 3 columns read, collector running", "read_3_collector", "walk" },
+  { "hydrate, 13 columns read, collector running", "read_13_collector", "walk" },
+  { "memory of an unread record / its BSON", "memory", nil, 1.25 },
+  { "find by id", "find", "find", 1.15 },
+  { "save of one column", "save", "save", 1.15 },
+  { "create_many of 50,000", "create_many", "create_many", 1.0 },
+  { "create_many of 50,000, collector stopped", "create_many_stopped", "create_many" },
+  { "attach of 10,000 ids, wall time", "attach", "attach", 1.5 },
+  { "attach of 10,000 ids", "attach_cpu", "attach_cpu" },
+  { "sync of 10,000, 100 differ, wall time", "sync", "sync", 1.3 },
+  { "sync of 10,000, 100 differ", "sync_cpu", "sync_cpu" },
+}
+
+local figures, rounds = {}, 0
+for line in io.lines(arg[1]) do
+  local round, side, name, value = line:match("^(%d+) (%S+) (%S+) (%S+)$")
+  round = tonumber(round)
+  figures[round] = figures[round] or { c = {}, ["lua5.4"] = {}, luajit = {} }
+  figures[round][side][name] = tonumber(value)
+  rounds = math.max(rounds, round)
+end
+
+local function median(values)
+  table.sort(values)
+  local middle = (#values + 1) / 2
+  return (values[math.floor(middle)] + values[math.ceil(middle)]) / 2
+end
+
+local function over_rounds(fn)
+  local values = {}
+  for round = 1, rounds do
+    values[round] = fn(figures[round])
+  end
+  return median(values)
+end
+
+local function ratio(row, side)
+  return over_rounds(function(round) return round[side][row[2]] / (row[3] and round.c[row[3]] or 1) end)
+end
+
+local function time(seconds)
+  if seconds >= 1e-3 then return ("%.1f ms"):format(seconds * 1e3) end
+  if seconds >= 1e-5 then return ("%.1f µs"):format(seconds * 1e6) end
+  return ("%.0f ns"):format(seconds * 1e9)
+end
+
+print("| | C | Lua 5.4 | bound | | LuaJIT |")
+print("|---|---|---|---|---|---|")
+for _, row in ipairs(ROWS) do
+  local lua, bound = ratio(row, "lua5.4"), row[4]
+  local c = row[3] and time(over_rounds(function(round) return round.c[row[3]] end)) or ""
+  print(("| %s | %s | %.2f | %s | %s | %.2f |"):format(row[1], c, lua, bound and ("%.2f"):format(bound) or "",
+    not bound and "" or lua <= bound and "met" or "missed", ratio(row, "luajit")))
+end
