@@ -15,7 +15,10 @@ end
 ---@param method string
 ---@param owner string "a record"
 function errors.not_called_on(method, owner)
-  local function with_traceback(err)
+  return errors.raise("E_ARGUMENT", "%s is called on %s; was it called with a dot instead of a colon?", method, owner)
+end
+
+local function with_traceback(err)
   if type(err) == "string" or core.is_error(err) then return debug.traceback(tostring(err), 2) end
   return err
 end
@@ -26,18 +29,14 @@ local function give(ok, ...)
 end
 
 --- Calls fn with the other arguments and gives its results; an error that escapes is raised again as its text
---- with the traceback, which every
---- host can print. For handlers and timers of hosts that show errors only when they are strings.
+--- with the traceback, which every host can print. For handlers and timers of hosts that show errors only when
+--- they are strings.
 ---@param fn function
 ---@param ... any
 ---@return any
 function errors.guard(fn, ...)
   if type(fn) ~= "function" then errors.raise("E_ARGUMENT", "guard needs a function, got %s", type(fn)) end
   return give(xpcall(fn, with_traceback, ...))
-end
-
-return errors.raise("E_ARGUMENT", "%s is called on %s; was it called with a dot instead of a colon?",
-    method, owner)
 end
 
 return errors

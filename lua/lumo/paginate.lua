@@ -61,6 +61,12 @@ end
 ---@param values table<string, any>
 function Page:query_string(values)
   if type(values) ~= "table" then raise("E_ARGUMENT", "query_string needs a table, got %s", type(values)) end
+  for key, value in pairs(values) do
+    if type(key) ~= "string" or type(value) == "table" or type(value) == "function" then
+      raise("E_ARGUMENT", "query_string takes texts, numbers and booleans by name; \"%s\" is a %s",
+        tostring(key), type(value))
+    end
+  end
   at_of(self, "query_string").query_string = values
   return self
 end
@@ -69,11 +75,18 @@ local function escape(text)
   return (tostring(text):gsub("[^%w%-%._~]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
+local function check_number(value, method)
+  if type(value) ~= "number" or value % 1 ~= 0 or math.abs(value) > 2147483647 then
+    raise("E_ARGUMENT", "%s needs the number of a page, got %s", method, type(value))
+  end
+end
+
 --- The URL of a page; numbers below 1 are page 1.
 ---@param page integer
 ---@return string
 function Page:get_url(page)
   local at = at_of(self, "get_url")
+  check_number(page, "get_url")
   local parts, keys = {}, {}
   for key in pairs(at.query_string or {}) do
     if key ~= "page" then keys[#keys + 1] = tostring(key) end
@@ -105,25 +118,32 @@ end
 ---@param stop integer
 function Page:get_urls_for_range(start, stop)
   local at, list = at_of(self, "get_urls_for_range"), {}
+  check_number(start, "get_urls_for_range")
+  check_number(stop, "get_urls_for_range")
   for page = start, stop do
     list[#list + 1] = { page = page, url = self:get_url(page), is_active = page == at.page }
   end
   return list
 end
 
---- { meta, data } ready for a JSON encoder.
+local SERIALIZE_OPTIONS = { fields = true, relations = true }
+
+--- { meta, data } ready for a JSON encoder; what a lean query has found stays as it is.
 ---@param pick table|nil as record:serialize's
 function Page:serialize(pick)
-  at_of(self, "serialize")
-  return { meta = self:get_meta(), data = records.list_to_table(self, true, names.options("serialize", pick,
-    { fields = true, relations = true })) }
+  local at = at_of(self, "serialize")
+  local options = names.options("serialize", pick, SERIALIZE_OPTIONS)
+  if not at.is_lean then return { meta = self:get_meta(), data = records.list_to_table(self, true, options) } end
+  local data = {}
+  for i, document in ipairs(self) do data[i] = document end
+  return { meta = self:get_meta(), data = core.array(data) }
 end
 
 names.alias(Page)
 
 --- A list of records as page `page` of `total`.
-local function make(list, page, per_page, total)
-  local at = { page = page, per_page = per_page, total = total }
+local function make(list, page, per_page, total, is_lean)
+  local at = { page = page, per_page = per_page, total = total, is_lean = is_lean }
   return setmetatable(list, {
     [AT] = at, __name = "lumo.page",
     __index = function(self, key)
@@ -142,15 +162,19 @@ local function whole(value, name)
   return value
 end
 
+local MOST = 2 ^ 53 - 1 -- documents that a limit can let through
+
 core.query_methods.paginate = function(query, page, per_page)
   page = whole(page == nil and 1 or page, "the page")
   per_page = whole(per_page == nil and 20 or per_page, "the page size")
-  local state = core.query_state(query).state
-  local count_query = query:clone()
+  local kept = core.query_state(query)
+  local state, count_query = kept.state, query:clone()
+  local limit, offset = core.query_bounds(query)
+  if limit > 0 or offset > 0 then count_query:for_page(1, MOST) end -- pages are of all that matches
   hooks.run(state, "before", "paginate", count_query, query)
   local total = count_query:count()
   local list = query:clone():for_page(page, per_page):exec()
-  local made = make(list, page, per_page, total)
+  local made = make(list, page, per_page, total, kept.lean)
   hooks.run(state, "after", "paginate", made)
   return made
 end

@@ -14,7 +14,7 @@ static const char script[] = SCHEMA
     "  local ok, err = pcall(methods[list[n % #list + 1]], query, ...)\n"
     "  if ok then return end\n"
     "  assert(core.is_error(err), tostring(err))\n"
-    "  assert(tostring(query) == before, 'a refused call has changed the query')\n"
+    "  assert(tostring(query) == before, list[n % #list + 1] .. ' was refused and has changed the query')\n"
     "end\n"
     "function open(n)\n"
     "  local ok, count, depth = pcall(core.query_open, query, n % 2 == 0 and 'and' or 'or', n % 4 > 1)\n"

@@ -7,7 +7,7 @@
 
 #define SECRET "s3cr3t-w0rd"
 
-static void attempt(const char *uri, const char *database) {
+static void attempt(const char *uri, const char *database, bool hides) {
   lumo_error error;
   lumo_connection_options options = {.database = database};
   lumo_error_init(&error);
@@ -18,7 +18,7 @@ static void attempt(const char *uri, const char *database) {
     lumo_connection_unref(connection);
   } else {
     MUST(error.code && error.message[0]);
-    MUST(!strstr(error.message, SECRET) && !strstr(error.cause, SECRET));
+    if (hides) MUST(!strstr(error.message, SECRET) && !strstr(error.cause, SECRET));
   }
   lumo_error_reset(&error);
 }
@@ -36,12 +36,14 @@ static char *joined(const char *prefix, const uint8_t *data, size_t size) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   /* Most of the parser is behind the scheme. */
+  enum { PASSWORD = 2 };
   static const char *const prefixes[] = {"", "mongodb://", "mongodb://user:" SECRET "@", "mongodb://host/?"};
   for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
     char *text = joined(prefixes[i], data, size);
-    attempt(text, "test");
-    attempt(text, NULL);
-    if (i == 0) attempt("mongodb://localhost", text);
+    bool hides = i == PASSWORD && !strstr(text + strlen(prefixes[i]), SECRET);
+    attempt(text, "test", hides);
+    attempt(text, NULL, hides);
+    if (i == 0) attempt("mongodb://localhost", text, false);
     free(text);
   }
   return 0;

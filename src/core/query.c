@@ -41,8 +41,7 @@ static bool overlaps(const char *a, size_t a_len, const char *b, size_t b_len) {
   return a_len == b_len || (a_len < b_len ? b[a_len] : a[b_len]) == '.';
 }
 
-void lumo_query_select(lumo_query *query, const char *stored, size_t len) {
-  lumo_buf *buf = &query->projection;
+void lumo_query_select(lumo_buf *buf, const char *stored, size_t len) {
   for (size_t at = 0; at < buf->len; at = element_end(buf, at)) {
     const char *name = (const char *)buf->data + at + 1;
     if (overlaps(name, strlen(name), stored, len) && strlen(name) <= len) return;
@@ -60,8 +59,7 @@ void lumo_query_select(lumo_query *query, const char *stored, size_t len) {
   lumo_bson_int32(buf, stored, len, 1);
 }
 
-void lumo_query_order(lumo_query *query, const char *stored, size_t len, int direction) {
-  lumo_buf *buf = &query->sort;
+void lumo_query_order(lumo_buf *buf, const char *stored, size_t len, int direction) {
   for (size_t at = 0; at < buf->len;) {
     const char *name = (const char *)buf->data + at + 1;
     size_t end = element_end(buf, at);

@@ -22,8 +22,8 @@ bool lumo_query_copy(lumo_query *to, const lumo_query *from);
 /* Adds a field to the projection or the sort, given by its stored path; a second mention of a sort field
  * replaces the first, of a projected field (or of one inside it or around it, which the server refuses as a
  * collision) is dropped. */
-void lumo_query_select(lumo_query *query, const char *stored, size_t len);
-void lumo_query_order(lumo_query *query, const char *stored, size_t len, int direction);
+void lumo_query_select(lumo_buf *projection, const char *stored, size_t len);
+void lumo_query_order(lumo_buf *sort, const char *stored, size_t len, int direction);
 
 /* Commands as whole BSON documents, appended to out. `bound` is a filter document that is joined by $and so
  * that the query cannot escape it, or NULL. batch_size 0: all that fits a reply. */

@@ -769,7 +769,8 @@ static void arrange(walk *w, field *items, size_t count, const lumo_schema *sche
     items[i].rank = ordered ? items[i].position : UINT32_MAX;
   }
   if (stored && stored->type == LUMO_BSON_DOCUMENT) match_stored(items, count, stored, ordered, &ranks);
-  if (w->mode == LUMO_ENCODE_DATA && at->depth > 1 && count && items[0].key[0] <= '$') reference = is_reference(items, count);
+  if (w->mode == LUMO_ENCODE_DATA && at->depth > 1 && count && items[0].key[0] <= '$')
+    reference = is_reference(items, count);
   for (size_t i = 0; i < count; i++) {
     field *f = &items[i];
     const char *why = wrong_key(w, f, reference, at);
@@ -806,7 +807,7 @@ static void encode_fields(walk *w, int index, const lumo_schema *schema, const l
     gather(w, index, schema, at);
   gather_hidden(w, index, schema);
   size_t end = list->count;
-  arrange(w, list->items + first, end - first, schema, stored, ordered, at);
+  if (end > first) arrange(w, list->items + first, end - first, schema, stored, ordered, at);
   level inner = inside(at);
   for (size_t i = first; i < end; i++) {
     field f = list->items[i]; /* inner documents may move the list */

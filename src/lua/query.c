@@ -580,11 +580,25 @@ static int query_rewind(lua_State *L) {
 
 /* ---- the rest of the builder ---- */
 
-static void select_one(lua_State *L, lumo_query_box *box, int arg, int index) {
+/* A copy of a part of the query, pushed: what is added to it takes effect with commit, all or nothing. */
+static lumo_buf *push_draft(lua_State *L, const lumo_buf *part) {
+  lumo_buf *draft = lumo_push_buffer(L);
+  lumo_buf_append(draft, part->data, part->len);
+  return draft;
+}
+
+static void commit(lua_State *L, lumo_buf *part, lumo_buf *draft) {
+  lumo_check_buffer(L, draft);
+  lumo_buf before = *part;
+  *part = *draft;
+  *draft = before;
+}
+
+static void select_one(lua_State *L, const lumo_query_box *box, int arg, int index, lumo_buf *draft) {
   lumo_buf *path = lumo_scratch(L);
   resolve_own(L, box, "select", arg, index, path);
   lumo_check_buffer(L, path);
-  lumo_query_select(&box->query, (const char *)path->data, path->len);
+  lumo_query_select(draft, (const char *)path->data, path->len);
 }
 
 /* select(a, b, …) or select{a, b, …}; the primary key always comes along */
@@ -592,21 +606,22 @@ static int select_columns(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "select");
   int n = lua_gettop(L);
   if (n < 2) lumo_raise_argument(L, "select", 1, "the name of a column", 2);
+  lumo_buf *draft = push_draft(L, &box->query.projection);
   for (int i = 2; i <= n; i++) {
     if (!lua_istable(L, i)) {
-      select_one(L, box, i - 1, i);
+      select_one(L, box, i - 1, i, draft);
       continue;
     }
     if (lua_rawlen(L, i) == 0) lumo_raise_code(L, "E_ARGUMENT", "select got an empty list");
     for (int k = 1; k <= (int)lua_rawlen(L, i); k++) {
       lua_rawgeti(L, i, k);
-      select_one(L, box, i - 1, lua_gettop(L));
+      select_one(L, box, i - 1, lua_gettop(L), draft);
       lua_pop(L, 1);
     }
   }
   lua_pushstring(L, box->query.schema->columns[box->query.schema->primary]->name);
-  select_one(L, box, 1, lua_gettop(L));
-  lumo_check_buffer(L, &box->query.projection);
+  select_one(L, box, 1, lua_gettop(L), draft);
+  commit(L, &box->query.projection, draft);
   lua_settop(L, 1);
   return 1;
 }
@@ -614,7 +629,7 @@ static int select_columns(lua_State *L) {
 /* core.query_also(query, column): selects a column that is needed beside those that were asked for. */
 static int query_also(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "select");
-  if (box->query.projection.len > 0) select_one(L, box, 1, 2);
+  if (box->query.projection.len > 0) select_one(L, box, 1, 2, &box->query.projection);
   return 0;
 }
 
@@ -646,36 +661,37 @@ static int direction_of(lua_State *L, int index) {
   return -1;
 }
 
-static void order_one(lua_State *L, lumo_query_box *box, int column, int direction) {
+static void order_one(lua_State *L, const lumo_query_box *box, int column, int direction, lumo_buf *draft) {
   int sign = direction_of(L, direction);
   lumo_buf *path = lumo_scratch(L);
   resolve_own(L, box, "order_by", 1, column, path);
   lumo_check_buffer(L, path);
-  lumo_query_order(&box->query, (const char *)path->data, path->len, sign);
+  lumo_query_order(draft, (const char *)path->data, path->len, sign);
 }
 
 /* order_by(column, "asc"|"desc") or order_by{ {"a", "desc"}, {"b"}, "c" } */
 static int order_by(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "order_by");
   lua_settop(L, 3);
+  lumo_buf *draft = push_draft(L, &box->query.sort); /* 4 */
   if (!lua_istable(L, 2)) {
-    order_one(L, box, 2, 3);
+    order_one(L, box, 2, 3, draft);
   } else {
     if (lua_rawlen(L, 2) == 0) lumo_raise_code(L, "E_ARGUMENT", "order_by got an empty list");
     for (int k = 1; k <= (int)lua_rawlen(L, 2); k++) {
-      lua_settop(L, 3);
+      lua_settop(L, 4);
       lua_rawgeti(L, 2, k);
-      if (lua_istable(L, 4)) {
-        lua_rawgeti(L, 4, 1);
-        lua_rawgeti(L, 4, 2);
-        lua_remove(L, 4);
+      if (lua_istable(L, 5)) {
+        lua_rawgeti(L, 5, 1);
+        lua_rawgeti(L, 5, 2);
+        lua_remove(L, 5);
       } else {
         lua_pushnil(L);
       }
-      order_one(L, box, 4, 5);
+      order_one(L, box, 5, 6, draft);
     }
   }
-  lumo_check_buffer(L, &box->query.sort);
+  commit(L, &box->query.sort, draft);
   lua_settop(L, 1);
   return 1;
 }

@@ -650,7 +650,7 @@ void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const char *name,
   }
   if (box->query.projection.len > 0) {
     /* The key must come along for the join. */
-    lumo_query_select(&box->query, relation->key->stored, relation->key->stored_len);
+    lumo_query_select(&box->query.projection, relation->key->stored, relation->key->stored_len);
     put_document(projection, &box->query.projection);
     query.projection = projection->data;
     query.projection_len = (uint32_t)projection->len;

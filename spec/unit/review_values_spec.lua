@@ -1,0 +1,290 @@
+-- Values under hostile conditions: finalizers that use lumo while lumo works, tables that were moved, and texts
+-- that a column cannot hold. Nothing here needs a connection.
+
+local helper = dofile("spec/helper.lua")
+local lumo = helper.lumo
+local core = require "lumo.core"
+
+local expect_error, is_jit = helper.expect_error, helper.is_jit
+
+local HEX = "60a1e2c3d4e5f6a7b8c9d0e1"
+
+local Raw = lumo.model("ReviewValuesRaw", { strict = false, columns = {} })
+
+--- Makes what the record has now its stored document, as a save that succeeds.
+local function store(record)
+  local _, pending = core.insert_plan({ record }, 0, true)
+  core.record_stored(record, pending[1], 0)
+  return record
+end
+
+--- A record of the model whose stored document has these fields, under their stored names.
+local function loaded(model, fields)
+  local _, pending = core.insert_plan({ Raw:new(fields) }, 0, true)
+  local record = model:new {}
+  core.record_stored(record, pending[1], 0)
+  return record
+end
+
+--- The document that a save of the record would leave, in plain tables and its JSON; nil when there is nothing
+--- to save.
+local function saved(record)
+  local plan, pending = core.update_plan(record, 0, false)
+  if not plan then return nil end
+  core.record_stored(record, pending, 0)
+  return function(name) return record:get(name, { raw = true }) end
+end
+
+local function json(value)
+  return lumo.bson.to_json(lumo.bson.encode { v = value })
+end
+
+---- finalizers
+
+--- Runs fn while garbage is made whose finalizers call `finalize`.
+local function amid_finalizers(finalize, fn)
+  local runs = 0
+  local function run()
+    runs = runs + 1
+    finalize()
+  end
+  local function litter()
+    if is_jit then
+      getmetatable(newproxy(true)).__gc = run -- luacheck: ignore 113
+    else
+      setmetatable({}, { __gc = run })
+    end
+  end
+  local pause, step = collectgarbage("setpause", 100), collectgarbage("setstepmul", 400)
+  local ok, err = pcall(function()
+    for i = 1, 2000 do
+      litter()
+      fn(i)
+    end
+  end)
+  collectgarbage("setpause", pause)
+  collectgarbage("setstepmul", step)
+  assert(ok, err)
+  assert.is_true(runs > 10, "no finalizer ran")
+end
+
+describe("a finalizer that uses lumo", function()
+  local other = {}
+  for i = 1, 100 do
+    other["other" .. i] = ("v"):rep(200)
+  end
+  local function encode_other()
+    lumo.bson.encode(other)
+  end
+
+  local Thing = lumo.model("ReviewValuesThing", {
+    columns = {
+      name = "string", bytes = "binary", meta = "object", oid = "objectid", price = "decimal", at = "date",
+    },
+  })
+
+  it("leaves a new record what it was given", function()
+    amid_finalizers(encode_other, function(i)
+      local name = ("n%d"):format(i) .. ("x"):rep(3000)
+      local record = Thing:new { name = name, meta = { i = i }, oid = ("%024x"):format(i), price = i }
+      assert.equal(name, record.name)
+      assert.equal(i, record.meta.i)
+      assert.equal(("%024x"):format(i), tostring(record.oid))
+      assert.equal(tostring(i), tostring(record.price))
+    end)
+  end)
+
+  it("leaves an assigned value what it was", function()
+    local record = Thing:new {}
+    amid_finalizers(encode_other, function(i)
+      local bytes = ("%d,"):format(i):rep(500)
+      record.oid = ("%024x"):format(i)
+      assert.equal(("%024x"):format(i), tostring(record.oid))
+      record.bytes = bytes
+      assert.equal(bytes, tostring(record.bytes))
+      record.price = i .. ".25"
+      assert.equal(i .. ".25", tostring(record.price))
+      record.at = i
+      assert.equal(i, record.at:seconds())
+      record.name = "n" .. i
+      assert.equal("n" .. i, record.name)
+      record:merge { name = "m" .. i, bytes = bytes .. "m" }
+      assert.equal("m" .. i, record.name)
+      assert.equal(bytes .. "m", tostring(record.bytes))
+    end)
+  end)
+
+  it("leaves a document that is being encoded, its order and its JSON alone", function()
+    local document, sum = {}, 0
+    for i = 1, 60 do
+      document[("a long key, that no Lua keeps just once, number %d"):format(i)] = { os.date("*t", i), i }
+      sum = sum + i
+    end
+    local bytes = lumo.bson.encode(document)
+    local text = lumo.bson.to_json(bytes)
+    amid_finalizers(encode_other, function(i)
+      if i % 10 > 0 then return end
+      local again = lumo.bson.encode(document)
+      assert.is_true(again == bytes)
+      assert.is_true(lumo.bson.to_json(again) == text)
+      assert.is_true(lumo.bson.from_json(text) == bytes)
+      local found = 0
+      for _, pair in pairs(lumo.bson.decode(again)) do
+        found = found + pair[2]
+      end
+      assert.equal(sum, found)
+    end)
+  end)
+
+  it("cannot make a second value for one objectid", function()
+    local kept
+    amid_finalizers(function() kept = lumo.objectid(HEX) end, function(i)
+      kept = nil
+      local bytes = lumo.bson.encode { id = lumo.objectid(HEX) }
+      kept = nil
+      if i % 3 == 0 then collectgarbage() end
+      local id = lumo.bson.decode(bytes).id
+      assert.is_true(kept == nil or rawequal(kept, id))
+    end)
+  end)
+
+  it("has a buffer also after an error in the middle of one", function()
+    local record = Thing:new {}
+    for i = 1, 100 do
+      expect_error("E_CAST", function() record.meta = { a = ("x"):rep(1000), ["a.b"] = 1 } end)
+      expect_error("E_CAST", lumo.bson.encode, { ("x"):rep(1000), { a = 1, [2] = 2 } })
+      record.name = "n" .. i
+      assert.equal("n" .. i, record.name)
+      assert.equal(json { i }, json(lumo.bson.decode(lumo.bson.encode { v = { i } }).v))
+    end
+  end)
+end)
+
+---- fields that reading leaves out
+
+describe("a stored field under the name of another one's attribute", function()
+  local inner = { columns = { a = { "string", column = "b" } } }
+  local Hidden = lumo.model("ReviewValuesHidden", {
+    columns = {
+      meta = { "object", columns = inner.columns },
+      list = { "array", of = { "object", columns = inner.columns } },
+      free = "any",
+    },
+  })
+
+  local function record()
+    return loaded(Hidden, {
+      meta = lumo.ordered { { "a", "hidden" }, { "b", "read" }, { "c", 3 } },
+      list = { { a = "first", b = "1" }, { b = "2" }, { a = "third", b = "3" } },
+    })
+  end
+
+  it("does not make the record dirty when the document is read", function()
+    local one = record()
+    assert.same({ a = "read", c = 3 }, one.meta)
+    assert.equal("1", one.list[1].a)
+    assert.is_false(one.is_dirty)
+    assert.is_nil(saved(one))
+  end)
+
+  it("is written back, in its place, when another field has changed", function()
+    local one = record()
+    one.meta.a = "changed"
+    one.meta.d = 4
+    assert.is_true(one.is_dirty)
+    assert.equal('{"v":{"a":"hidden","b":"changed","c":3,"d":4}}', json(saved(one)("meta")))
+    one.meta.a = nil
+    assert.equal('{"v":{"a":"hidden","c":3,"d":4}}', json(saved(one)("meta")))
+    assert.is_false(one.is_dirty)
+  end)
+
+  it("goes with its element of an array, wherever that is moved", function()
+    local one = record()
+    table.insert(one.list, 1, { a = "new" })
+    table.remove(one.list, 3)
+    assert.equal('{"v":[{"b":"new"},{"a":"first","b":"1"},{"a":"third","b":"3"}]}', json(saved(one)("list")))
+    one.list[1], one.list[2] = one.list[2], one.list[1]
+    assert.equal('{"v":[{"a":"first","b":"1"},{"b":"new"},{"a":"third","b":"3"}]}', json(saved(one)("list")))
+  end)
+
+  it("goes with the table to another record, and not to where the names mean something else", function()
+    local from, to = record(), store(Hidden:new {})
+    to.meta, to.free = from.meta, from.meta
+    local stored = saved(to)
+    assert.same({ a = "hidden", b = "read", c = 3 }, stored("meta"))
+    assert.same({ a = "read", c = 3 }, stored("free"))
+  end)
+
+  it("goes when the document is replaced", function()
+    local one = record()
+    one.meta = { a = "z" }
+    assert.equal('{"v":{"b":"z"}}', json(saved(one)("meta")))
+  end)
+end)
+
+---- elements that were moved
+
+describe("a key that only stored documents may have", function()
+  local Strict = lumo.model("ReviewValuesStrict", {
+    columns = {
+      arr = "array",
+      typed = { "array", of = { "object", columns = { x = "integer", deep = { "array", column = "d",
+        of = { "object", columns = { y = "integer" } } } } } },
+    },
+  })
+
+  local function reference(id)
+    return lumo.ordered { { "$ref", "things" }, { "$id", id } }
+  end
+
+  it("is taken from any stored element of the array", function()
+    local one = loaded(Strict, { arr = { { to = reference(1) }, { to = reference(2) } } })
+    one.arr[2].to["$id"] = nil -- half a reference: nothing but what is stored allows it
+    table.insert(one.arr, 1, { x = 1 })
+    table.insert(one.arr, one.arr[3])
+    assert.equal('{"$ref":"things"}', lumo.bson.to_json(lumo.bson.encode(saved(one)("arr")[4].to)))
+  end)
+
+  it("is not taken from another path", function()
+    local one = loaded(Strict, { arr = { { to = reference(1) }, { x = { 1 } } } })
+    for _, value in ipairs { { from = { ["$ref"] = 1 } }, { to = { { ["$ref"] = 1 } } }, { ["$ref"] = 1 },
+      { to = { ["$db"] = 1 } } } do
+      one.arr[3] = value
+      local err = expect_error("E_CAST", function() return one.is_dirty end)
+      assert.is_truthy(err.attribute:find("arr[3]", 1, true))
+    end
+  end)
+
+  it("may be undeclared where the model is strict", function()
+    local one = loaded(Strict, { typed = { { x = 1, old = 1, d = { { y = 1, older = 2 } } } } })
+    table.insert(one.typed, 1, { x = 0 })
+    table.insert(one.typed[2].deep, 1, { y = 0 })
+    assert.equal('{"v":[{"x":0},{"d":[{"y":0},{"y":1,"older":2}],"old":1,"x":1}]}', json(saved(one)("typed")))
+    one.typed[1].nope = 1
+    expect_error("E_UNDEFINED_COLUMN", function() return one.is_dirty end)
+    one.typed[1].nope, one.typed[1].older = nil, 1
+    expect_error("E_UNDEFINED_COLUMN", function() return one.is_dirty end)
+  end)
+end)
+
+---- dates
+
+describe("ISO text with more than milliseconds", function()
+  local Moment = lumo.model("ReviewValuesMoment", { columns = { at = "date" } })
+
+  it("is a date only when nothing is lost", function()
+    for _, text in ipairs { "2024-05-06T07:08:09.123456Z", "2024-05-06T07:08:09.1230001Z",
+      "2023-12-31T23:59:59.9999Z" } do
+      local err = expect_error("E_CAST", Moment.new, Moment, { at = text })
+      assert.equal("at", err.attribute)
+      assert.is_truthy(err.message:find("whole milliseconds", 1, true))
+      expect_error("E_ARGUMENT", lumo.datetime, text)
+    end
+    assert.equal("2024-05-06T07:08:09.123Z", tostring(Moment:new { at = "2024-05-06T07:08:09.123000Z" }.at))
+    assert.equal("2024-05-06T07:08:09.123Z", tostring(lumo.datetime "2024-05-06T07:08:09.123000000+00:00"))
+  end)
+
+  it("of a number of seconds is rounded", function()
+    assert.equal("1970-01-01T00:00:01.235Z", tostring(Moment:new { at = 1.2346 }.at))
+  end)
+end)
