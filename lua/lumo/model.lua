@@ -184,6 +184,13 @@ end
 
 --- Compiles a model anew with more columns; its methods and relations stay.
 function model.recompile(state, more)
+  for name in pairs(more) do
+    local taken = state.names[name]
+    if taken ~= nil and type(taken) ~= "number" then
+      raise("E_ARGUMENT", "\"%s\" of \"%s\" is a method, relation or property and cannot be a column",
+        name, state.name)
+    end
+  end
   local before = {}
   for key, value in pairs(state) do before[key] = value end
   state.base, state.rules = { columns = state.columns }, nil

@@ -375,7 +375,9 @@ function Record:has_changed(...)
   local state = state_of(self, "has_changed")
   local dirty = core.record_dirty(self)
   if select("#", ...) == 0 then return next(dirty) ~= nil end
-  for _, name in ipairs { ... } do
+  for i = 1, select("#", ...) do
+    local name = select(i, ...)
+    if type(name) ~= "string" then raise("E_ARGUMENT", "has_changed needs names of columns, got %s", type(name)) end
     if state.strict ~= false and not state.by_attribute[name] then
       raise("E_UNDEFINED_COLUMN", "\"%s\" is not a column of the \"%s\" model%s",
         tostring(name), state.name, registry.suggest(tostring(name), state.by_attribute))

@@ -233,27 +233,46 @@ function Model:update_or_create(search, values, options)
   return made and found or found:merge(values or {}):save()
 end
 
+--- A value as a text, the same for equal values whether they were assigned or read.
+local function text_of(value)
+  if type(value) == "table" then return core.bson_encode({ value = value }) end
+  if type(value) ~= "number" then return tostring(value) end
+  return (math.type and math.type(value) == "integer" and "%d" or "%.17g"):format(value)
+end
+
 --- The key attributes of a record as one text.
 local function signature(record, keys)
   local parts = {}
   for i, key in ipairs(keys) do
-    local value = record[key]
-    parts[i] = type(value) .. ":" .. tostring(value)
+    local text = text_of(record[key])
+    parts[i] = ("%s %d:%s"):format(type(record[key]), #text, text)
   end
-  return table.concat(parts, "\0")
+  return table.concat(parts)
+end
+
+--- The names of key columns as a list.
+local function check_keys(state, keys, method)
+  keys = type(keys) == "table" and keys or { keys }
+  if #keys == 0 then raise("E_ARGUMENT", "%s needs the names of the key columns", method) end
+  for _, key in ipairs(keys) do
+    if type(key) ~= "string" then raise("E_ARGUMENT", "%s needs the names of the key columns", method) end
+    if state.strict ~= false and not state.by_attribute[key] then
+      raise("E_UNDEFINED_COLUMN", "\"%s\" is not a column of the \"%s\" model%s",
+        key, state.name, registry.suggest(key, state.by_attribute))
+    end
+  end
+  return keys
 end
 
 --- New records for all rows, and by their place the stored ones that have the same keys.
 local function match_rows(self, state, keys, rows, client, method)
-  keys = type(keys) == "table" and keys or { keys }
-  if #keys == 0 then raise("E_ARGUMENT", "%s needs the names of the key columns", method) end
+  keys = check_keys(state, keys, method)
   local made, places = {}, {}
   local q = queries.of_model(state, { client = client })
   for i = 1, check_list(rows, method .. " needs a list of rows") do
     made[i] = self:new(rows[i])
     local search = {}
     for _, key in ipairs(keys) do
-      if type(key) ~= "string" then raise("E_ARGUMENT", "%s needs the names of the key columns", method) end
       search[key] = made[i][key]
       if search[key] == nil then
         raise("E_MISSING_ATTRIBUTE_VALUE", "%s: row %d of \"%s\" has no \"%s\"", method, i, state.name, key)
@@ -319,12 +338,12 @@ end
 function Model:update_or_create_many(keys, rows, options)
   local state = registry.check(self, "update_or_create_many")
   local explicit, default = same_client(state, options, "update_or_create_many")
-  return records.in_transaction(explicit or default, function()
-    local _, stored = match_rows(self, state, keys, rows, explicit, "update_or_create_many")
-    for i, one in pairs(stored) do
-      one:merge(rows[i]):save()
+  return records.in_transaction(explicit or default, function(client)
+    local made, stored = match_rows(self, state, keys, rows, client, "update_or_create_many")
+    for i = 1, #made do
+      if stored[i] then stored[i]:merge(rows[i]):save() end
     end
-    return create_missing(self, rows, stored, options)
+    return create_missing(self, rows, stored, { client = client })
   end)
 end
 

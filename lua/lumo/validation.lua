@@ -4,8 +4,13 @@ local core = require "lumo.core"
 
 local validation = {}
 
+--- The characters of UTF-8 text: what is no continuation byte begins one.
+local function length_of_text(text)
+  return select(2, text:gsub("[^\128-\191]", ""))
+end
+
 local function length_or_value(value)
-  if type(value) == "string" then return #value, " characters" end
+  if type(value) == "string" then return length_of_text(value), " characters" end
   if type(value) == "table" then return #value, " elements" end
   if type(value) == "number" then return value, "" end
   return nil
@@ -52,7 +57,33 @@ function validation.has_rules(options)
   for _, rule in ipairs(ORDER) do
     if options[rule] ~= nil then return true end
   end
+  if options.of and validation.has_rules(options.of) then return true end
+  for _, inner in ipairs(options.columns or {}) do
+    if validation.has_rules(inner) then return true end
+  end
   return false
+end
+
+--- Adds to `errors` what is wrong with a value, and with the elements or attributes in it.
+local function check_value(column, value, path, errors)
+  if value == nil or value == core.null then
+    if column.required then
+      errors[#errors + 1] = { attribute = path, rule = "required", message = "is required" }
+    end
+    return
+  end
+  for _, rule in ipairs(ORDER) do
+    local setting = column[rule]
+    local message = setting ~= nil and rules[rule](value, setting)
+    if message then errors[#errors + 1] = { attribute = path, rule = rule, message = message } end
+  end
+  if type(value) ~= "table" then return end
+  for i, element in ipairs(column.of and value or {}) do
+    check_value(column.of, element, path .. "." .. i, errors)
+  end
+  for _, inner in ipairs(column.columns or {}) do
+    check_value(inner, value[inner.name], path .. "." .. inner.name, errors)
+  end
 end
 
 --- Raises E_VALIDATION with `errors`, a list of { attribute, rule, message }, if the record breaks any rule
@@ -64,20 +95,8 @@ function validation.check(record, state, only)
   if not state.rules then return end
   local errors = {}
   for _, column in ipairs(state.rules) do
-    local wanted = not only or only[column.name] ~= nil
-    local value = nil
-    if wanted then value = record[column.name] end
-    if not wanted then -- luacheck: ignore 542
-    elseif value == nil then
-      if column.required then
-        errors[#errors + 1] = { attribute = column.name, rule = "required", message = "is required" }
-      end
-    else
-      for _, rule in ipairs(ORDER) do
-        local setting = column[rule]
-        local message = setting ~= nil and rules[rule](value, setting)
-        if message then errors[#errors + 1] = { attribute = column.name, rule = rule, message = message } end
-      end
+    if not only or only[column.name] ~= nil then
+      check_value(column, record[column.name], column.name, errors)
     end
   end
   if #errors == 0 then return end

@@ -242,16 +242,18 @@ end
 
 --- Every operation of a log: { n, parent, name, w, ids, answer = "TOLD" …, told, outcome, state }.
 local function read_log(path)
-  local list, last = {}, nil
+  local list = {}
   for line in io.lines(path) do
     local n, parent, name, w, ids = line:match("^DO (%d+) (%d+) (%a+) (%d+) ([%d,]+)$")
     if n then
-      last = { n = tonumber(n), parent = tonumber(parent), name = name, w = tonumber(w), ids = {} }
-      for tag in ids:gmatch("%d+") do table.insert(last.ids, tonumber(tag)) end
-      list[#list + 1] = last
+      local entry = { n = tonumber(n), parent = tonumber(parent), name = name, w = tonumber(w), ids = {} }
+      for tag in ids:gmatch("%d+") do table.insert(entry.ids, tonumber(tag)) end
+      list[#list + 1] = entry
     elseif line:match("^TOLD") or line:match("^PERHAPS") then
+      local last = list[#list]
       last.answer, last.told = line:match("^(%a+) %d+ (.*)$")
     elseif line:match("^ERROR") then
+      local last = list[#list]
       last.answer, last.code, last.outcome, last.words = line:match("^(%a+) %d+ (%S+) (%S+) (.*)$")
     elseif line:match("^STATE") then
       list[#list + 1] = { state = parse_state(line:match("^STATE %d+ (.*)$")) }
@@ -330,7 +332,7 @@ local function judge_sum(name, logs, parent, final, transactions)
     local off = (final[tag] and 1 or 0) - net[tag]
     -- Without a transaction two processes can both tell that they detached a row.
     if off < -doubt or transactions and off > doubt then
-      problem = ("tag %d: %d told, %d there, %d operations in doubt"):format(tag, net[tag], final[tag] and 1 or 0, doubt)
+      problem = ("tag %d: %d told, which is off by %d, with %d operations in doubt"):format(tag, net[tag], off, doubt)
     end
   end
   verdict(name, problem)
@@ -356,7 +358,8 @@ local function judge(config, conn, logs, transactions)
     { "cursor", {} } }).cursor.firstBatch
   verdict(config .. ", no pair twice", #doubles > 0 and #doubles .. " pairs are there twice" or nil)
   for number, list in ipairs(logs) do
-    exact = exact + (judge_own(config .. ", parent " .. number, list, number, read_state(conn, number), transactions) or 0)
+    local name, found = config .. ", parent " .. number, read_state(conn, number)
+    exact = exact + (judge_own(name, list, number, found, transactions) or 0)
   end
   for _, parent in ipairs { COUPLED, unpack(SHARED) } do
     judge_sum(("%s, sum of parent %d"):format(config, parent), logs, parent, read_state(conn, parent), transactions)
@@ -387,7 +390,9 @@ local function campaign(long)
     local conn = lumo.connect(server:direct(), { name = "chaos", database = DATABASE, timeout_ms = 30000 })
     local posts, tags = {}, {}
     for number = 1, WORKERS do posts[number] = { _id = id(number), title = "own" } end
-    for _, parent in ipairs { COUPLED, unpack(SHARED) } do posts[#posts + 1] = { _id = id(parent), title = "shared" } end
+    for _, parent in ipairs { COUPLED, unpack(SHARED) } do
+      posts[#posts + 1] = { _id = id(parent), title = "shared" }
+    end
     for tag = 1, TAGS do tags[tag] = { _id = id(tag), name = "t" .. tag } end
     conn:command(lumo.ordered { { "insert", "posts" }, { "documents", lumo.array(posts) } })
     conn:command(lumo.ordered { { "insert", "tags" }, { "documents", lumo.array(tags) } })
@@ -408,9 +413,9 @@ local function campaign(long)
     local function start(number)
       local done = servers.exists(log_of(number)) and lines_of(log_of(number), "^DO ") or 0
       local pidfile = ("%s/%d.pid"):format(folder, number)
-      os.execute(("timeout 3000 sh -c 'echo $$ >%s; exec %s spec/campaign/chaos.lua worker %s %d %d %d %s %d' >>%s/out 2>&1 &")
-        :format(pidfile, interpreter, servers.quote(uri):gsub("'", '"'), number, each - done, done + 1, log_of(number),
-          math.random(2 ^ 30), folder))
+      local words = ("%s spec/campaign/chaos.lua worker \"%s\" %d %d %d %s %d"):format(interpreter, uri, number,
+        each - done, done + 1, log_of(number), math.random(2 ^ 30))
+      os.execute(("timeout 3000 sh -c 'echo $$ >%s; exec %s' >>%s/out 2>&1 &"):format(pidfile, words, folder))
       repeat servers.sleep(0.01) until servers.exists(pidfile) and shell("cat " .. pidfile) ~= ""
       pids[number] = shell(("cat %s; rm %s"):format(pidfile, pidfile))
     end
@@ -468,12 +473,13 @@ local function campaign(long)
   for _, unique in ipairs { true, false } do
     local suffix = unique and ", unique index" or ", no unique index"
     local set = servers.replica_set(1, life)
-    run("replica set" .. suffix, set.members[1], ("mongodb://%s/%s?replicaSet=%s"):format(set.members[1].host, DATABASE,
-      set.name), true, unique, count)
+    local uri = ("mongodb://%s/%s?replicaSet=%s"):format(set.members[1].host, DATABASE, set.name)
+    run("replica set" .. suffix, set.members[1], uri, true, unique, count)
     set.remove()
     -- Without journal=true a standalone server acknowledges what the next kill -9 takes back.
     local alone = servers.standalone(life)
-    run("standalone" .. suffix, alone, ("mongodb://%s/%s?journal=true"):format(alone.host, DATABASE), false, unique, count)
+    uri = ("mongodb://%s/%s?journal=true"):format(alone.host, DATABASE)
+    run("standalone" .. suffix, alone, uri, false, unique, count)
     alone:remove()
   end
   io.write(("%d passed, %d failed\n"):format(passed, failed))

@@ -69,14 +69,6 @@ def order_for(message):
         return when, action
 
 
-def is_alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def harm(action):
     if action == "cut":
         return
@@ -87,7 +79,7 @@ def harm(action):
         return
     os.kill(pid, signal.SIGKILL)
     os.remove(server_pidfile)
-    while is_alive(pid):  # it has the lock on its folder
+    while os.path.exists(f"/proc/{pid}"):  # a zombie's threads may still have the port
         time.sleep(0.01)
     subprocess.Popen(["sh", "-c", start_line])
 

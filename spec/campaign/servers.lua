@@ -107,11 +107,11 @@ function Mongod:signal(name)
   if pid then os.execute(("kill -%s %d 2>/dev/null"):format(name, pid)) end
 end
 
---- Kills it for good, and waits for its end.
+--- Kills it for good, and waits for its end: a zombie's threads may still have the port.
 function Mongod:kill()
   local pid = self:pid()
   if not pid then return end
-  os.execute(("kill -9 %d 2>/dev/null; while grep -qs '^State:[^Z]*$' /proc/%d/status; do sleep 0.02; done; rm -f %s")
+  os.execute(("kill -9 %d 2>/dev/null; while test -e /proc/%d; do sleep 0.02; done; rm -f %s")
     :format(pid, pid, self.pidfile))
 end
 

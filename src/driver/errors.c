@@ -6,6 +6,7 @@
 #include "private.h"
 
 #define CODE_MAX_TIME_EXPIRED 50
+#define CODE_TOO_LARGE_FOR_CACHE 388
 
 static bool is_one_of(int32_t code, const int32_t *codes, size_t count) {
   for (size_t i = 0; i < count; i++)
@@ -271,6 +272,10 @@ static void set_message(lumo_error *error, const char *code, const lumo_answer *
     snprintf(what, sizeof what, "a document is larger than the server takes");
   else if (strcmp(code, "E_UNSUPPORTED") == 0)
     snprintf(what, sizeof what, "the server does not support it%s", suffix);
+  else if (error->server_code == CODE_TOO_LARGE_FOR_CACHE)
+    snprintf(what, sizeof what,
+             "the transaction is larger than the server's cache allows; smaller portions help, or a relation "
+             "with atomic = false");
   else if (error->write_index >= 0)
     snprintf(what, sizeof what, "the server refused statement %d%s", (int)error->write_index, suffix);
   else

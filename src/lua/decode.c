@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Registry slot of the weak table from tables to the hidden fields of their documents, as BSON; nil until there
- * are some. */
+/* Registry slot of the weak table from tables to the hidden fields of their documents, as BSON; nil until
+ * there are some. */
 static const char slot_hidden;
 
 /* Slots that one level of nesting needs, the error objects included. */
@@ -193,8 +193,8 @@ bool lumo_is_hidden(const lumo_schema *fields, const char *key, size_t key_len) 
   return !lumo_schema_find_stored(fields, key, key_len) && lumo_schema_find(fields, key, key_len);
 }
 
-/* Keeps the hidden fields of the document with the table on the top of the stack, which stands for it, as long
- * as that lives: wherever it is moved, encoding it writes them back. */
+/* Keeps the hidden fields of the document with the table on the top of the stack, which stands for it, as
+ * long as that lives: wherever it is moved, encoding it writes them back. */
 static void keep_hidden(lua_State *L, const lumo_value *v, const lumo_schema *fields) {
   lumo_iter it;
   push_hidden_table(L);

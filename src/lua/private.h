@@ -109,7 +109,8 @@ typedef enum {
  * what the document holds in this place (or NULL): its key order is kept, and its number types where the
  * number is the same. `buf` must be owned by a userdata: this raises E_CAST (with the path) and then leaves
  * `buf` longer than it was. nil is an error here: the caller decides what nil means. lumo.null is written as
- * null for any column. Calls no metamethod and no user function, and makes nothing in Lua unless it raises. */
+ * null for any column. Calls no metamethod and no user function, and makes nothing in Lua unless it raises.
+ */
 void lumo_encode(lua_State *L, int index, const lumo_column *column, const char *key, size_t key_len,
                  const lumo_value *stored, lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode);
 /* A whole document from a table (a plain table with string keys or a lumo.ordered); `fields` may be NULL. Not

@@ -697,12 +697,8 @@ static int order_by(lua_State *L) {
 }
 
 static int64_t whole_number(lua_State *L, const char *method, int arg, int index, int64_t least) {
-  int64_t n = lumo_isinteger(L, index) ? (int64_t)lua_tointeger(L, index) : -1;
-#ifndef LUMO_LUAJIT
-  if (lua_type(L, index) == LUA_TNUMBER && !lua_isinteger(L, index) &&
-      lua_tonumber(L, index) == (double)(int64_t)lua_tonumber(L, index))
-    n = (int64_t)lua_tonumber(L, index);
-#endif
+  int64_t n;
+  if (lua_type(L, index) != LUA_TNUMBER || !lumo_to_integer(L, index, &n)) n = -1;
   if (n < least)
     lumo_raise_argument(L, method, arg, least ? "a whole number from 1" : "a whole number from 0", index);
   return n;
