@@ -15,7 +15,8 @@ end
 ---@param method string
 ---@param owner string "a record"
 function errors.not_called_on(method, owner)
-  return errors.raise("E_ARGUMENT", "%s is called on %s; was it called with a dot instead of a colon?", method, owner)
+  return errors.raise("E_ARGUMENT", "%s is called on %s; was it called with a dot instead of a colon?",
+    method, owner)
 end
 
 local function with_traceback(err)
@@ -29,7 +30,8 @@ local function give(ok, ...)
 end
 
 --- Calls fn with the other arguments and gives its results; an error that escapes is raised again as its text
---- with the traceback, which every host can print. For handlers and timers of hosts that show errors only when
+--- with the traceback, which every host can print. For handlers and timers of hosts that show errors only
+--- when
 --- they are strings.
 ---@param fn function
 ---@param ... any

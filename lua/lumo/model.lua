@@ -51,6 +51,10 @@ end
 ---@param definition string|table as in the definition of a model
 function Model:add_column(name, definition)
   local state = registry.check(self, "add_column")
+  if type(name) ~= "string" or definition == nil then
+    raise("E_ARGUMENT", "add_column takes a name and a definition, got %s and %s",
+      type(name), type(definition))
+  end
   model.recompile(state, { [name] = definition })
   return self
 end

@@ -237,15 +237,13 @@ function Record:enable_force_update()
   return self
 end
 
---- Plans that remove the pairs of the relations with on_delete = "detach".
-local function detach_plans(self, state)
-  local plans = {}
+--- The relations whose pairs go with the record: on_delete = "detach".
+local function detached_relations(state)
+  local found = {}
   for _, relation in pairs(state.relations) do
-    if relation.definition.options.on_delete == "detach" then
-      plans[#plans + 1] = core.detach_all_plan(relation:boot().handle, self)
-    end
+    if relation.definition.options.on_delete == "detach" then found[#found + 1] = relation:boot() end
   end
-  return plans
+  return found
 end
 
 local function delete(self, method, quiet)
@@ -255,16 +253,16 @@ local function delete(self, method, quiet)
     raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be deleted", state.name)
   end
   with_hooks({ self }, state, record.client(self, state), { "delete" }, quiet, function(client)
-    local detach = detach_plans(self, state)
-    local function remove(inner)
-      for _, plan in ipairs(detach) do run(inner, plan) end
+    local detached = detached_relations(state)
+    local function remove(inner) -- may be tried again: a plan is run once
+      for _, relation in ipairs(detached) do run(inner, core.detach_all_plan(relation.handle, self)) end
       local plan = core.delete_plan(self)
       run(inner, plan)
       if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end
       record.remember({ self }, inner)
       core.record_deleted(self)
     end
-    if #detach > 0 then return record.in_transaction(client, remove) end
+    if #detached > 0 then return record.in_transaction(client, remove) end
     remove(client)
   end)
 end
@@ -377,7 +375,8 @@ function Record:has_changed(...)
   if select("#", ...) == 0 then return next(dirty) ~= nil end
   for i = 1, select("#", ...) do
     local name = select(i, ...)
-    if type(name) ~= "string" then raise("E_ARGUMENT", "has_changed needs names of columns, got %s", type(name)) end
+    if type(name) ~= "string" then raise("E_ARGUMENT", "has_changed needs names of columns, got %s",
+      type(name)) end
     if state.strict ~= false and not state.by_attribute[name] then
       raise("E_UNDEFINED_COLUMN", "\"%s\" is not a column of the \"%s\" model%s",
         tostring(name), state.name, registry.suggest(tostring(name), state.by_attribute))

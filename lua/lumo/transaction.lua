@@ -102,8 +102,10 @@ local function roll_back(self)
   finish(self, true)
 end
 
-local function is_unknown(err)
-  return core.is_error(err) and err.outcome == "unknown"
+--- Whether what failed may have been committed all the same: its answer was lost, or only its write concern
+--- was not met.
+local function may_be_applied(err)
+  return core.is_error(err) and (err.outcome == "unknown" or err.outcome == "applied")
 end
 
 --- True, or false and the error; the transaction is over in any case.
@@ -113,18 +115,18 @@ local function commit(self)
     return false, self.failure
   end
   local ok, err = pcall(core.session_commit, self.session)
-  finish(self, not ok and not is_unknown(err))
+  finish(self, not ok and not may_be_applied(err))
   self.is_committed = ok
   return ok, err
 end
 
 --- Commits. Raises the commit's error, after which the transaction is over: rolled back, unless the error's
---- `outcome` is "unknown"; then it is neither for `after`. Commands: commitTransaction.
+--- `outcome` is "unknown" or "applied"; then it is neither for `after`. Commands: commitTransaction.
 function Transaction:commit()
   check(self, "commit")
   if not self.session then raise("E_ARGUMENT", "the transaction is over") end
   local ok, err = commit(self)
-  if not ok and not is_unknown(err) then run_after(self, "after_rollback") end
+  if not ok and not may_be_applied(err) then run_after(self, "after_rollback") end
   if not ok then error(err, 0) end
   run_after(self, "after_commit")
 end
@@ -224,7 +226,7 @@ function transaction.transaction(fn, options, default)
       return results_or_raise(results)
     end
     if trx.is_committed or not is_transient(results[2]) or core.now() > deadline then
-      if not is_unknown(results[2]) then run_after(trx, "after_rollback") end
+      if not may_be_applied(results[2]) then run_after(trx, "after_rollback") end
       error(results[2], 0)
     end
   end

@@ -70,7 +70,7 @@ static void gathered_read(void) {
   lumo_read_plan *read = lumo_read_plan_new("all", collection, &command, false, false, &error);
   CHECK(command.data == NULL);
   memset(collection, 'x', 5); /* the name was copied */
-  CHECK_TEXT(read->plan.class->name, strlen(read->plan.class->name), "all");
+  CHECK_TEXT(read->plan.name, strlen(read->plan.name), "all");
   lumo_step step = next(&read->plan);
   CHECK_INT(step.kind, LUMO_STEP_READ);
   CHECK(!step.single);

@@ -98,7 +98,7 @@ static void test_attach_one(void) {
   setup();
   lumo_pairs_plan *plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':2}]}");
   CHECK(!plan->plan.atomic && plan->plan.writes);
-  CHECK(strcmp(plan->plan.class->name, "test") == 0);
+  CHECK(strcmp(plan->plan.name, "test") == 0);
   EXPECT(&plan->plan, "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$setOnInsert':{'_id':" D2 "}}");
   FEED(&plan->plan, "{'nMatched':0,'nModified':0,'nUpserted':1}");
   FATES(plan, "a");

@@ -1,12 +1,16 @@
 /* Lua 5.4 with lumo linked into it, for what only a host program can do: to let the n-th allocation of Lua or
- * of lumo fail.
+ * of lumo fail, and to fork.
  *
  *   lumo_host SCRIPT [ARGUMENT…]
  *
  * Scripts find a global table `host`:
- *   host.fail(kind, n, sticky)  the n-th allocation from now on fails ("lua" or "lumo"; n = 0: none, only
- * count); with `sticky` every later one of that kind, too host.stop()                 ends it; returns
- * whether any has failed, and how many there were of Lua's and of lumo's
+ *
+ * host.fail(kind, n, sticky): the n-th allocation from now on fails ("lua" or "lumo"; n = 0: none, only
+ * count); with `sticky` every later one of that kind, too.
+ *
+ * host.stop(): ends it. Returns whether any has failed, and how many there were of Lua's and of lumo's.
+ *
+ * host.fork(fn): calls fn in a forked child, closes the state there and ends the child; returns its status.
  */
 #include <lauxlib.h>
 #include <lua.h>
@@ -15,6 +19,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 int luaopen_lumo_core(lua_State *L);
 
@@ -95,8 +101,25 @@ static int on_error(lua_State *L) {
   return 1;
 }
 
+static int host_fork(lua_State *L) {
+  int status = 0;
+  pid_t child = fork();
+  if (child < 0) return luaL_error(L, "fork failed");
+  if (child == 0) {
+    bool ok = lua_pcall(L, 0, 0, 0) == LUA_OK;
+    if (!ok) fprintf(stderr, "%s\n", luaL_tolstring(L, -1, NULL));
+    lua_close(L);
+    fflush(NULL);
+    _exit(ok ? 0 : 1); /* no search for leaks: the parent's pools are given up on purpose */
+  }
+  while (waitpid(child, &status, 0) < 0) continue;
+  lua_pushinteger(L, WIFEXITED(status) ? WEXITSTATUS(status) : 128);
+  return 1;
+}
+
 static void open_host(lua_State *L, int argc, char **argv) {
-  static const luaL_Reg functions[] = {{"fail", host_fail}, {"stop", host_stop}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"fail", host_fail}, {"stop", host_stop}, {"fork", host_fork}, {NULL, NULL}};
   luaL_openlibs(L);
   luaL_newlib(L, functions);
   lua_setglobal(L, "host");

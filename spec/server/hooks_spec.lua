@@ -40,7 +40,7 @@ end
 
 -- A definition's place tells whether it is a new one: each of these has a line of its own.
 local function load_definition(prefix, extends)
-  local chunk = assert((loadstring or load)(("local define = ...; return function(...) %s return define(...) end")
+  local chunk = assert(load(("local define = ...; return function(...) %s return define(...) end")
     :format(("\n"):rep(number)), ("@hooks %d"):format(number)))
   return chunk(define)(prefix, extends)
 end
@@ -52,6 +52,17 @@ helper.create_index("logs", { { "text", 1 } })
 
 local function stored_titles()
   return table.concat(pluck(helper.docs("posts", {}, { title = 1 }), "title"), " ")
+end
+
+-- The next `times` of these commands on a collection fail, as when two writers meet.
+local function collide(command, collection, times)
+  helper.conn:command(lumo.ordered {
+    { "configureFailPoint", "failCommand" }, { "mode", { times = times } },
+    { "data", {
+      failCommands = lumo.array { command }, namespace = helper.database .. "." .. collection, errorCode = 112,
+      errorLabels = lumo.array { "TransientTransactionError" },
+    } },
+  }, { database = "admin" })
 end
 
 before_each(function()
@@ -465,13 +476,7 @@ describe("an after-hook", function()
   it("is repeated with the write when the transaction is tried again, before-hooks are not", function()
     acts["before save"] = function(one) one.revision = (one.revision or 0) + 1 end
     acts["after save"] = function() Log:query():where("text", "none"):update { text = "x" } end
-    helper.conn:command(lumo.ordered {
-      { "configureFailPoint", "failCommand" }, { "mode", { times = 1 } },
-      { "data", {
-        failCommands = lumo.array { "update" }, namespace = helper.database .. ".logs", errorCode = 112,
-        errorLabels = lumo.array { "TransientTransactionError" },
-      } },
-    }, { database = "admin" })
+    collide("update", "logs", 1)
     local post = Post:create { title = "a" }
     assert.same({
       "before create", "before save", "after create", "after save", "after create", "after save",
@@ -543,13 +548,7 @@ describe("a hook", function()
       tries = tries + 1
       post:save()
       if tries == 1 then
-        helper.conn:command(lumo.ordered {
-          { "configureFailPoint", "failCommand" }, { "mode", { times = 1 } },
-          { "data", {
-            failCommands = lumo.array { "aggregate" }, namespace = helper.database .. ".logs", errorCode = 112,
-            errorLabels = lumo.array { "TransientTransactionError" },
-          } },
-        }, { database = "admin" })
+        collide("aggregate", "logs", 1)
       end
       Log:count()
     end)
@@ -670,5 +669,26 @@ describe("hooks across relations", function()
     assert.equal(0, #helper.docs("posts"))
     assert.equal(0, #helper.docs("owner_tags"))
     assert.equal(0, #helper.docs("logs"))
+  end)
+
+  it("find the pairs gone that a deleted owner takes along, at whatever try", function()
+    local Leaving = lumo.model("HookLeaving", {
+      collection = "owners", columns = { name = "string" },
+      relations = {
+        tags = lumo.many_to_many(function() return Tag end, {
+          pivot_table = "owner_tags", pivot_foreign_key = "owner_id", pivot_related_foreign_key = "tag_id",
+          on_delete = "detach",
+        }),
+      },
+    })
+    local left
+    Leaving:after("delete", function(one) left = one.tags:count() end)
+    local leaving = Leaving:create { name = "l" }
+    leaving.tags:create_many { { title = "a" }, { title = "b" } }
+    collide("delete", "owners", 2)
+    leaving:delete()
+    assert.equal(0, left)
+    assert.equal(0, #helper.docs("owner_tags"))
+    assert.is_true(leaving.is_deleted)
   end)
 end)

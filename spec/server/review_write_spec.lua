@@ -20,7 +20,7 @@ local function relation(pivot, options)
   for name, value in pairs(options or {}) do
     given[name] = value
   end
-  return lumo.many_to_many("ReviewTag", given)
+  return lumo.many_to_many("ReviewWriteTag", given)
 end
 
 local RELATIONS = {
@@ -30,8 +30,8 @@ local RELATIONS = {
   stepwise = relation("pairs", { atomic = false }),
 }
 
-local Post = lumo.model("ReviewPost", { collection = "posts", relations = RELATIONS })
-local Tag = lumo.model("ReviewTag", { collection = "tags" })
+local Post = lumo.model("ReviewWritePost", { collection = "posts", relations = RELATIONS })
+local Tag = lumo.model("ReviewWriteTag", { collection = "tags" })
 local Away = lumo.model("ReviewAway", { collection = "posts", connection = "review away", relations = RELATIONS })
 
 local post, ids
@@ -90,7 +90,8 @@ describe("a write that needs several messages", function()
     assert.equal(100001, Row:find(list[100001]._id).n)
   end)
 
-  it("is written without one as well", function()
+  it("is written in a transaction of its own", function()
+    if not has_room() then return end
     Row:create_many(numbered(100001))
     assert.equal(100001, count("rows"))
   end)

@@ -1016,7 +1016,9 @@ describe("four processes", function()
       local lumo = require "lumo"
       local uri, database, number = arg[1], arg[2], tonumber(arg[3])
       lumo.connect(uri, { database = database, timeout_ms = 60000 })
-      local Account = lumo.model("Account", { collection = "accounts", columns = { name = "string", balance = "integer" } })
+      local Account = lumo.model("Account", {
+        collection = "accounts", columns = { name = "string", balance = "integer" },
+      })
       math.randomseed(number * 7919)
       local moved, refused = 0, 0
       for round = 1, 40 do

@@ -43,7 +43,7 @@ local function amid_finalizers(finalize, fn)
   end
   local pause, step = collectgarbage("setpause", 100), collectgarbage("setstepmul", 400)
   local ok, err = pcall(function()
-    local i, done = 0, nil
+    local i, done = 0
     repeat
       i = i + 1
       litter()
@@ -128,12 +128,12 @@ describe("a finalizer that uses lumo", function()
   it("cannot make a second value for one objectid", function()
     local texts, text, made = {}, nil, nil
     local both = 0
-    for k = 1, 4 do
+    for k = 1, 5000 do
       texts[k] = ("%024x"):format(k)
     end
-    amid_finalizers(function() made = lumo.objectid(text) end, function()
-      for k = 1, #texts do
-        made, text = nil, texts[k]
+    amid_finalizers(function() made = lumo.objectid(text) end, function(i)
+      for k = 1, 20 + i % 7 do -- nothing else in here makes anything
+        made, text = nil, texts[(i * 20 + k) % #texts + 1]
         local id = lumo.objectid(text)
         if made then both = both + 1 end
         assert(made == nil or rawequal(made, id), "there are two")

@@ -1,6 +1,5 @@
 #include "plan.h"
 
-#include <stdalign.h>
 #include <string.h>
 
 #include "mem.h"
@@ -47,22 +46,22 @@ void lumo_plan_free(lumo_plan *plan) {
   plan->class->free(plan);
 }
 
-/* A plan and the copy of its collection's name behind it are one block. The class is the plan's own copy, for
- * it holds the name of the operation, which the same code serves under many. */
+void lumo_plan_init(lumo_plan *plan, const lumo_plan_class *class, const char *name) {
+  plan->class = class;
+  strncpy(plan->name, name, sizeof plan->name - 1);
+}
+
+/* A plan and the copy of its collection's name behind it are one block. */
 static void *plan_new(size_t size, const lumo_plan_class *class, const char *name, const char *text,
                       char **copy, lumo_error *error) {
-  size = (size + alignof(lumo_plan_class) - 1) / alignof(lumo_plan_class) * alignof(lumo_plan_class);
   size_t text_len = text ? strlen(text) + 1 : 0;
-  uint8_t *block = lumo_calloc(1, size + sizeof *class + text_len);
+  uint8_t *block = lumo_calloc(1, size + text_len);
   if (!block) {
     lumo_error_memory(error);
     return NULL;
   }
-  lumo_plan_class *own = (lumo_plan_class *)(block + size);
-  *own = *class;
-  own->name = name;
-  ((lumo_plan *)block)->class = own;
-  *copy = text ? memcpy(block + size + sizeof *class, text, text_len) : NULL;
+  lumo_plan_init((lumo_plan *)block, class, name);
+  *copy = text ? memcpy(block + size, text, text_len) : NULL;
   return block;
 }
 
@@ -214,7 +213,7 @@ static void read_free(lumo_plan *plan) {
   lumo_free(read);
 }
 
-static const lumo_plan_class read_class = {NULL, read_next, read_feed, read_restart, read_free};
+static const lumo_plan_class read_class = {read_next, read_feed, read_restart, read_free};
 
 lumo_read_plan *lumo_read_plan_new(const char *name, const char *collection, lumo_buf *command, bool single,
                                    bool streaming, lumo_error *error) {
@@ -273,7 +272,7 @@ static void write_free(lumo_plan *plan) {
   lumo_free(write);
 }
 
-static const lumo_plan_class write_class = {NULL, write_next, write_feed, write_restart, write_free};
+static const lumo_plan_class write_class = {write_next, write_feed, write_restart, write_free};
 
 lumo_write_plan *lumo_write_plan_new(const char *name, const char *collection, lumo_buf *statements,
                                      bool ordered, bool atomic, lumo_error *error) {
@@ -345,8 +344,7 @@ static void command_free(lumo_plan *plan) {
   lumo_free(command);
 }
 
-static const lumo_plan_class command_class = {NULL, command_next, command_feed, command_restart,
-                                              command_free};
+static const lumo_plan_class command_class = {command_next, command_feed, command_restart, command_free};
 
 lumo_command_plan *lumo_command_plan_new(const char *name, const char *database, lumo_buf *command,
                                          bool writes, lumo_error *error) {

@@ -75,7 +75,6 @@ bool lumo_statement_next(const lumo_buf *statements, size_t *at, lumo_statement 
 typedef struct lumo_plan lumo_plan;
 
 typedef struct lumo_plan_class {
-  const char *name; /* the operation, for error messages: "attach", "find"; static storage */
   /* Fills *step. False: the operation has failed, *error says why. Steps point into the plan and hold until
    * the next call. */
   bool (*next)(lumo_plan *plan, lumo_step *step, lumo_error *error);
@@ -88,20 +87,23 @@ typedef struct lumo_plan_class {
 /* The head of every plan. */
 struct lumo_plan {
   const lumo_plan_class *class;
-  bool atomic; /* to be run in one transaction where the deployment has them */
-  bool writes; /* it is there to change data, whatever it reads first: a failure has an outcome */
+  char name[32]; /* the operation, for error messages: "attach", "find" */
+  bool atomic;   /* to be run in one transaction where the deployment has them */
+  bool writes;   /* it is there to change data, whatever it reads first: a failure has an outcome */
   /* The driver's hold on a client, session and server while a cursor is open; released by the driver, or by
    * lumo_plan_free. */
   void *lease;
   void (*release_lease)(void *lease);
 };
 
+/* Sets class and name of a zeroed plan. */
+void lumo_plan_init(lumo_plan *plan, const lumo_plan_class *class, const char *name);
 /* NULL is allowed. Releases the lease first. */
 void lumo_plan_free(lumo_plan *plan);
 
 /* ---- plain plans, from which most operations are made ---- */
 
-/* In all of them `name` is in static storage (or outlives the plan), and a buffer that is taken is emptied
+/* In all of them a buffer that is taken is emptied
  * even on failure. */
 
 /* Documents of one or more replies, in order; views into the replies that the list owns. */

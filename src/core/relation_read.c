@@ -17,7 +17,6 @@ typedef struct joint {
 
 typedef struct related_plan {
   lumo_related_plan head;
-  lumo_plan_class class; /* one per plan, for its name */
   lumo_pivot pivot;
   lumo_keys owners;
   lumo_related_query
@@ -626,7 +625,8 @@ lumo_related_plan *lumo_related_plan_new(const char *name, const lumo_pivot *piv
     lumo_error_memory(error);
     return NULL;
   }
-  plan->class = (lumo_plan_class){name, related_next, related_feed, related_restart, related_free};
-  plan->head.plan.class = &plan->class;
+  static const lumo_plan_class class = {related_next, related_feed, related_restart, related_free};
+  lumo_plan_init(&plan->head.plan, &class, name);
+  plan->head.plan.writes = query->op == LUMO_RELATED_UPDATE || query->op == LUMO_RELATED_DELETE;
   return &plan->head;
 }

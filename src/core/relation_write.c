@@ -292,7 +292,6 @@ typedef enum {
 
 typedef struct pairs_plan {
   lumo_pairs_plan head;
-  lumo_plan_class class; /* one per plan, for its name */
   lumo_pairs_op op;
   lumo_pivot pivot;
   lumo_keys owner;  /* its one value */
@@ -940,8 +939,8 @@ lumo_pairs_plan *lumo_pairs_plan_new(lumo_pairs_op op, const char *name, const l
     lumo_error_memory(error);
     return NULL;
   }
-  plan->class = (lumo_plan_class){name, pairs_next, pairs_feed, pairs_restart, pairs_free};
-  plan->head.plan.class = &plan->class;
+  static const lumo_plan_class class = {pairs_next, pairs_feed, pairs_restart, pairs_free};
+  lumo_plan_init(&plan->head.plan, &class, name);
   /* A find and one write need no transaction: attributes may need two writes, and so may sync and toggle. */
   bool two_writes =
       !is_attach(plan) || (!adds_blindly(plan) && plan->fields.count > 0 && plan->head.pairs.keys.count > 1);

@@ -158,8 +158,8 @@ bool lumo_transaction_start(const lumo_connection *connection, mongoc_client_ses
 /* Repeats the commit while its result is unknown, to the deadline (monotonic ms). On failure error->labels
  * tell whether the result is unknown or the whole transaction may be run again; a transaction that is not
  * committed for sure is ended on the server, too. */
-bool lumo_transaction_commit(lumo_connection *connection, mongoc_client_session_t *session,
-                             const char *op, int64_t deadline, lumo_error *error);
+bool lumo_transaction_commit(lumo_connection *connection, mongoc_client_session_t *session, const char *op,
+                             int64_t deadline, lumo_error *error);
 /* Destroys the session, with an abort if its transaction is open. If no server is known to be there, `wait`
  * allows to wait for one (as long as the selection timeout), and without it nothing is sent. False: there was
  * none to tell; the session is one of the connection's orphans then. */

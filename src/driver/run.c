@@ -12,7 +12,7 @@ typedef enum { DONE, PAUSED, FAILED, DEAD } progress;
 
 static lumo_context context_of(const lumo_run_state *run, const lumo_step *step) {
   const lumo_connection *connection = run->connection;
-  return (lumo_context){.op = run->plan->class->name,
+  return (lumo_context){.op = run->plan->name,
                         .database = connection->database,
                         .collection = step ? step->collection : NULL,
                         .writes = step && (step->kind == LUMO_STEP_WRITE || step->writes),
@@ -91,7 +91,7 @@ static bool is_unsupported(const lumo_run_state *run) {
 
 /* The steps and the commit. */
 static progress run_to_commit(lumo_run_state *run, int64_t deadline) {
-  const char *op = run->plan->class->name;
+  const char *op = run->plan->name;
   progress result = run_steps(run);
   if (result == PAUSED) {
     lumo_error_set(run->error, "E_UNSUPPORTED", "%s: a plan cannot pause in its own transaction", op);
@@ -128,7 +128,7 @@ static bool is_transient(const lumo_run_state *run) {
 
 static progress fail_dead(lumo_run_state *run, unsigned times) {
   lumo_error_set(run->error, "E_DUPLICATE_KEY", "%s: a unique index refused it in each of %u transactions",
-                 run->plan->class->name, times);
+                 run->plan->name, times);
   run->error->server_code = 11000;
   run->error->outcome = LUMO_NOT_APPLIED;
   return fail(run, NULL);
@@ -171,9 +171,9 @@ static bool adopt(lumo_run_state *run, lumo_session *session) {
   if ((session && session->generation != generation) || (lease && lease->generation != generation))
     return lumo_error_set(run->error, "E_ARGUMENT",
                           "%s: its transaction or cursor was opened before this process was forked",
-                          run->plan->class->name);
+                          run->plan->name);
   if (session && (!session->session || !mongoc_client_session_in_transaction(session->session)))
-    return lumo_error_set(run->error, "E_ARGUMENT", "%s: the transaction is over", run->plan->class->name);
+    return lumo_error_set(run->error, "E_ARGUMENT", "%s: the transaction is over", run->plan->name);
   if (session) {
     run->client = session->client;
     run->transaction = session->session;

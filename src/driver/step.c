@@ -7,7 +7,7 @@
 
 static lumo_context context_of(const lumo_run_state *run, const lumo_step *step) {
   const lumo_connection *connection = run->connection;
-  return (lumo_context){.op = run->plan->class->name,
+  return (lumo_context){.op = run->plan->name,
                         .database = step->database ? step->database : connection->database,
                         .collection = step->collection,
                         .writes = step->kind == LUMO_STEP_WRITE || step->writes,
@@ -24,7 +24,7 @@ static lumo_sent refuse(lumo_run_state *run, const lumo_step *step) {
 }
 
 static lumo_sent refuse_argument(lumo_run_state *run, const lumo_step *step, const char *why) {
-  lumo_error_set(run->error, "E_ARGUMENT", "%s: %s", run->plan->class->name, why);
+  lumo_error_set(run->error, "E_ARGUMENT", "%s: %s", run->plan->name, why);
   return refuse(run, step);
 }
 
