@@ -339,10 +339,20 @@ local function check_attributes(attributes, count, method)
   return attributes
 end
 
+--- The rules of the pivot model hold before anything is written.
+local function check_pair_rules(relation, attributes, count)
+  local pivot = relation:boot().pivot_state
+  if not pivot or not pivot.rules then return end
+  for i = 1, count do
+    relation:check_attributes(attributes[i] or {}, false)
+  end
+end
+
 local function create_many(self, method, list, attributes)
   local parent, relation, target = open(self, method)
   if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(list)) end
   attributes = check_attributes(attributes, #list, method)
+  check_pair_rules(relation, attributes, #list)
   local related = relation.related_state.model
   return together(relation, target, function(inner)
     if parent.is_new then parent:save() end
@@ -383,6 +393,7 @@ local function save_many(self, method, list, attributes, check_existing)
     end
   end
   attributes = check_attributes(attributes, #list, method)
+  check_pair_rules(relation, attributes, #list)
   together(relation, target, function(inner)
     parent:save()
     for _, one in ipairs(list) do

@@ -20,8 +20,7 @@ function errors.not_called_on(method, owner)
 end
 
 local function with_traceback(err)
-  if type(err) == "string" or core.is_error(err) then return debug.traceback(tostring(err), 2) end
-  return err
+  return debug.traceback(tostring(err), 2)
 end
 
 local function give(ok, ...)

@@ -103,6 +103,8 @@ end
 for _, form in ipairs {
   { "where", "and", false }, { "and_where", "and", false }, { "or_where", "or", false },
   { "where_not", "and", true }, { "and_where_not", "and", true }, { "or_where_not", "or", true },
+  { "where_pivot", "and", false }, { "and_where_pivot", "and", false }, { "or_where_pivot", "or", false },
+  { "where_not_pivot", "and", true }, { "and_where_not_pivot", "and", true }, { "or_where_not_pivot", "or", true },
 } do
   local name, join, negated = form[1], form[2], form[3]
   local where = Query[name]
@@ -172,6 +174,9 @@ end
 --- Reads what a query finds, as records, or as plain tables of a lean query. Hooks are the caller's.
 local function read(q, method, limit)
   local kept = state_of(q)
+  if kept.lean and kept.relation then
+    raise("E_UNSUPPORTED", "lean is not supported across a relation")
+  end
   query.before_read(q, kept)
   local client = client_of(kept)
   if kept.parents then return query.after_read(eager(q, kept, client), kept) end

@@ -798,6 +798,8 @@ static void check_bulk(lua_State *L, const lumo_query_box *box, const char *meth
     lumo_raise_code(L, "E_ARGUMENT",
                     "%s without a filter would change every document; say everything() if that is meant",
                     method);
+  if (box->query.extra.len > 0)
+    lumo_raise_code(L, "E_UNSUPPORTED", "%s takes no hint, collation, comment or time limit", method);
   if (box->query.limit || box->query.skip)
     lumo_raise_code(L, "E_ARGUMENT", "%s cannot be limited: MongoDB changes all that match", method);
 }

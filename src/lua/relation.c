@@ -660,6 +660,10 @@ void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const char *name,
     query.sort = sort->data;
     query.sort_len = (uint32_t)sort->len;
   }
+  if (box->query.extra.len > 0) {
+    query.extra = box->query.extra.data;
+    query.extra_len = (uint32_t)box->query.extra.len;
+  }
   if (update) {
     query.update = update->data;
     query.update_len = (uint32_t)update->len;
