@@ -1375,10 +1375,11 @@ static int record_table(lua_State *L) {
 static int json_string(lua_State *L) {
   size_t len;
   const char *text = luaL_checklstring(L, 1, &len);
-  lumo_buf *out = lumo_scratch(L);
+  lumo_buf *out = lumo_lend_scratch(L); /* copying the text to Lua may run finalizers */
   lumo_json_string(out, text, len);
   lumo_check_buffer(L, out);
   lua_pushlstring(L, (const char *)out->data, out->len);
+  lumo_return_scratch(out);
   return 1;
 }
 
