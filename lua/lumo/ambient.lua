@@ -57,6 +57,12 @@ function ambient.transaction(client)
   return open and open[client] or nil
 end
 
+--- Ends what ambient.run began, then packs what pcall gave: packing may find no memory.
+local function leave(open, connection, before, ...)
+  open[connection] = before
+  return { n = select("#", ...), ... }
+end
+
 --- Runs fn with the transaction ambient in this coroutine; gives what pcall gives, packed.
 ---@param trx lumo.Transaction
 ---@param fn function
@@ -67,13 +73,7 @@ function ambient.run(trx, fn)
   open_of[key] = open
   local before = open[trx.connection]
   open[trx.connection] = trx
-  local results
-  local function keep(...)
-    results = { n = select("#", ...), ... }
-  end
-  keep(pcall(fn, trx))
-  open[trx.connection] = before
-  return results
+  return leave(open, trx.connection, before, pcall(fn, trx))
 end
 
 return ambient

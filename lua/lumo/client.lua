@@ -1,4 +1,5 @@
 --- The client of a many-to-many relation: what `post.tags` and `post:related("tags")` answer to.
+local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local errors = require "lumo.errors"
 local names = require "lumo.names"
@@ -297,7 +298,7 @@ end
 
 --- Runs fn(client) in one transaction, unless the relation is not atomic.
 local function together(relation, target, fn)
-  if relation.definition.options.atomic == false then return fn(target) end
+  if relation.definition.options.atomic == false then return fn(ambient.transaction(target) or target) end
   return records.in_transaction(target, fn)
 end
 

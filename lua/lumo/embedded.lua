@@ -118,7 +118,7 @@ local function open_folder(path)
       raise("E_ARGUMENT", 'the folder "%s" is in use by the embedded server of %s', path,
         place or "another process")
     end
-    core.embedded_sleep(20)
+    core.pause(20)
   end
 end
 
@@ -226,7 +226,7 @@ local function make_primary(host)
         raise("E_TIMEOUT", "the embedded server did not become writable in %d s", START_SECONDS)
       end
       configure(send, host)
-      core.embedded_sleep(5)
+      core.pause(5)
     end
   end)
   conn:close()

@@ -225,6 +225,11 @@ function Record:use_transaction(trx)
       state.name, type(trx))
   end
   ambient.transaction(trx) -- raises if it is over
+  local number = core.record_connection(self)
+  if number ~= 0 and number ~= trx.connection.number then
+    raise("E_ARGUMENT", "use_transaction of a \"%s\" record needs a transaction of the connection that it came through",
+      state.name)
+  end
   core.record_side(self, true).trx = trx
   return self
 end

@@ -6,7 +6,6 @@ local registry = require "lumo.registry"
 local validation = require "lumo.validation"
 local errors = require "lumo.errors"
 local raise = errors.raise
-local not_called_on = errors.not_called_on
 
 local relation = {}
 
@@ -341,7 +340,8 @@ end
 --- Raises E_VALIDATION if attributes of a pair break the rules of the pivot model; of an update only those
 --- that are given count.
 function methods:check_attributes(attributes, update)
-  local pivot = self.pivot_state
+  local pivot = self:boot().pivot_state
+  if not pivot or not pivot.rules then return end
   local one = core.record_new(pivot.relaxed_class(), attributes, 0)
   local only = {}
   for _, column in ipairs(pivot.rules) do
@@ -475,7 +475,10 @@ function methods:push_related(parent, one)
 end
 
 local function key_text(value)
-  return type(value) .. ":" .. (type(value) == "number" and ("%.17g"):format(value) or tostring(value))
+  if type(value) == "number" and not (math.type and math.type(value) == "integer") then
+    return "number:" .. ("%.17g"):format(value)
+  end
+  return type(value) .. ":" .. tostring(value)
 end
 
 --- Distributes related records over their parents by `extras.pivot_<foreign key>`; parents with none get an
@@ -507,13 +510,6 @@ function methods:eager_query(parents)
   local q = self:related_query("eager_query", nil, target, "is_related_preload_query")
   core.query_state(q).parents = parents
   return q
-end
-
-for name, method in pairs(methods) do
-  methods[name] = function(self, ...)
-    if getmetatable(self) ~= Relation then not_called_on(name, "a relation object") end
-    return method(self, ...)
-  end
 end
 
 for name, method in pairs(methods) do

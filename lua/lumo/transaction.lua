@@ -182,7 +182,11 @@ end
 --- the
 --- transaction itself.
 local function attempt(trx, fn)
-  local results = ambient.run(trx, fn)
+  local packed, results = pcall(ambient.run, trx, fn)
+  if not packed then -- no memory for the results
+    if trx.session then roll_back(trx) end
+    error(results, 0)
+  end
   if not trx.session then return results end
   if not results[1] then
     roll_back(trx)
@@ -217,7 +221,7 @@ function transaction.transaction(fn, options, default)
   if not fn then return begin(connection) end
   local outer = ambient.transaction(client)
   if outer then return results_or_raise(ambient.run(outer, fn)) end
-  local deadline = core.now() + RETRY_SECONDS * 1000
+  local deadline, pause = core.now() + RETRY_SECONDS * 1000, 1
   while true do
     local trx = begin(connection)
     local results = attempt(trx, fn)
@@ -229,6 +233,8 @@ function transaction.transaction(fn, options, default)
       if not may_be_applied(results[2]) then run_after(trx, "after_rollback") end
       error(results[2], 0)
     end
+    core.pause(math.random(pause)) -- others are at work on the same documents
+    pause = math.min(pause * 2, 256)
   end
 end
 

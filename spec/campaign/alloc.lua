@@ -1,6 +1,6 @@
 -- Every allocation fails in turn, of Lua and of lumo, while each public function runs against a real server: no crash,
--- no leak (the host is built with the sanitizers), "not enough memory" or an error that is documented, and the same call
--- right afterwards gives what it always gives.
+-- no leak (the host is built with the sanitizers), "not enough memory" or an error that is documented, and the
+-- same call right afterwards gives what it always gives.
 --
 --   lumo_host spec/campaign/alloc.lua SAMPLES     how many allocations of each call are tried; 0: all
 package.path = "./spec/?.lua;" .. package.path
@@ -79,7 +79,8 @@ calls["lumo.array"] = function() return #lumo.array { 1, 2 } end
 calls["lumo.ordered"] = function() return #lumo.ordered { { "a", 1 } } end
 
 local DOCUMENT = {
-  a = { 1, 2, { b = "text", c = lumo.null } }, d = lumo.decimal("1"), i = lumo.objectid(fixture.id(9)), t = lumo.datetime(1),
+  a = { 1, 2, { b = "text", c = lumo.null } }, d = lumo.decimal("1"), i = lumo.objectid(fixture.id(9)),
+    t = lumo.datetime(1),
   o = lumo.ordered { { "z", 1.5 }, { "y", true } }, r = lumo.regex("a"), n = lumo.binary("b"),
 }
 local BYTES = lumo.bson.encode(DOCUMENT)
@@ -108,7 +109,9 @@ calls["model.new"] = function() return s.Post:new({ title = "a", labels = { "x" 
 calls["model.create"] = function()
   return s.Post:create({ title = "a", labels = { "x" }, meta = { colour = "red" } }).is_persisted
 end
-calls["model.create_many"] = function() return #s.Post:create_many { { title = "a" }, { views = 2 }, { any = { b = 1 } } } end
+calls["model.create_many"] = function()
+  return #s.Post:create_many { { title = "a" }, { views = 2 }, { any = { b = 1 } } }
+end
 calls["model.query"] = function() return tostring(s.Post:query()) end
 calls["model.all"] = function() return keys(s.Post:all()) end
 calls["model.first"] = function() return s.Post:first().status end
@@ -139,6 +142,55 @@ calls["model.many_to_many"] = function()
 end
 calls["model.ensure_indexes"] = function() return type(s.Post:ensure_indexes()) end
 
+calls["model.create_quietly"] = function() return s.Post:create_quietly({ title = "a" }).is_persisted end
+calls["model.find_many_by"] = function() return keys(s.Post:find_many_by("title", "post 2")) end
+calls["model.first_or_new"] = function() return s.Post:first_or_new({ title = "post 9" }, { views = 9 }).views end
+calls["model.first_or_create"] = function()
+  return s.Post:first_or_create({ title = "post 9" }, { views = 9 }).views
+end
+calls["model.update_or_create"] = function()
+  return s.Post:update_or_create({ title = "post 1" }, { views = 9 }).views
+end
+local ROWS = { { title = "post 1", views = 7 }, { title = "post 9", views = 9 } }
+calls["model.fetch_or_new_up_many"] = function() return #s.Post:fetch_or_new_up_many("title", ROWS) end
+calls["model.fetch_or_create_many"] = function() return #s.Post:fetch_or_create_many("title", ROWS) end
+calls["model.update_or_create_many"] = function() return s.Post:update_or_create_many("title", ROWS)[1].views end
+calls["model.truncate"] = function() return s.Loose:truncate() == nil end
+calls["model.transaction"] = function()
+  return s.Post:transaction(function(trx) return s.Post:create({ title = "t" }, { client = trx }).title end)
+end
+calls["model.add_column"] = function() return new_relation(function(model)
+  model:add_column("b", { "array", of = "string" })
+  model:many_to_many("more", "CampaignTag", {})
+end) end
+calls["model.get_column"] = function() return type(s.Post:get_column("title")) end
+local function hooked(register)
+  local model = lumo.model("CampaignHooked", { collection = "loose", columns = { title = "string" } })
+  register(model)
+  return model
+end
+local function with_hooks(when)
+  return function()
+    local n = 0
+    local model = hooked(function(m)
+      m[when](m, "save", function(record) n = n + #record.title end)
+      m[when](m, "fetch", function() n = n + 1 end)
+    end)
+    model:create { title = "hook" }
+    model:query():exec()
+    return n
+  end
+end
+calls["model.before"] = with_hooks("before")
+calls["model.after"] = with_hooks("after")
+local function scoped()
+  local model = hooked(function(m)
+    m:scope("titled", function(q, title) q:where("title", title) end)
+  end)
+  return model:query():apply("titled", "loose")
+end
+calls["model.scope"] = function() return scoped():count() end
+
 -- queries: what only builds is shown as text
 local function built(method, ...)
   local arguments, n = { ... }, select("#", ...)
@@ -149,10 +201,12 @@ local function built(method, ...)
 end
 local BUILDERS = {
   where = { "views", ">", 1 }, where_not = { { title = "a", views = 2 } }, where_in = { "views", { 1, 2, 3 } },
-  where_not_in = { "title", { "a", "b" } }, where_null = { "at" }, where_not_null = { "at" }, where_between = { "views", 1, 2 },
+  where_not_in = { "title", { "a", "b" } }, where_null = { "at" }, where_not_null = { "at" },
+    where_between = { "views", 1, 2 },
   where_not_between = { "views", { 1, 2 } }, where_like = { "title", "a%" }, where_ilike = { "title", "a_" },
   where_exists = { "any" }, where_not_exists = { "any" }, where_column = { "views", "<", "score" },
-  where_raw = { { ["$expr"] = { ["$gt"] = { "$views", 1 } } } }, where_size = { "labels", 2 }, where_all = { "labels", { "red" } },
+  where_raw = { { ["$expr"] = { ["$gt"] = { "$views", 1 } } } }, where_size = { "labels", 2 },
+    where_all = { "labels", { "red" } },
   where_regex = { "title", "^p" },
 }
 for family, arguments in pairs(BUILDERS) do
@@ -170,6 +224,49 @@ calls["query.clone"] = built("clone")
 local function add_condition(q) q:where("views", 1):or_where(function(g) g:where("title", "b") end) end
 calls["query.when"] = built("when", true, add_condition)
 calls["query.unless"] = built("unless", false, add_condition)
+calls["query.apply"] = function() return tostring(scoped()) end
+calls["query.match"] = built("match", { false, print }, add_condition)
+calls["query.hint"] = built("hint", lumo.ordered { { "title", 1 } })
+calls["query.collation"] = built("collation", { locale = "de", strength = 1 })
+calls["query.max_time_ms"] = built("max_time_ms", 1000)
+calls["query.comment"] = built("comment", "campaign")
+calls["query.debug"] = built("clone") -- debug itself writes to the terminal
+calls["query.lean"] = function() return s.Post:query():where("title", "post 1"):lean():first().views end
+calls["query.preload"] = function()
+  local q = s.Post:query():preload("tags", function(tags) tags:where("name", "!=", "x") end)
+  return keys(q:where("title", "post 1"):first().tags)
+end
+calls["query.preload_once"] = function()
+  return keys(s.Post:query():preload_once("tags"):where("title", "post 1"):first().tags)
+end
+for _, name in ipairs { "sum", "avg", "min", "max" } do
+  calls["query." .. name] = function() local q = s.Post:query() return q[name](q, "views") end
+end
+calls["query.pluck"] = function() return #s.Post:query():pluck("title") end
+calls["query.explain"] = function() return type(s.Post:query():explain()) end
+calls["query.paginate"] = function() return #s.Post:query():order_by("title"):paginate(1, 2) end
+calls["query.find_one_and_update"] = function()
+  return s.Post:query():where("title", "post 1"):find_one_and_update({ views = 8 }).views
+end
+calls["query.find_one_and_delete"] = function()
+  return s.Post:query():where("title", "post 1"):find_one_and_delete().views
+end
+local PIVOT = {
+  where_pivot = { "role", "admin" }, where_not_pivot = { "role", "x" }, where_in_pivot = { "role", { "admin", "x" } },
+  where_not_in_pivot = { "role", { "x" } }, where_null_pivot = { "any" }, where_not_null_pivot = { "role" },
+}
+for family, arguments in pairs(PIVOT) do
+  for _, form in ipairs { "", "and_", "or_" } do
+    local method = form .. family
+    calls["query." .. method] = function()
+      local q = s.post:related("plain"):query()
+      return keys(q[method](q, table.unpack(arguments)):exec())
+    end
+  end
+end
+calls["query.pivot_columns"] = function()
+  return s.post:related("plain"):query():pivot_columns({ "rank" }):first().extras.pivot_role
+end
 calls["query.exec"] = function() return keys(s.post.tags:query():where("name", "!=", "x"):order_by("name"):exec()) end
 calls["query.first"] = function() return s.Post:query():where("title", "post 1"):first().views end
 calls["query.first_or_fail"] = function() return s.Post:query():order_by("title"):first_or_fail().title end
@@ -180,7 +277,9 @@ calls["query.each"] = function()
   for post in s.Post:query():each() do n = n + post.views end
   return n
 end
-calls["query.update"] = function() return s.Post:query():where("views", ">", 1):update { title = "new", any = { 1, 2 } } end
+calls["query.update"] = function()
+  return s.Post:query():where("views", ">", 1):update { title = "new", any = { 1, 2 } }
+end
 calls["query.increment"] = function() return s.Post:query():where("views", ">", 0):increment("views", 2) end
 calls["query.decrement"] = function() return s.Post:query():where("views", ">", 0):decrement("views") end
 calls["query.delete"] = function() return s.post.tags:query():where("name", "tag 1"):delete() end
@@ -200,7 +299,9 @@ end
 calls["record.enable_force_update"] = function() return s.post:enable_force_update().title end
 calls["record.refresh"] = function() return s.Post:find(s.post_id):refresh().title end
 calls["record.fresh"] = function() return s.post:fresh().title end
-calls["record.fill"] = function() return s.Post:new({ views = 1 }):fill({ title = "a", free = { b = { 1 } } }).title end
+calls["record.fill"] = function()
+  return s.Post:new({ views = 1 }):fill({ title = "a", free = { b = { 1 } } }).title
+end
 calls["record.merge"] = function() return s.Post:new({ views = 1 }):merge({ title = "a", labels = { "l" } }).views end
 calls["record.get"] = function() return s.post:get("free").a.b end
 calls["record.set"] = function() return s.Post:new():set("any", { a = { 1, 2 } }).any.a[2] end
@@ -209,6 +310,42 @@ calls["record.serialize"] = function() return s.post:serialize({ fields = { "per
 calls["record.to_table"] = function() return s.post:to_table().slug end
 calls["record.to_json"] = function() return s.post:load("tags"):to_json():gsub("%x+Z", "") end
 calls["record.load"] = function() return keys(s.Post:find(s.post_id):load("tags", function(q) q:limit(5) end).tags) end
+calls["record.save_quietly"] = function()
+  local post = s.Post:find(s.post_id)
+  post.title = "quiet"
+  return post:save_quietly().title
+end
+calls["record.delete_quietly"] = function()
+  local post = s.Post:find(s.post_id)
+  post:delete_quietly()
+  return post.is_deleted
+end
+calls["record.increment"] = function() return s.Post:find(s.post_id):increment("views", 2).views end
+calls["record.load_once"] = function() return keys(s.Post:find(s.post_id):load_once("tags").tags) end
+local function in_transaction()
+  local trx = lumo.transaction()
+  local ok, err = pcall(function()
+    local post = s.Post:find(s.post_id)
+    post:use_transaction(trx)
+    post.title = "in a transaction"
+    post:save()
+    post.tags:detach()
+  end)
+  trx:rollback()
+  if not ok then error(err, 0) end
+  return s.Post:find(s.post_id).title
+end
+calls["record.use_transaction"] = in_transaction
+calls["lumo.transaction"] = function()
+  local n = 0
+  lumo.transaction(function(trx)
+    trx:after("commit", function() n = n + 1 end)
+    s.post.tags:sync { s.tag_ids[3] }
+    s.Post:query():where("title", "post 2"):update { views = 3 }
+  end)
+  return n
+end
+calls["lumo.guard"] = function() return lumo.guard(function(a) return a + 1 end, 1) ~= nil end
 calls["record.related"] = function() return tostring(s.post:related("tags")) end
 
 -- the client
@@ -226,7 +363,9 @@ calls["client.exec"] = function()
   return keys(list) .. list[1].extras.pivot_rank .. tostring(list[1].pivot.rank)
 end
 calls["client.query"] = function() return tostring(s.post:related("plain"):query()) end
-calls["client.pivot_query"] = function() return s.post:related("plain"):pivot_query():where("role", "admin"):count() end
+calls["client.pivot_query"] = function()
+  return s.post:related("plain"):pivot_query():where("role", "admin"):count()
+end
 calls["client.attach"] = function()
   return pairs_text(s.post:related("tags"):attach(T[3])) .. pairs_text(s.post:related("plain"):attach {
     [T[1]] = { role = "user" }, [T[4]] = { role = "new" },
@@ -245,6 +384,29 @@ calls["client.count"] = client("count")
 calls["client.pivot_data"] = function() return s.post:related("tags"):pivot_data(T[1]).rank end
 calls["client.update_pivot_data"] = client("update_pivot_data", T[1], { rank = 3 })
 
+calls["client.create"] = function() return s.post:related("tags"):create({ name = "made" }, { rank = 8 }).name end
+calls["client.create_many"] = function()
+  return #s.post:related("plain"):create_many({ { name = "a" }, { name = "b" } }, { { role = "x" } })
+end
+calls["client.save"] = function()
+  local tag = s.Tag:new { name = "saved" }
+  s.post:related("tags"):save(tag, { rank = 2 })
+  return tag.extras.pivot_rank
+end
+calls["client.save_many"] = function()
+  local list = { s.Tag:find(T[1]), s.Tag:new { name = "saved" } }
+  list[1].name = "renamed"
+  s.post:related("plain"):save_many(list, { { role = "x" } })
+  return list[1].name
+end
+calls["client.find"] = function() return s.post:related("tags"):find(T[2]).name end
+calls["client.first_or_create"] = function() return s.post:related("tags"):first_or_create({ name = "made" }).name end
+calls["client.update_or_create"] = function()
+  return s.post:related("tags"):update_or_create({ name = "tag 1" }, { any = 1 }).any
+end
+calls["client.paginate"] = function() return #s.post:related("tags"):paginate(1, 1) end
+calls["client.preload"] = function() return tostring(s.post:related("tags"):query()) end
+
 -- the relation object
 local relation = s.Post:get_relation("tags")
 calls["relation.boot"] = function() return tostring(relation:boot()) end
@@ -254,6 +416,26 @@ calls["relation.pivot_attribute"] = function() return relation:pivot_attribute("
 calls["relation.pivot_class"] = function() return type(relation:pivot_class()) end
 calls["relation.row_state"] = function() return relation:row_state().name end
 calls["relation.related_query"] = function() return tostring(relation:related_query("exec", s.post, s.conn)) end
+calls["relation.client"] = function() return tostring(relation:client(s.post)) end
+calls["relation.check_attributes"] = function() return relation:check_attributes({ rank = 1 }, false) == nil end
+calls["relation.fields_with"] = function() return #s.Post:get_relation("plain"):fields_with({ "role" }) end
+calls["relation.prune"] = function() return relation:prune() end
+calls["relation.eager_query"] = function() return tostring(relation:eager_query { s.post }) end
+calls["relation.set_related"] = function()
+  local post = s.Post:find(s.post_id)
+  relation:set_related(post, { s.tag })
+  return keys(post.tags)
+end
+calls["relation.push_related"] = function()
+  local post = s.Post:find(s.post_id)
+  relation:push_related(post, s.tag)
+  return keys(post.tags)
+end
+calls["relation.set_related_for_many"] = function()
+  local post = s.Post:find(s.post_id)
+  relation:set_related_for_many({ post }, post:related("tags"):exec())
+  return keys(post.tags)
+end
 calls["relation.get_pivot_pair"] = function() return relation:get_pivot_pair(s.post)[1] end
 calls["relation.get_pivot_related_pair"] = function() return relation:get_pivot_related_pair(s.tag)[1] end
 
@@ -369,6 +551,6 @@ end
 
 fixture.drop()
 fixture.conn:close()
-core.embedded_sleep(500) -- the thread that ends the pool
+core.pause(500) -- the thread that ends the pool
 print(("%d passed, %d failed"):format(passed, failed))
 return failed == 0

@@ -11,7 +11,6 @@ bson_(new|init)_from_json                        # the parser recurses likewise;
 bson_json_(data_)?reader_.*                      # the same parser
 bson_validate(_with_error.*)?                    # recurses by the document's nesting
 bson_iter_visit_all                              # what the recursive ones are built of
-bson_copy_to_excluding.*                         # variadic and without an end mark that the compiler could check
 bcon_.*                                          # variadic, untyped: one wrong argument reads the stack
 bson_mem_set_vtable                              # changes allocation for every user of libbson in the process
 mongoc_client_session_with_transaction           # calls back through C frames: a Lua error would jump over them

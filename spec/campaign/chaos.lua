@@ -193,7 +193,7 @@ local function worker(uri, number, count, first, log_path, seed)
   end
   say_state(own)
   for n = first, first + count - 1 do
-    core.embedded_sleep(math.random(0, 60))
+    core.pause(math.random(0, 60))
     local kind = math.random(10)
     local parent = kind <= 4 and own or kind <= 6 and COUPLED or SHARED[math.random(#SHARED)]
     local operation = pick(parent, n * 10 + number)

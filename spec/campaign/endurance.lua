@@ -1,5 +1,5 @@
--- Many mixed operations in one process: resident memory, file descriptors, and the server's cursors and sessions end where
--- they stood after the warm-up.
+-- Many mixed operations in one process: resident memory, file descriptors, and the server's cursors and
+-- sessions end where they stood after the warm-up.
 --
 --   lua spec/campaign/endurance.lua OPERATIONS
 package.path = "./spec/?.lua;" .. package.path
@@ -12,6 +12,9 @@ local LIMIT_KB = 1024
 fixture.connect("endurance")
 local s = fixture.reset(fixture.define())
 local T = s.tag_ids
+local many = {} -- more than a batch
+for i = 1, 1500 do many[i] = { title = "loose " .. i } end
+s.Loose:create_many(many)
 
 local function first_line(command)
   local pipe = io.popen(command)
@@ -69,15 +72,20 @@ local round = {
   function() return s.post:related("plain"):query():where("name", "tag 1"):count() end,
   function() s.post:related("plain"):update_pivot_data(T[1], { role = "user" }) end,
   function() -- a cursor that is left open in the middle
-    for _ in s.Post:query():each() do break end
+    local each = s.Loose:query():each()
+    return each().title
   end,
   function() return s.post:to_json() .. #lumo.to_json(s.Post:all()) end,
-  function() return lumo.bson.decode(lumo.bson.encode({ a = { 1, { b = lumo.objectid() } }, d = lumo.datetime.now() })).d end,
+  function()
+    return lumo.bson.decode(lumo.bson.encode({ a = { 1, { b = lumo.objectid() } }, d = lumo.datetime.now() })).d
+  end,
   function() refused(s.Post.create, s.Post, { views = "text" }) end,
   function() refused(s.Post.find_or_fail, s.Post, lumo.objectid()) end,
   function() refused(function() s.Post:query():where("nope", 1) end) end,
   function() refused(s.Tag.create, s.Tag, { _id = T[1], name = "duplicate" }) end, -- the server's refusal
-  function() refused(s.Post.query(s.Post):where_raw({ ["$nope"] = 1 }).exec, s.Post:query():where_raw({ ["$nope"] = 1 })) end,
+  function()
+    refused(s.Post.query(s.Post):where_raw({ ["$nope"] = 1 }).exec, s.Post:query():where_raw({ ["$nope"] = 1 }))
+  end,
   function()
     refused(lumo.transaction, function(trx)
       s.Post:create({ title = "never" }, { client = trx })
@@ -123,7 +131,8 @@ end
 print(("   %d operations after %d of warm-up, %d s"):format(total, warm_up, os.time() - started))
 check("resident memory", after.memory - before.memory <= LIMIT_KB,
   ("%d kB, then %d kB (%+d), at most %d kB"):format(before.memory, after.memory, after.memory - before.memory, peak))
-check("file descriptors", after.descriptors <= before.descriptors, ("%d, then %d"):format(before.descriptors, after.descriptors))
+check("file descriptors", after.descriptors <= before.descriptors, ("%d, then %d"):format(before.descriptors,
+  after.descriptors))
 check("cursors on the server", after.cursors <= before.cursors, ("%d, then %d"):format(before.cursors, after.cursors))
 check("connections to the server", after.connections <= before.connections,
   ("%d, then %d"):format(before.connections, after.connections))

@@ -101,7 +101,8 @@ function fixture.reset(s)
   local posts, tags, rows = {}, {}, {}
   for i = 1, POSTS do
     posts[i] = {
-      _id = lumo.objectid(id_of(i)), title = "post " .. i, views = i, score = i + 0.5, any = "any " .. i, post_slug = "p" .. i,
+      _id = lumo.objectid(id_of(i)), title = "post " .. i, views = i, score = i + 0.5, any = "any " .. i,
+        post_slug = "p" .. i,
       labels = lumo.array { "red", "blue" }, meta = { colour = "red", depth = i }, free = { a = { b = i } },
     }
   end
@@ -116,7 +117,8 @@ function fixture.reset(s)
   insert("posts", posts)
   insert("tags", tags)
   for _, collection in ipairs { "post_tags", "post_plain", "post_bag" } do insert(collection, rows) end
-  insert("post_untyped", { { post_any = "any 1", tag_any = "tag any 1" }, { post_any = "any 1", tag_any = "tag any 2" } })
+  insert("post_untyped", { { post_any = "any 1", tag_any = "tag any 1" }, { post_any = "any 1",
+    tag_any = "tag any 2" } })
   insert("loose", { { _id = lumo.objectid(id_of(1)), title = "loose", extra = "field" } })
   s.post_id, s.tag_ids = posts[1]._id, {}
   for i = 1, TAGS do s.tag_ids[i] = tags[i]._id end

@@ -1,6 +1,6 @@
--- Every public function × hostile values: the outcome is an error object, or the value is compared or stored literally.
--- The functions are found in the API's own tables, their options in their own error messages, and the commands that were
--- sent are read from the server's profiler.
+-- Every public function × hostile values: the outcome is an error object, or the value is compared or stored
+-- literally. The functions are found in the API's own tables, their options in their own error messages, and
+-- the commands that were sent are read from the server's profiler.
 --
 --   lua spec/campaign/injection.lua [long]     without "long" every value goes into a part of the argument positions
 --
@@ -16,7 +16,8 @@ local long = arg[1] == "long"
 local only = arg[2] -- a pattern of names, for debugging
 
 local RAW = {
-  ["query.where_raw"] = true, ["query.and_where_raw"] = true, ["query.or_where_raw"] = true, ["model.aggregate"] = true,
+  ["query.where_raw"] = true, ["query.and_where_raw"] = true, ["query.or_where_raw"] = true,
+    ["model.aggregate"] = true,
   ["connection.command"] = true,
 }
 -- These end what the campaign needs, or run for ever what they are given.
@@ -36,7 +37,9 @@ local function add(name, make)
   hostile[#hostile + 1] = { name = name, make = make }
 end
 
-for _, operator in ipairs { "$gt", "$ne", "$where", "$regex", "$in", "$or", "$expr", "$set", "$literal", "$not", "$elemMatch" } do
+for _, operator in ipairs {
+  "$gt", "$ne", "$where", "$regex", "$in", "$or", "$expr", "$set", "$literal", "$not", "$elemMatch",
+} do
   add("{" .. operator .. "}", function(n) return { [operator] = INSIDE .. n } end)
 end
 add("nested operator", function(n) return { a = { b = { ["$ne"] = INSIDE .. n } } } end)
@@ -218,7 +221,9 @@ local function check_operators(operators, where)
     elseif LISTS[key] then
       for _, one in ipairs(type(value) == "table" and value or { value }) do
         if is_regex(one) then violation(here .. " holds a pattern") end
-        if key == "$all" and type(one) == "table" and one["$elemMatch"] ~= nil then violation(here .. " holds $elemMatch") end
+        if key == "$all" and type(one) == "table" and one["$elemMatch"] ~= nil then
+          violation(here .. " holds $elemMatch")
+        end
         if holds(one, INSIDE) and type(value) ~= "table" then violation(here .. " is not a list") end
       end
     elseif key == "$not" then
@@ -247,6 +252,8 @@ function check_filter(filter, where)
       check_expression(value, here)
     elseif type(key) ~= "string" then
       violation(here .. " has no name")
+    elseif key == "_id" and type(value) ~= "table" and not is_regex(value) then -- nothing that could be an operator
+      if holds(value, INSIDE) then violation(here .. " is a part of a value") end
     else
       check_path(key, where)
       if key:find("^%$") == nil then check_operators(value, here) end
@@ -500,12 +507,15 @@ local function campaign_on_definitions()
     call("lumo.model", "definition " .. value.name, lumo.model, "CampaignHostile", value.make("2"))
     for _, option in ipairs(COLUMN_OPTIONS) do
       call("lumo.model", ("column option %s = %s"):format(option, value.name), use_model,
-        { collection = "hostile", columns = { x = { option == "of" and "array" or "string", [option] = value.make("2") } } })
+        { collection = "hostile",
+          columns = { x = { option == "of" and "array" or "string", [option] = value.make("2") } } })
     end
-    call("lumo.model", "collection " .. value.name, use_model, { collection = value.make("2"), columns = { x = "string" } })
+    call("lumo.model", "collection " .. value.name, use_model, { collection = value.make("2"),
+      columns = { x = "string" } })
     local name = value.make("2")
     if as_key(name) then
-      call("lumo.model", "column " .. value.name, use_model, { collection = "hostile", columns = { x = "string", [name] = "string" } })
+      call("lumo.model", "column " .. value.name, use_model, { collection = "hostile",
+        columns = { x = "string", [name] = "string" } })
       call("lumo.model", "relation " .. value.name, lumo.model, "CampaignHostile",
         { relations = { [name] = lumo.many_to_many("CampaignTag") } })
     end
@@ -573,6 +583,7 @@ run("model.create", campaign_on, "model.create", "model", s.Loose.create, functi
 run("model.query", campaign_on_definitions)
 
 fixture.drop()
-print(("%d calls with hostile values: %d refused, %d taken; %d commands checked"):format(calls, refused, accepted, sent))
+print(("%d calls with hostile values: %d refused, %d taken; %d commands checked"):format(calls, refused,
+  accepted, sent))
 print(("%d passed, %d failed"):format(passed, failed))
 os.exit(failed == 0 and 0 or 1, true)

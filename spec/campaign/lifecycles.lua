@@ -1,5 +1,6 @@
--- Everything that users hold, in every order of letting go: after its connection was closed, after what it came from was
--- collected, from other coroutines, in a forked child. Each use gives the right result or an error object.
+-- Everything that users hold, in every order of letting go: after its connection was closed, after what it came
+-- from was collected, from other coroutines, in a forked child. Each use gives the right result or an error
+-- object.
 --
 --   lumo_host spec/campaign/lifecycles.lua ROUNDS SEED        (or luajit, which forks by its FFI)
 package.path = "./spec/?.lua;" .. package.path

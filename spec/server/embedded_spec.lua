@@ -344,7 +344,7 @@ describe("embedded server", function()
   end)
 
   describe("the end of the owner", function()
-    local WAIT_FOR_SIGNAL = " for _ = 1, 500 do require('lumo.core').embedded_sleep(20) end"
+    local WAIT_FOR_SIGNAL = " for _ = 1, 500 do require('lumo.core').pause(20) end"
     local ends = {
       ["the end of the script"] = "",
       ["an error"] = "error('on purpose')",

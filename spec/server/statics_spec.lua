@@ -485,6 +485,14 @@ describe("validation", function()
     local seen = pluck(err.errors, "attribute")
     table.sort(seen)
     assert.same({ "inner.name", "inner.size" }, seen)
+    for _, column in ipairs {
+      { "array", of = { "integer", min = 0 } },
+      { "array", of = { "object", columns = { n = { "integer", min = 0 } } } },
+    } do
+      local Inner = lumo.model("StaticInner", { collection = "plain", columns = { list = column } })
+      local bad = column.of[1] == "integer" and { 1, -1 } or { { n = 1 }, { n = -1 } }
+      expect_refused("E_VALIDATION", function() Inner:create { list = bad } end)
+    end
   end)
 
   it("counts characters, not bytes", function()

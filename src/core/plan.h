@@ -90,6 +90,7 @@ struct lumo_plan {
   char name[32]; /* the operation, for error messages: "attach", "find" */
   bool atomic;   /* to be run in one transaction where the deployment has them */
   bool writes;   /* it is there to change data, whatever it reads first: a failure has an outcome */
+  bool ended;    /* it has been run, to its end or a failure: running it once more begins with a restart */
   /* The driver's hold on a client, session and server while a cursor is open; released by the driver, or by
    * lumo_plan_free. */
   void *lease;

@@ -203,12 +203,14 @@ lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_sess
                          lumo_error *error) {
   lumo_run_state run = {.connection = connection, .plan = plan, .error = error};
   progress result;
+  if (plan->ended) plan->class->restart(plan); /* a transaction around it is tried again */
   if (!adopt(&run, session))
     result = fail(&run, NULL);
   else if (plan->atomic && !session)
     result = run_atomic(&run);
   else
     result = run_steps(&run);
+  plan->ended = result != PAUSED;
   if (session) session->gave_up = run.gave_up;
   settle(&run, session, result);
   return result == DONE ? LUMO_RUN_DONE : result == PAUSED ? LUMO_RUN_PAUSED : LUMO_RUN_FAILED;

@@ -1,4 +1,5 @@
 /* The module lumo.core: opens every file of the binding. */
+#include <poll.h>
 #include <time.h>
 
 #include "private.h"
@@ -11,10 +12,18 @@ static int now(lua_State *L) {
   return 1;
 }
 
+/* core.pause(ms): sleeps; blocks. */
+static int pause_ms(lua_State *L) {
+  poll(NULL, 0, (int)luaL_checknumber(L, 1));
+  return 0;
+}
+
 __attribute__((visibility("default"))) int luaopen_lumo_core(lua_State *L) {
   lua_newtable(L);
   lua_pushcfunction(L, now);
   lua_setfield(L, -2, "now");
+  lua_pushcfunction(L, pause_ms);
+  lua_setfield(L, -2, "pause");
   lumo_open_error(L);
   lumo_open_values(L);
   lumo_open_codec(L);

@@ -138,17 +138,14 @@ static int embedded_executable(lua_State *L) {
   return 1;
 }
 
-/* (milliseconds) */
-static int embedded_sleep(lua_State *L) {
-  poll(NULL, 0, (int)luaL_checkinteger(L, 1));
-  return 0;
-}
-
 static const luaL_Reg functions[] = {
-    {"embedded_open", embedded_open},   {"embedded_run", embedded_run},
-    {"embedded_wait", embedded_wait},   {"embedded_close", embedded_close},
-    {"embedded_port", embedded_port},   {"embedded_executable", embedded_executable},
-    {"embedded_sleep", embedded_sleep}, {NULL, NULL},
+    {"embedded_open", embedded_open},
+    {"embedded_run", embedded_run},
+    {"embedded_wait", embedded_wait},
+    {"embedded_close", embedded_close},
+    {"embedded_port", embedded_port},
+    {"embedded_executable", embedded_executable},
+    {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {{"__gc", embedded_close}, {NULL, NULL}};
