@@ -13,4 +13,5 @@ read_globals = {
 }
 
 files["spec"] = { std = "min+busted" }
+files["spec/campaign"] = { max_line_length = 140, max_comment_line_length = 140 }
 files["rockspec"] = { std = "rockspec" }

@@ -38,7 +38,8 @@ local Post = lumo.model("ReviewPost", {
   columns = { name = "string" },
   relations = {
     tags = lumo.many_to_many(Tag, {
-      pivot_table = "post_tag", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id", pivot_columns = "*",
+      pivot_table = "post_tag", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id",
+      pivot_columns = "*",
     }),
     active = lumo.many_to_many(Tag, {
       pivot_table = "post_tag", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id",
