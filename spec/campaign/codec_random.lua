@@ -54,7 +54,7 @@ while true do
   local a, b = head:byte(1, 2)
   local requests = {}
   for i = 1, a + b * 256 do
-    requests[i] = { "return " .. read(), read() }
+    requests[i] = { read(), read() }
   end
   for _, request in ipairs(requests) do
     local bytes = request[2]

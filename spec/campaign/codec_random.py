@@ -121,12 +121,28 @@ SCALARS = [make_double, make_integer, make_text, make_objectid, make_date, make_
            make_timestamp, make_constant, make_rare]
 
 
-def make_array(r, depth, in_order):
-    items = [make_value(r, depth, in_order) for _ in range(r.choice([0, 1, 2, 5, 12]))]
-    return Value([i.python for i in items], "lumo.array{%s}" % ",".join(i.lua for i in items), [i.jit for i in items])
+class Source:
+    """Statements that make v[1], v[2], …: nested constructors would soon need more registers than Lua has."""
+
+    def __init__(self):
+        self.statements = []
+
+    def add(self, expression):
+        self.statements.append(expression)
+        return "v[%d]" % len(self.statements)
+
+    def text(self):
+        lines = ["v[%d]=%s" % (i + 1, one) for i, one in enumerate(self.statements)]
+        return "local v={} %s return v[%d]" % (" ".join(lines), len(lines))
 
 
-def make_document(r, depth, in_order):
+def make_array(r, source, depth, in_order):
+    items = [make_value(r, source, depth, in_order) for _ in range(r.choice([0, 1, 2, 5, 12]))]
+    place = source.add("lumo.array{%s}" % ",".join(i.lua for i in items))
+    return Value([i.python for i in items], place, [i.jit for i in items])
+
+
+def make_document(r, source, depth, in_order):
     keys = []
     for _ in range(r.choice([0, 1, 2, 4, 9, 40]) if depth > 0 else 2):
         key = random_text(r).replace("\0", "")
@@ -134,14 +150,15 @@ def make_document(r, depth, in_order):
             keys.append(key)
     if in_order:
         keys.sort(key=lambda key: key.encode())
-    fields = [(key, make_value(r, depth, in_order)) for key in keys]
-    source = ",".join("{%s,%s}" % (quoted(key.encode()), value.lua) for key, value in fields)
-    return Value(SON((k, v.python) for k, v in fields), "lumo.ordered{%s}" % source, SON((k, v.jit) for k, v in fields))
+    fields = [(key, make_value(r, source, depth, in_order)) for key in keys]
+    pairs = ",".join("{%s,%s}" % (quoted(key.encode()), value.lua) for key, value in fields)
+    place = source.add("lumo.ordered{%s}" % pairs)
+    return Value(SON((k, v.python) for k, v in fields), place, SON((k, v.jit) for k, v in fields))
 
 
-def make_value(r, depth, in_order):
+def make_value(r, source, depth, in_order):
     if depth > 0 and r.random() < 0.11:
-        return r.choice([make_array, make_document])(r, depth - 1, in_order)
+        return r.choice([make_array, make_document])(r, source, depth - 1, in_order)
     return r.choice(SCALARS)(r)
 
 
@@ -218,7 +235,10 @@ def main():
         batch = []
         for _ in range(min(BATCH, count - start)):
             in_order = r.random() < 0.5
-            batch.append((in_order, make_document(r, r.choice([1, 2, 4, 20]), in_order)))
+            source = Source()
+            value = make_document(r, source, r.choice([1, 2, 4, 20]), in_order)
+            value.lua = source.text()
+            batch.append((in_order, value))
         wanted = {}
         for lua in luas:
             lua.write(struct.pack("<I", len(batch)))
@@ -234,7 +254,8 @@ def main():
                 failed += 1
                 if shown < 10:
                     shown += 1
-                    print("%s: python's %r is %s (source %s)" % (lua.name, data, difference, value.lua[:2000]))
+                    text = "%s: python's %r is %s (source %s)"
+                    print(text % (lua.name, data[:400], difference[:600], value.lua[:2000]))
     for lua in luas:
         lua.process.stdin.close()
         if lua.process.wait() != 0:
