@@ -407,8 +407,8 @@ function helper.start_mongod()
   program = program:gsub("%s+$", "")
   local folder = helper.shell("mktemp -d"):gsub("%s+$", "")
   local port
-  repeat
-    port = 20000 + math.floor(math.random() * 20000)
+  repeat -- below the ports that the system hands out; LuaJIT's math.random would give every process the same
+    port = 20000 + tonumber((helper.shell("od -An -N4 -tu4 /dev/urandom"):match("%d+"))) % 12000
   until helper.shell(("bash -c '</dev/tcp/127.0.0.1/%d' 2>/dev/null && echo taken"):format(port)) == ""
   local server = setmetatable({ program = program, folder = folder, port = port }, Mongod)
   server.address = "mongodb://127.0.0.1:" .. port
