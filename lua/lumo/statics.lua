@@ -30,16 +30,20 @@ function Model:new(values)
   return core.record_new(state.class, values, 0)
 end
 
+local function create(self, values, options, method, quiet)
+  local state = registry.check(self, method)
+  local client = client_of(state, options, method)
+  local record = core.record_new(state.class, values, ambient.connection(client).number, core.now())
+  records.insert({ record }, state, client, false, quiet)
+  return record
+end
+
 --- A new record, stored. Raises as record:save(). Commands: insert.
 ---@param values table<string, any>|nil
 ---@param options { client: lumo.Connection? }|nil
 ---@return lumo.Record
 function Model:create(values, options)
-  local state = registry.check(self, "create")
-  local client = client_of(state, options, "create")
-  local record = core.record_new(state.class, values, ambient.connection(client).number, core.now())
-  records.insert({ record }, state, client, false)
-  return record
+  return create(self, values, options, "create", false)
 end
 
 local function check_list(list, what)
@@ -54,11 +58,7 @@ end
 
 --- create without hooks.
 function Model:create_quietly(values, options)
-  local state = registry.check(self, "create_quietly")
-  local client = client_of(state, options, "create_quietly")
-  local record = core.record_new(state.class, values, ambient.connection(client).number, core.now())
-  records.insert({ record }, state, client, false, true)
-  return record
+  return create(self, values, options, "create_quietly", true)
 end
 
 --- New records, stored by one insert: all or none where the deployment has transactions. Commands: insert,

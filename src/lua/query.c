@@ -306,12 +306,14 @@ static void put_exists(condition *c, int index, int arg) {
   lumo_bson_boolean(c->out, LUMO_KEY("$exists"), lua_toboolean(c->L, index));
 }
 
+/* The operators that compare, and MongoDB's names for them. */
+static const struct {
+  const char *name, *operator;
+} comparisons[] = {{"=", "$eq"},   {"!=", "$ne"}, {"<>", "$ne"}, {">", "$gt"},
+                   {">=", "$gte"}, {"<", "$lt"},  {"<=", "$lte"}};
+
 /* where(column, operator, value) */
 static void put_operation(condition *c, const char *operator, int index) {
-  static const struct {
-    const char *name, *operator;
-  } comparisons[] = {{"=", "$eq"},   {"!=", "$ne"}, {"<>", "$ne"}, {">", "$gt"},
-                     {">=", "$gte"}, {"<", "$lt"},  {"<=", "$lte"}};
   for (size_t i = 0; i < sizeof comparisons / sizeof *comparisons; i++) {
     if (strcmp(operator, comparisons[i].name) != 0) continue;
     check_value(c->L, 3, index);
@@ -483,10 +485,6 @@ static int where_regex(lua_State *L) {
 
 /* where_column(a, operator, b): { $expr: { $op: ["$a", "$b"] } } */
 static int where_column(lua_State *L) {
-  static const struct {
-    const char *name, *operator;
-  } comparisons[] = {{"=", "$eq"},   {"!=", "$ne"}, {"<>", "$ne"}, {">", "$gt"},
-                     {">=", "$gte"}, {"<", "$lt"},  {"<=", "$lte"}};
   lumo_query_box *box = lumo_check_query(L, 1, method_name(L));
   const char *operator= NULL, *given = lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "";
   for (size_t i = 0; i < sizeof comparisons / sizeof *comparisons; i++)
