@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "mem.h"
+#include "stages.h"
 
 #define NO_KEY UINT32_MAX
 
@@ -76,15 +77,13 @@ static bool is_ordered(const related_plan *plan) {
   return plan->query.sort || plan->query.limit > 0 || plan->query.skip > 0;
 }
 
-static void write_sort(const related_plan *plan, lumo_buf *out, const char *key) {
+/* The sort's elements: by the related key where the caller has said nothing. */
+static void write_sort_elements(const related_plan *plan, lumo_buf *out) {
   const lumo_related_query *query = &plan->query;
-  if (query->sort) {
-    lumo_bson_document(out, key, strlen(key), query->sort, query->sort_len);
-    return;
-  }
-  size_t sort = lumo_bson_begin_document(out, key, strlen(key));
-  lumo_bson_int32(out, query->key, strlen(query->key), 1);
-  lumo_bson_end(out, sort);
+  if (query->sort)
+    lumo_buf_append(out, query->sort + 4, query->sort_len - 5);
+  else
+    lumo_bson_int32(out, query->key, strlen(query->key), 1);
 }
 
 static void write_cursor(lumo_buf *out) {
@@ -118,7 +117,11 @@ static void build_related_find(related_plan *plan) {
   lumo_bson_end(out, filter);
   if (query->projection)
     lumo_bson_document(out, LUMO_KEY("projection"), query->projection, query->projection_len);
-  if (is_ordered(plan)) write_sort(plan, out, "sort");
+  if (is_ordered(plan)) {
+    size_t sort = lumo_bson_begin_document(out, LUMO_KEY("sort"));
+    write_sort_elements(plan, out);
+    lumo_bson_end(out, sort);
+  }
   if (query->skip > 0) lumo_bson_int64(out, LUMO_KEY("skip"), query->skip);
   if (query->limit > 0) lumo_bson_int64(out, LUMO_KEY("limit"), query->limit);
   lumo_buf_append(out, query->extra, query->extra_len);
@@ -130,16 +133,12 @@ static void build_related_count(related_plan *plan) {
   lumo_buf *out = &plan->out;
   size_t command = lumo_bson_begin(out);
   write_text(out, "aggregate", plan->query.collection);
-  size_t pipeline = lumo_bson_begin_array(out, LUMO_KEY("pipeline"));
-  size_t stage = lumo_bson_begin_document(out, LUMO_KEY("0"));
-  size_t match = lumo_bson_begin_document(out, LUMO_KEY("$match"));
+  lumo_stages list = lumo_stages_begin(out, "pipeline");
+  lumo_stage match = lumo_stage_begin(&list, "$match");
   write_related_filter(plan, out, plan->from, plan->to);
-  lumo_bson_end(out, match);
-  lumo_bson_end(out, stage);
-  stage = lumo_bson_begin_document(out, LUMO_KEY("1"));
-  write_text(out, "$count", "n");
-  lumo_bson_end(out, stage);
-  lumo_bson_end(out, pipeline);
+  lumo_stage_end(&list, match);
+  lumo_stage_text(&list, "$count", "n");
+  lumo_stages_end(&list);
   lumo_buf_append(out, plan->query.extra, plan->query.extra_len);
   write_cursor(out);
   lumo_bson_end(out, command);
@@ -170,54 +169,20 @@ static void build_related_write(related_plan *plan) {
  *    {$replaceRoot: {newRoot: "$r"}}, {$match: filter}, {$sort}, {$skip}, {$limit}, {$project}]
  * Order matters inside an owner only, so portions of owners go one by one. */
 
-typedef struct stages {
-  lumo_buf *out;
-  uint32_t count;
-} stages;
-
-/* Stages with a document, a text or a number as their argument. */
-static void add_document(stages *list, const char *name, const uint8_t *document, uint32_t len) {
-  lumo_bson_index(list->out, LUMO_BSON_DOCUMENT, list->count++);
-  size_t stage = lumo_bson_begin(list->out);
-  lumo_bson_document(list->out, name, strlen(name), document, len);
-  lumo_bson_end(list->out, stage);
+static void add_sort(const related_plan *plan, lumo_stages *list) {
+  lumo_stage stage = lumo_stage_begin(list, "$sort");
+  write_sort_elements(plan, list->out);
+  lumo_stage_end(list, stage);
 }
 
-static void add_texts(stages *list, const char *name, const char *const texts[][2], uint32_t count) {
-  lumo_bson_index(list->out, LUMO_BSON_DOCUMENT, list->count++);
-  size_t stage = lumo_bson_begin(list->out);
-  size_t document = lumo_bson_begin_document(list->out, name, strlen(name));
-  for (uint32_t i = 0; i < count; i++) write_text(list->out, texts[i][0], texts[i][1]);
-  lumo_bson_end(list->out, document);
-  lumo_bson_end(list->out, stage);
-}
-
-static void add_number(stages *list, const char *name, int64_t number) {
-  lumo_bson_index(list->out, LUMO_BSON_DOCUMENT, list->count++);
-  size_t stage = lumo_bson_begin(list->out);
-  lumo_bson_int64(list->out, name, strlen(name), number);
-  lumo_bson_end(list->out, stage);
-}
-
-static void add_sort(const related_plan *plan, stages *list) {
-  lumo_bson_index(list->out, LUMO_BSON_DOCUMENT, list->count++);
-  size_t stage = lumo_bson_begin(list->out);
-  write_sort(plan, list->out, "$sort");
-  lumo_bson_end(list->out, stage);
-}
-
-static void add_pivot_match(const related_plan *plan, stages *list) {
+static void add_pivot_match(const related_plan *plan, lumo_stages *list) {
   const char *key = plan->pivot.related_key;
-  lumo_buf *out = list->out;
-  lumo_bson_index(out, LUMO_BSON_DOCUMENT, list->count++);
-  size_t stage = lumo_bson_begin(out);
-  size_t match = lumo_bson_begin_document(out, LUMO_KEY("$match"));
-  write_pivot_filter(plan, out, plan->from, plan->to);
-  size_t related = lumo_bson_begin_document(out, key, strlen(key));
-  lumo_bson_null(out, LUMO_KEY("$ne"));
-  lumo_bson_end(out, related);
-  lumo_bson_end(out, match);
-  lumo_bson_end(out, stage);
+  lumo_stage stage = lumo_stage_begin(list, "$match");
+  write_pivot_filter(plan, list->out, plan->from, plan->to);
+  size_t related = lumo_bson_begin_document(list->out, key, strlen(key));
+  lumo_bson_null(list->out, LUMO_KEY("$ne"));
+  lumo_bson_end(list->out, related);
+  lumo_stage_end(list, stage);
 }
 
 /* A hint names an index of the related collection and has no meaning here. */
@@ -237,7 +202,6 @@ static void write_extra_without_hint(const lumo_related_query *query, lumo_buf *
 static void build_joined_find(related_plan *plan) {
   const lumo_related_query *query = &plan->query;
   lumo_buf *out = &plan->out, path = {0};
-  stages list = {out, 0};
   lumo_buf_append(&path, "$", 1);
   lumo_buf_append(&path, plan->pivot.related_key, strlen(plan->pivot.related_key) + 1);
   if (path.failed) out->failed = true;
@@ -247,23 +211,23 @@ static void build_joined_find(related_plan *plan) {
   }
   size_t command = lumo_bson_begin(out);
   write_text(out, "aggregate", plan->pivot.collection);
-  size_t pipeline = lumo_bson_begin_array(out, LUMO_KEY("pipeline"));
+  lumo_stages list = lumo_stages_begin(out, "pipeline");
   add_pivot_match(plan, &list);
-  add_texts(&list, "$group", (const char *const[][2]){{"_id", (const char *)path.data}}, 1);
-  add_texts(
+  lumo_stage_texts(&list, "$group", (const char *const[][2]){{"_id", (const char *)path.data}}, 1);
+  lumo_stage_texts(
       &list, "$lookup",
       (const char *const[][2]){
           {"from", query->collection}, {"localField", "_id"}, {"foreignField", query->key}, {"as", "r"}},
       4);
-  add_texts(&list, "$unwind", (const char *const[][2]){{"path", "$r"}}, 1);
-  add_texts(&list, "$replaceRoot", (const char *const[][2]){{"newRoot", "$r"}}, 1);
-  if (query->filter) add_document(&list, "$match", query->filter, query->filter_len);
+  lumo_stage_texts(&list, "$unwind", (const char *const[][2]){{"path", "$r"}}, 1);
+  lumo_stage_texts(&list, "$replaceRoot", (const char *const[][2]){{"newRoot", "$r"}}, 1);
+  if (query->filter) lumo_stage_document(&list, "$match", query->filter, query->filter_len);
   add_sort(plan, &list);
-  if (query->skip > 0) add_number(&list, "$skip", query->skip);
-  if (query->limit > 0) add_number(&list, "$limit", query->limit);
+  if (query->skip > 0) lumo_stage_number(&list, "$skip", query->skip);
+  if (query->limit > 0) lumo_stage_number(&list, "$limit", query->limit);
   if (query->projection && query->projection_len > 5)
-    add_document(&list, "$project", query->projection, query->projection_len);
-  lumo_bson_end(out, pipeline);
+    lumo_stage_document(&list, "$project", query->projection, query->projection_len);
+  lumo_stages_end(&list);
   write_extra_without_hint(query, out);
   lumo_bson_boolean(out, LUMO_KEY("allowDiskUse"), true);
   write_cursor(out);

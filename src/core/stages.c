@@ -1,0 +1,52 @@
+#include "stages.h"
+
+#include <string.h>
+
+lumo_stages lumo_stages_begin(lumo_buf *out, const char *key) {
+  return (lumo_stages){.out = out, .mark = lumo_bson_begin_array(out, key, strlen(key))};
+}
+
+void lumo_stages_end(lumo_stages *stages) {
+  lumo_bson_end(stages->out, stages->mark);
+}
+
+/* The document around a stage's one element. */
+static size_t begin(lumo_stages *stages) {
+  lumo_bson_index(stages->out, LUMO_BSON_DOCUMENT, stages->count++);
+  return lumo_bson_begin(stages->out);
+}
+
+lumo_stage lumo_stage_begin(lumo_stages *stages, const char *name) {
+  size_t stage = begin(stages);
+  return (lumo_stage){stage, lumo_bson_begin_document(stages->out, name, strlen(name))};
+}
+
+void lumo_stage_end(lumo_stages *stages, lumo_stage stage) {
+  lumo_bson_end(stages->out, stage.argument);
+  lumo_bson_end(stages->out, stage.stage);
+}
+
+void lumo_stage_document(lumo_stages *stages, const char *name, const uint8_t *document, size_t len) {
+  size_t stage = begin(stages);
+  lumo_bson_document(stages->out, name, strlen(name), document, len);
+  lumo_bson_end(stages->out, stage);
+}
+
+void lumo_stage_texts(lumo_stages *stages, const char *name, const char *const texts[][2], uint32_t count) {
+  lumo_stage stage = lumo_stage_begin(stages, name);
+  for (uint32_t i = 0; i < count; i++)
+    lumo_bson_string(stages->out, texts[i][0], strlen(texts[i][0]), texts[i][1], strlen(texts[i][1]));
+  lumo_stage_end(stages, stage);
+}
+
+void lumo_stage_text(lumo_stages *stages, const char *name, const char *text) {
+  size_t stage = begin(stages);
+  lumo_bson_string(stages->out, name, strlen(name), text, strlen(text));
+  lumo_bson_end(stages->out, stage);
+}
+
+void lumo_stage_number(lumo_stages *stages, const char *name, int64_t number) {
+  size_t stage = begin(stages);
+  lumo_bson_int64(stages->out, name, strlen(name), number);
+  lumo_bson_end(stages->out, stage);
+}
