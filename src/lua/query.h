@@ -1,0 +1,28 @@
+/* What the files of the query builder share: the userdata, its columns, and what each adds to the module. */
+#ifndef LUMO_LUA_QUERY_H
+#define LUMO_LUA_QUERY_H
+
+#include "relation.h"
+
+/* Resolves the column named at `index`, argument `arg` of `method`, to its stored path, appended to `path` (a
+ * buffer of a userdata), and its type (NULL: untyped). `id` is the primary column where no column has that
+ * name; a name may begin with the collection's and a dot. *side is that of the method (a where_pivot) and
+ * becomes the pivot's when the name begins with the pivot's. */
+const lumo_column *lumo_resolve_column(lua_State *L, const lumo_query_box *box, const char *method, int arg,
+                                       int index, lumo_buf *path, lumo_side *side);
+/* The same where only the query's own collection will do. */
+const lumo_column *lumo_resolve_own_column(lua_State *L, const lumo_query_box *box, const char *method,
+                                           int arg, int index, lumo_buf *path);
+bool lumo_is_empty_table(lua_State *L, int index);
+
+/* where.c: adds the where methods to the table on top of the stack, and what opens and closes their groups to
+ * the module at `module`. */
+void lumo_open_where(lua_State *L, int module);
+
+/* query_plan.c: adds the makers of plans to the module on top of the stack. */
+void lumo_open_query_plan(lua_State *L);
+/* The command that exec() would send; of a related query, the one to the related collection as far as it is
+ * known before the pivot has been read. */
+int lumo_query_tostring(lua_State *L);
+
+#endif

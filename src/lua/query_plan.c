@@ -1,0 +1,311 @@
+/* What a query becomes: the plans that read, count, change or explain what it matches. A query across a
+ * relation becomes one of relation.c. */
+#include "query.h"
+
+#include <string.h>
+
+#include "../core/json.h"
+#include "relation.h"
+
+static const uint8_t *bound_of(const lumo_query_box *box, uint32_t *len) {
+  *len = (uint32_t)box->bound.len;
+  return box->bound.len ? box->bound.data : NULL;
+}
+
+/* core.query_find_plan(query, method, limit or 0, streaming): a plan of records; with a limit of its own it
+ * overrides the query's. */
+static int query_find_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  const char *method = luaL_checkstring(L, 2);
+  lumo_query_box *box = lumo_check_query(L, 1, method);
+  int64_t most = (int64_t)luaL_checkinteger(L, 3);
+  bool streaming = lua_toboolean(L, 4);
+  if (!most || (box->query.limit && box->query.limit < most)) most = box->query.limit;
+  if (box->kind == LUMO_QUERY_RELATED) {
+    lumo_push_related_plan(L, box, "find", LUMO_RELATED_FIND, most, NULL, NULL);
+    return 1;
+  }
+  lumo_buf *command = lumo_push_buffer(L);
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_query_find(&box->query, bound, bound_len, most, streaming ? 1000 : 0, command);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(
+      L, lua_gettop(L), LUMO_PLAN_READ,
+      lumo_read_plan_new("find", box->query.schema->collection, command, most == 1, streaming, &error),
+      &error);
+  return 1;
+}
+
+/* core.query_count_plan(query) */
+static int query_count_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  lumo_query_box *box = lumo_check_query(L, 1, "count");
+  if (box->kind == LUMO_QUERY_RELATED) {
+    lumo_push_related_plan(L, box, "count", LUMO_RELATED_COUNT, 0, NULL, NULL);
+    return 1;
+  }
+  lumo_buf *command = lumo_push_buffer(L);
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_query_count(&box->query, bound, bound_len, command);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
+                 lumo_read_plan_new("count", box->query.schema->collection, command, true, false, &error),
+                 &error);
+  return 1;
+}
+
+/* A bulk write names what it is for: a filter, or everything(); limits and orders have no meaning to it. */
+static void check_bulk(lua_State *L, const lumo_query_box *box, const char *method) {
+  if (box->query.filter.depth > 0)
+    lumo_raise_code(L, "E_ARGUMENT", "%s inside a where group: its filter is not finished", method);
+  if (lumo_filter_conditions(&box->query.filter) == 0 && !box->query.everything)
+    lumo_raise_code(L, "E_ARGUMENT",
+                    "%s without a filter would change every document; say everything() if that is meant",
+                    method);
+  if (box->query.extra.len > 0)
+    lumo_raise_code(L, "E_UNSUPPORTED", "%s takes no hint, collation, comment or time limit", method);
+  if (box->query.limit || box->query.skip)
+    lumo_raise_code(L, "E_ARGUMENT", "%s cannot be limited: MongoDB changes all that match", method);
+}
+
+static void push_bulk_plan(lua_State *L, lumo_query_box *box, const char *method, const lumo_buf *update) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  if (box->kind == LUMO_QUERY_RELATED) {
+    lumo_push_related_plan(L, box, method, update ? LUMO_RELATED_UPDATE : LUMO_RELATED_DELETE, 0, update,
+                           NULL);
+    return;
+  }
+  lumo_buf *statement = lumo_push_buffer(L);
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_statement_begin(statement, update ? LUMO_UPDATE_MANY : LUMO_DELETE_MANY);
+  lumo_query_filter(&box->query, bound, bound_len, statement);
+  if (update) lumo_buf_append(statement, update->data, update->len);
+  lumo_check_buffer(L, statement);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_WRITE,
+                 lumo_write_plan_new(method, box->query.schema->collection, statement, true, false, &error),
+                 &error);
+}
+
+static const lumo_column *updated_column(lua_State *L, const lumo_query_box *box, const char *method,
+                                         int index, lumo_buf *path) {
+  const lumo_column *column = lumo_resolve_own_column(L, box, method, 1, index, path);
+  lumo_check_buffer(L, path);
+  if (column && column->primary)
+    lumo_raise_code(L, "E_ARGUMENT", "%s cannot change the primary key \"%s.%s\"", method,
+                    box->query.schema->model, column->name);
+  if (box->kind == LUMO_QUERY_PIVOT && column &&
+      (strcmp(column->stored, box->relation->pivot.owner_key) == 0 ||
+       strcmp(column->stored, box->relation->pivot.related_key) == 0))
+    lumo_raise_code(L, "E_ARGUMENT", "%s cannot change the key \"%s\" of a pair", method, column->stored);
+  return column;
+}
+
+/* $set: {…} from the table of values at stack place 2, each cast by its column; lumo.null stores null. */
+static void put_set(lua_State *L, const lumo_query_box *box, const char *method, lumo_buf *update,
+                    lumo_buf *path) {
+  size_t set = lumo_bson_begin_document(update, LUMO_KEY("$set"));
+  for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
+    lumo_buf_clear(path);
+    const lumo_column *column = updated_column(L, box, method, lua_gettop(L) - 1, path);
+    const char *name = column ? column->name : "value";
+    lumo_place place = {.model = box->query.schema->model, .key = name, .key_len = strlen(name)};
+    lumo_encode(L, lua_gettop(L), column, (const char *)path->data, path->len, NULL, update, &place,
+                LUMO_ENCODE_DATA);
+  }
+  lumo_bson_end(update, set);
+}
+
+/* core.query_update_plan(query, values): $set of the values, cast by their columns; lumo.null stores null. */
+static int query_update_plan(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "update");
+  if (!lua_istable(L, 2)) lumo_raise_argument(L, "update", 1, "a table of attributes", 2);
+  if (lumo_is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "update got an empty table");
+  check_bulk(L, box, "update");
+  lua_settop(L, 2);
+  lumo_buf *update = lumo_push_buffer(L), *path = lumo_push_buffer(L);
+  size_t document = lumo_bson_begin(update);
+  put_set(L, box, "update", update, path);
+  lumo_bson_end(update, document);
+  lumo_check_buffer(L, update);
+  push_bulk_plan(L, box, "update", update);
+  return 1;
+}
+
+/* core.query_increment_plan(query, column, n, method) */
+static int query_increment_plan(lua_State *L) {
+  const char *method = luaL_checkstring(L, 4);
+  lumo_query_box *box = lumo_check_query(L, 1, method);
+  if (lua_type(L, 3) != LUA_TNUMBER) lumo_raise_argument(L, method, 2, "a number", 3);
+  check_bulk(L, box, method);
+  lumo_buf *update = lumo_push_buffer(L), *path = lumo_push_buffer(L);
+  const lumo_column *column = updated_column(L, box, method, 2, path);
+  if (column && column->type != LUMO_ANY && column->type != LUMO_NUMBER && column->type != LUMO_INTEGER &&
+      column->type != LUMO_INT32 && column->type != LUMO_INT64 && column->type != LUMO_DECIMAL)
+    lumo_raise_code(L, "E_CAST", "\"%s.%s\" is not a number", box->query.schema->model, column->name);
+  const char *name = column ? column->name : "value";
+  lumo_place place = {.model = box->query.schema->model, .key = name, .key_len = strlen(name)};
+  size_t document = lumo_bson_begin(update);
+  size_t inc = lumo_bson_begin_document(update, LUMO_KEY("$inc"));
+  lumo_encode(L, 3, column, (const char *)path->data, path->len, NULL, update, &place, LUMO_ENCODE_DATA);
+  lumo_bson_end(update, inc);
+  lumo_bson_end(update, document);
+  lumo_check_buffer(L, update);
+  push_bulk_plan(L, box, method, update);
+  return 1;
+}
+
+/* core.query_delete_plan(query) */
+static int query_delete_plan(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "delete");
+  check_bulk(L, box, "delete");
+  push_bulk_plan(L, box, "delete", NULL);
+  return 1;
+}
+
+/* core.aggregate_plan(collection, pipeline, streaming) */
+static int aggregate_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  const char *collection = luaL_checkstring(L, 1);
+  bool streaming = lua_toboolean(L, 3);
+  if (!lua_istable(L, 2)) lumo_raise_argument(L, "aggregate", 1, "a list of stages", 2);
+  static const lumo_column stages = {.name = "pipeline", .type = LUMO_ARRAY};
+  lumo_place place = {.key = "pipeline", .key_len = 8};
+  lumo_buf *command = lumo_push_buffer(L);
+  size_t mark = lumo_bson_begin(command);
+  lumo_bson_string(command, LUMO_KEY("aggregate"), collection, strlen(collection));
+  lumo_encode(L, 2, &stages, LUMO_KEY("pipeline"), NULL, command, &place, LUMO_ENCODE_RAW);
+  size_t cursor = lumo_bson_begin_document(command, LUMO_KEY("cursor"));
+  lumo_bson_int32(command, LUMO_KEY("batchSize"), streaming ? 1000 : 2147483647);
+  lumo_bson_end(command, cursor);
+  lumo_bson_end(command, mark);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
+                 lumo_read_plan_new("aggregate", collection, command, false, streaming, &error), &error);
+  return 1;
+}
+
+/* core.query_group_plan(query, operator, column, method): one value over what matches, as `n` of one
+ * document. */
+static int query_group_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  const char *operator= luaL_checkstring(L, 2), *method = luaL_checkstring(L, 4);
+  const lumo_query_box *box = lumo_check_query(L, 1, method);
+  if (box->kind == LUMO_QUERY_RELATED)
+    lumo_raise_code(L, "E_UNSUPPORTED", "%s is not supported across a relation", method);
+  lumo_buf *path = lumo_push_buffer(L), *command = lumo_push_buffer(L);
+  lumo_buf_append(path, "$", 1);
+  lumo_resolve_own_column(L, box, method, 1, 3, path);
+  lumo_check_buffer(L, path);
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_query_group(&box->query, bound, bound_len, operator,(const char *) path->data, path->len, command);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
+                 lumo_read_plan_new(method, box->query.schema->collection, command, true, false, &error),
+                 &error);
+  return 1;
+}
+
+/* core.query_modify_plan(query, values or nil): findAndModify of the first that matches: a $set of the
+ * values, or its removal. The reply has the document as it is afterwards, or as it was. */
+static int query_modify_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  bool update = lua_istable(L, 2);
+  const char *method = update ? "find_one_and_update" : "find_one_and_delete";
+  const lumo_query_box *box = lumo_check_query(L, 1, method);
+  if (box->kind == LUMO_QUERY_RELATED)
+    lumo_raise_code(L, "E_UNSUPPORTED", "%s is not supported across a relation", method);
+  if (box->query.limit || box->query.skip)
+    lumo_raise_code(L, "E_ARGUMENT", "%s takes the first that matches: no limit, no offset", method);
+  if (update && lumo_is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table", method);
+  lua_settop(L, 2);
+  const char *collection = box->query.schema->collection;
+  lumo_buf *command = lumo_push_buffer(L), *path = lumo_push_buffer(L);
+  size_t mark = lumo_bson_begin(command);
+  lumo_bson_string(command, LUMO_KEY("findAndModify"), collection, strlen(collection));
+  lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("query"));
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_query_filter(&box->query, bound, bound_len, command);
+  if (box->query.sort.len > 0) {
+    size_t sort = lumo_bson_begin_document(command, LUMO_KEY("sort"));
+    lumo_buf_append(command, box->query.sort.data, box->query.sort.len);
+    lumo_bson_end(command, sort);
+  }
+  if (update) {
+    size_t document = lumo_bson_begin_document(command, LUMO_KEY("update"));
+    put_set(L, box, method, command, path);
+    lumo_bson_end(command, document);
+    lumo_bson_boolean(command, LUMO_KEY("new"), true);
+  } else {
+    lumo_bson_boolean(command, LUMO_KEY("remove"), true);
+  }
+  lumo_buf_append(command, box->query.extra.data, box->query.extra.len);
+  lumo_bson_end(command, mark);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
+                 lumo_command_plan_new(method, NULL, command, true, &error), &error);
+  return 1;
+}
+
+/* core.query_explain_plan(query, verbosity) */
+static int query_explain_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  const lumo_query_box *box = lumo_check_query(L, 1, "explain");
+  const char *verbosity = luaL_checkstring(L, 2);
+  if (box->kind == LUMO_QUERY_RELATED)
+    lumo_raise_code(L, "E_UNSUPPORTED", "explain is not supported across a relation");
+  lumo_buf *command = lumo_push_buffer(L);
+  const uint8_t *bound = bound_of(box, &bound_len);
+  size_t mark = lumo_bson_begin(command);
+  lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("explain"));
+  lumo_query_find(&box->query, bound, bound_len, box->query.limit, 0, command);
+  lumo_bson_string(command, LUMO_KEY("verbosity"), verbosity, strlen(verbosity));
+  lumo_bson_end(command, mark);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
+                 lumo_command_plan_new("explain", NULL, command, false, &error), &error);
+  return 1;
+}
+
+int lumo_query_tostring(lua_State *L) {
+  const lumo_query_box *box = lumo_check_query(L, 1, "tostring");
+  uint32_t bound_len;
+  lumo_buf *command = lumo_push_buffer(L), *text = lumo_push_buffer(L);
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_query_find(&box->query, bound, bound_len, box->query.limit, 0, command);
+  lumo_check_buffer(L, command);
+  lumo_json_document(text, command->data, command->len, false, LUMO_JSON_RELAXED);
+  lumo_check_buffer(L, text);
+  lua_pushlstring(L, (const char *)text->data, text->len);
+  return 1;
+}
+
+void lumo_open_query_plan(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"query_find_plan", query_find_plan},       {"query_count_plan", query_count_plan},
+      {"query_update_plan", query_update_plan},   {"query_increment_plan", query_increment_plan},
+      {"query_delete_plan", query_delete_plan},   {"aggregate_plan", aggregate_plan},
+      {"query_group_plan", query_group_plan},     {"query_modify_plan", query_modify_plan},
+      {"query_explain_plan", query_explain_plan}, {NULL, NULL},
+  };
+  luaL_setfuncs(L, functions, 0);
+}
