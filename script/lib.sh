@@ -144,12 +144,14 @@ apt_reason() {
   printf '%s' "${line#E: }"
 }
 
-# use_build DIR: Lua 5.4 and LuaJIT find the modules of DIR and lua/lumo, in this process's children too.
+# use_build DIR: Lua 5.4 and LuaJIT find the modules of DIR (of the project, or absolute) and lua/lumo, in this
+# process's children too.
 use_build() {
-  local lua="$LUMO_ROOT/lua/?.lua;$LUMO_ROOT/lua/?/init.lua;;"
+  local lua="$LUMO_ROOT/lua/?.lua;$LUMO_ROOT/lua/?/init.lua;;" folder=$1
+  if [[ $folder != /* ]]; then folder=$LUMO_ROOT/$folder; fi
   export LUMO_BUILD=$1
-  export LUA_PATH=$lua LUA_CPATH="$LUMO_ROOT/$1/luajit/?.so;;"
-  export LUA_PATH_5_4=$lua LUA_CPATH_5_4="$LUMO_ROOT/$1/lua5.4/?.so;;"
+  export LUA_PATH=$lua LUA_CPATH="$folder/luajit/?.so;;"
+  export LUA_PATH_5_4=$lua LUA_CPATH_5_4="$folder/lua5.4/?.so;;"
 }
 
 # build FOLDER PRESET [OPTION…]: configures and builds there; the output is in FOLDER/build.log.
