@@ -1,98 +1,296 @@
---- The indexes that relations need on their pivots.
-local registry = require "lumo.registry"
+--- The indexes that models declare and that relations need on their pivots. What of them a server has, and making
+--- them, is index_plan.lua.
+local core = require "lumo.core"
+local names = require "lumo.names"
 local values = require "lumo.values"
+local raise = require("lumo.errors").raise
 
 local indexes = {}
 
-local NAMESPACE_NOT_FOUND = 26
+---@class lumo.Index
+---@field name string as on the server: "slug_1"
+---@field key { [1]: string, [2]: integer|string }[] stored fields and their kinds, in order
+---@field unique boolean|nil
+---@field sparse boolean|nil
+---@field hidden boolean|nil
+---@field partial table|nil the filter of a partial index
+---@field expire_after_seconds integer|nil
+---@field collation table|nil
+---@field weights table<string, integer>|nil of a text index, by stored field
+---@field default_language string|nil of a text index
+---@field owner string|nil what wants it: "Post", "Post.tags"; nil of one that a server has
 
---- The indexes of a collection as { fields = "a,b", unique = boolean }; none when there is no collection.
-local function existing(connection, collection)
-  local ok, reply = pcall(connection.command, connection, { listIndexes = collection })
-  if not ok then
-    if type(reply) == "table" and reply.server_code == NAMESPACE_NOT_FOUND then return {} end
-    error(reply, 0)
+local KINDS = { asc = 1, desc = -1, [1] = 1, [-1] = -1, text = "text", ["2dsphere"] = "2dsphere", ["2d"] = "2d",
+  hashed = "hashed" }
+
+local OPTIONS = {
+  name = "string", unique = "boolean", sparse = "boolean", hidden = "boolean", expire_after_seconds = "number",
+  collation = "table", weights = "table", default_language = "string", partial = "any",
+}
+
+-- Declarations ----------------------------------------------------------------------------------------------
+
+local function check_options(context, given)
+  local written = {}
+  for key, value in pairs(given) do
+    if type(key) ~= "number" then written[key] = value end
   end
+  local options = names.options(context, written, OPTIONS)
+  for name, value in pairs(options) do
+    if OPTIONS[name] ~= "any" and type(value) ~= OPTIONS[name] then
+      raise("E_ARGUMENT", "%s: option \"%s\" is a %s", context, name, OPTIONS[name])
+    end
+  end
+  local seconds = options.expire_after_seconds
+  if seconds and not (seconds >= 0 and seconds <= 2147483647 and seconds % 1 == 0) then
+    raise("E_ARGUMENT", "%s: expire_after_seconds is a whole number from 0", context)
+  end
+  return options
+end
+
+--- The filter of a partial index: MongoDB's own, or what a function adds to a builder.
+local function partial_filter(schema, context, given)
+  if type(given) == "function" then
+    local q = core.query_new(schema)
+    given(q)
+    given = core.query_filter(q)
+  end
+  if type(given) ~= "table" or next(given) == nil then
+    raise("E_ARGUMENT", "%s: partial is a filter, or a function that adds conditions to a query", context)
+  end
+  return given
+end
+
+--- "slug" or { "slug", "desc" } as { stored field, kind }.
+local function field_of(q, context, given)
+  local name, kind = given, 1
+  if type(given) == "table" then name, kind = given[1], given[2] == nil and 1 or KINDS[given[2]] end
+  if type(name) ~= "string" then raise("E_ARGUMENT", "%s needs the names of columns", context) end
+  if not kind then
+    raise("E_ARGUMENT", "%s: \"%s\" is no kind of index; they are asc desc text 2dsphere 2d hashed",
+      context, tostring(given[2]))
+  end
+  return { core.query_resolve(q, "indexes", name), kind }
+end
+
+local function default_name(key)
+  local parts = {}
+  for i, field in ipairs(key) do parts[i] = ("%s_%s"):format(field[1], field[2]) end
+  return table.concat(parts, "_")
+end
+
+local function stored_weights(q, weights)
+  local stored = {}
+  for name, weight in pairs(weights) do stored[core.query_resolve(q, "indexes", name)] = weight end
+  return stored
+end
+
+--- One entry of a model's `indexes`: { "slug", unique = true }, { { "a", "desc" }, "b" } or just "slug".
+local function compile(state, q, number, given)
+  local context = ("index %d of \"%s\""):format(number, state.name)
+  if type(given) == "string" then given = { given } end
+  if type(given) ~= "table" or #given == 0 then
+    raise("E_ARGUMENT", "%s needs columns: \"slug\", { \"slug\", unique = true } or { { \"a\", \"desc\" }, \"b\" }",
+      context)
+  end
+  local index = check_options(context, given)
+  index.key = {}
+  for i, field in ipairs(given) do index.key[i] = field_of(q, context, field) end
+  index.name = index.name or default_name(index.key)
+  index.owner = state.name
+  if index.partial ~= nil then index.partial = partial_filter(state.schema, context, index.partial) end
+  if index.weights then index.weights = stored_weights(q, index.weights) end
+  return index
+end
+
+--- The model's own indexes of a definition, after those of its base. Raises E_ARGUMENT, E_UNDEFINED_COLUMN.
+---@param state lumo.State
+---@param given table|nil
+---@param base lumo.State|nil
+---@return lumo.Index[]
+function indexes.compile(state, given, base)
   local list = {}
-  for i, index in ipairs(reply.cursor.firstBatch) do
-    list[i] = { key = index.key, unique = index.unique == true, name = index.name }
+  for i, index in ipairs(base and base.indexes or {}) do list[i] = index end
+  if given == nil then return list end
+  if type(given) ~= "table" then
+    raise("E_ARGUMENT", "option \"indexes\" of model \"%s\" is a list, got %s", state.name, type(given))
   end
+  local q = core.query_new(state.schema)
+  for number, entry in ipairs(given) do list[#list + 1] = compile(state, q, number, entry) end
   return list
 end
 
---- Whether an index is on exactly these two fields, ascending, by the name that MongoDB's tools give such an
---- index or by its key.
-local function is_on(index, first, second)
-  local count = 0
-  for _ in pairs(index.key) do count = count + 1 end
-  if count ~= 2 or not index.key[first] or not index.key[second] then return false end
-  return index.name == ("%s_1_%s_1"):format(first, second)
+-- Comparing -------------------------------------------------------------------------------------------------
+
+--- The key as the server keeps it: the fields of a text index become two of its own, and have weights.
+local function as_stored(index)
+  local key, weights, placed = {}, nil, false
+  for _, field in ipairs(index.key) do
+    if field[2] ~= "text" or field[1] == "_fts" then
+      key[#key + 1] = ("%s=%s"):format(field[1], type(field[2]) == "number" and ("%d"):format(field[2]) or field[2])
+    else
+      weights = weights or {}
+      weights[field[1]] = index.weights and index.weights[field[1]] or 1
+      if not placed then key[#key + 1], key[#key + 2], placed = "_fts=text", "_ftsx=1", true end
+    end
+  end
+  return table.concat(key, " "), weights or index.weights
 end
 
-local function definition(first, second, unique)
-  local key = values.ordered { { first, 1 }, { second, 1 } }
-  local index = { { "key", key }, { "name", ("%s_1_%s_1"):format(first, second) } }
-  if unique then index[3] = { "unique", true } end
-  return values.ordered(index)
+local function is_same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if not is_same(value, b[key]) then return false end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then return false end
+  end
+  return true
 end
 
---- What a relation's pivot lacks: an index from each side, one of them unique unless the relation is a bag.
-local function missing(relation, there)
+--- Of a collation the server keeps every setting, a declaration only those that it means.
+local function is_part(part, whole)
+  if part == nil or whole == nil then return part == whole end
+  for key, value in pairs(part) do
+    if whole[key] ~= value then return false end
+  end
+  return true
+end
+
+---@return boolean whether two indexes are on the same fields, in the same order and kinds
+function indexes.same_key(a, b)
+  return (as_stored(a)) == (as_stored(b))
+end
+
+--- How an index of the server differs from the one wanted, in words by option; an empty table: it does not.
+---@param there lumo.Index
+---@param wanted lumo.Index
+---@return table<string, string>
+function indexes.differences(there, wanted)
+  local found = {}
+  local there_key, there_weights = as_stored(there)
+  local wanted_key, wanted_weights = as_stored(wanted)
+  if there_key ~= wanted_key then found.key = ("%s, wanted %s"):format(there_key, wanted_key) end
+  for _, option in ipairs { "unique", "sparse", "hidden" } do
+    if (there[option] or false) ~= (wanted[option] or false) then
+      found[option] = ("%s, wanted %s"):format(tostring(there[option] or false), tostring(wanted[option] or false))
+    end
+  end
+  if there.expire_after_seconds ~= wanted.expire_after_seconds then
+    found.expire_after_seconds = ("%s, wanted %s"):format(tostring(there.expire_after_seconds),
+      tostring(wanted.expire_after_seconds))
+  end
+  if not is_same(there.partial, wanted.partial) then found.partial = "another filter" end
+  if not is_part(wanted.collation, there.collation) then found.collation = "another one" end
+  if not is_same(there_weights, wanted_weights) then found.weights = "others" end
+  if wanted.default_language and wanted.default_language ~= there.default_language then
+    found.default_language = "another one"
+  end
+  return found
+end
+
+-- What is wanted --------------------------------------------------------------------------------------------
+
+local function pair_index(relation, first, second, unique)
+  local index = { key = { { first, 1 }, { second, 1 } }, unique = unique or nil }
+  index.name = default_name(index.key)
+  index.owner = ("%s.%s"):format(relation.state.name, relation.relation_name)
+  return index
+end
+
+--- A pivot is read from both sides, and one of its two indexes is unique unless the relation is a bag: the one
+--- that is already, else the one that begins with the owner.
+local function pivot_indexes(relation, there)
   local owner, related = relation.pivot_foreign_key, relation.pivot_related_foreign_key
-  local forward, backward, unique
-  for _, index in ipairs(there) do
-    local is_forward, is_backward = is_on(index, owner, related), is_on(index, related, owner)
-    forward, backward = forward or is_forward, backward or is_backward
-    unique = unique or (index.unique and (is_forward or is_backward))
-  end
-  local wanted = {}
-  if not relation.duplicates and not unique then
-    wanted[1] = definition(owner, related, true)
-  elseif not forward then
-    wanted[1] = definition(owner, related, false)
-  end
-  if not backward then wanted[#wanted + 1] = definition(related, owner, false) end
-  return wanted
-end
-
---- Creates what is missing, never drops. A pivot that holds duplicate pairs makes the unique index fail with
---- E_DUPLICATE_KEY.
---- Commands: for each relation a listIndexes, and a createIndexes if anything is missing.
----@param state lumo.State
----@param connection lumo.Connection
----@return string[] names of the indexes that were created
-function indexes.ensure(state, connection)
-  local made, relation_names = {}, {}
-  for name in pairs(state.relations) do
-    relation_names[#relation_names + 1] = name
-  end
-  table.sort(relation_names)
-  for _, name in ipairs(relation_names) do
-    local relation = state.relations[name]:boot()
-    local wanted = missing(relation, existing(connection, relation.pivot_table))
-    if #wanted > 0 then
-      connection:command(values.ordered { { "createIndexes", relation.pivot_table }, { "indexes", wanted } })
-    end
-    for _, index in ipairs(wanted) do
-      made[#made + 1] = index[2][2]
+  local forward, backward = pair_index(relation, owner, related), pair_index(relation, related, owner)
+  for _, wanted in ipairs { forward, backward } do
+    for _, index in ipairs(there) do
+      if index.unique and not index.partial and indexes.same_key(index, wanted) then wanted.unique = true end
     end
   end
-  return made
+  if not forward.unique and not backward.unique and not relation.duplicates then forward.unique = true end
+  return { forward, backward }
 end
 
---- For all models, each on its own connection.
----@param resolve fun(state: lumo.State): lumo.Connection
----@return string[] names
-function indexes.ensure_all(resolve)
-  local made = {}
-  for _, state in ipairs(registry.all()) do
-    if next(state.relations) then
-      for _, name in ipairs(indexes.ensure(state, resolve(state))) do
-        made[#made + 1] = name
+local function add_wanted(list, index)
+  for _, known in ipairs(list) do
+    if indexes.same_key(known, index) and is_same(known.partial, index.partial)
+      and is_same(known.collation, index.collation) then
+      return
+    end
+  end
+  list[#list + 1] = index
+end
+
+--- The relations of a model, by name.
+local function relations_of(state)
+  local list = {}
+  for _, relation in pairs(state.relations) do list[#list + 1] = relation end
+  table.sort(list, function(a, b) return a.relation_name < b.relation_name end)
+  return list
+end
+
+--- The collections in which models want indexes, by name; `wants(there)` gives the indexes, when it is known
+--- which ones are there.
+---@param states lumo.State[]
+---@return { name: string, wants: fun(there: lumo.Index[]): lumo.Index[] }[]
+function indexes.collections(states)
+  local by_name, list = {}, {}
+  local function collection(name)
+    if not by_name[name] then
+      local own, pivots = {}, {}
+      by_name[name] = { name = name, own = own, pivots = pivots, wants = function(there)
+        local wanted = {}
+        for _, index in ipairs(own) do add_wanted(wanted, index) end
+        for _, relation in ipairs(pivots) do
+          for _, index in ipairs(pivot_indexes(relation, there)) do add_wanted(wanted, index) end
+        end
+        return wanted
+      end }
+      list[#list + 1] = by_name[name]
+    end
+    return by_name[name]
+  end
+  for _, state in ipairs(states) do
+    local home = collection(state.collection)
+    for _, index in ipairs(state.indexes) do table.insert(home.own, index) end
+    for _, relation in ipairs(relations_of(state)) do
+      if relation.type == "manyToMany" then
+        table.insert(collection(relation:boot().pivot_table).pivots, relation)
       end
     end
   end
-  return made
+  table.sort(list, function(a, b) return a.name < b.name end)
+  return list
+end
+
+--- The document that createIndexes takes.
+---@param index lumo.Index
+---@return table
+function indexes.document(index)
+  local key = {}
+  for i, field in ipairs(index.key) do key[i] = { field[1], field[2] } end
+  local document = { { "key", values.ordered(key) }, { "name", index.name } }
+  for _, option in ipairs {
+    { "unique", index.unique }, { "sparse", index.sparse }, { "hidden", index.hidden },
+    { "partialFilterExpression", index.partial }, { "expireAfterSeconds", index.expire_after_seconds },
+    { "collation", index.collation }, { "weights", index.weights }, { "default_language", index.default_language },
+  } do
+    if option[2] ~= nil then document[#document + 1] = option end
+  end
+  return values.ordered(document)
+end
+
+--- The index that a listIndexes describes.
+---@param document table
+---@param key { [1]: string, [2]: any }[] in its order, which a table does not keep
+---@return lumo.Index
+function indexes.of_server(document, key)
+  return {
+    name = document.name, key = key, unique = document.unique, sparse = document.sparse, hidden = document.hidden,
+    partial = document.partialFilterExpression, expire_after_seconds = document.expireAfterSeconds,
+    collation = document.collation, weights = document.weights, default_language = document.default_language,
+  }
 end
 
 return indexes

@@ -4,12 +4,13 @@ core.set_source_prefix((debug.getinfo(1, "S").source:gsub("^@", ""):match("^(.*[
 
 local connections = require "lumo.connection"
 local errors = require "lumo.errors"
-local indexes = require "lumo.indexes"
+local index_plan = require "lumo.index_plan"
 local load = require "lumo.load"
 local models = require "lumo.model"
 local names = require "lumo.names"
 require "lumo.paginate"
 local records = require "lumo.record"
+local registry = require "lumo.registry"
 local relations = require "lumo.relation"
 local transactions = require "lumo.transaction"
 local values = require "lumo.values"
@@ -47,13 +48,29 @@ function lumo.count_commands(fn)
   return #list, list
 end
 
---- Creates the indexes that the relations of all models need on their pivots. Commands: createIndexes for
---- each pivot.
----@return string[] names
+local function connection_of(state)
+  return state.connection and connections.resolve(state.connection) or connections.get()
+end
+
+--- Creates the indexes that all models declare and that their relations need on their pivots, where they are missing;
+--- changes and drops nothing. Raises as Model:ensure_indexes. Commands: a listIndexes for each collection, and a
+--- createIndexes if anything is missing.
+---@return string[] names of the indexes that were created
 function lumo.ensure_indexes()
-  return indexes.ensure_all(function(state)
-    return state.connection and connections.resolve(state.connection) or connections.get()
-  end)
+  return index_plan.ensure(registry.all(), connection_of)
+end
+
+--- What is missing, what is extra, what differs, and the duplicates that would break a unique index; `tostring` lists
+--- it. Sends no change unless told: `apply` creates what is missing (E_DUPLICATE_KEY, and nothing changed, where
+--- there are duplicates) and changes in place what can be; `drop`, too, hides what is extra or differs, and drops
+--- what is hidden already. Commands: a listIndexes for each collection, an aggregate for each unique index that is
+--- missing; and those of the changes.
+---@param options { apply: boolean?, drop: boolean? }|nil
+---@return lumo.IndexPlan
+function lumo.index_plan(options)
+  options = index_plan.options(options)
+  local plan = index_plan.new(registry.all(), connection_of)
+  return options.apply and index_plan.apply(plan, options.drop) or plan
 end
 
 local function check_list(list, method)

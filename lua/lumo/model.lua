@@ -2,6 +2,7 @@
 local clients = require "lumo.client"
 local columns = require "lumo.columns"
 local core = require "lumo.core"
+local indexes = require "lumo.indexes"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 local records = require "lumo.record"
@@ -65,6 +66,7 @@ names.alias(Model)
 
 local DEFINITION = {
   collection = true, columns = true, relations = true, connection = true, strict = true, extends = true,
+  indexes = true,
 }
 
 --- Where the definition stands: the first function on the stack that is not lumo's own.
@@ -271,6 +273,7 @@ function model.model(name, ...)
     connection = definition.connection or (base and base.connection),
   }
   compile(state, definition)
+  state.indexes = indexes.compile(state, definition.indexes, base)
   registry.attach(state)
   for relation_name, relation in pairs(base and base.relations or {}) do
     if not (definition.relations and definition.relations[relation_name]) then

@@ -2,7 +2,7 @@
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local hooks = require "lumo.hooks"
-local indexes = require "lumo.indexes"
+local index_plan = require "lumo.index_plan"
 local load = require "lumo.load"
 local names = require "lumo.names"
 local queries = require "lumo.query"
@@ -452,12 +452,24 @@ function Model:get_relation(name)
   return load.relation(registry.check(self, "get_relation"), name)
 end
 
---- Creates the indexes that the model's relations need on their pivots. Commands: createIndexes for each
---- pivot.
----@return string[] names of the indexes that are there now
+--- The indexes that the model declares, its relations' not included.
+---@return lumo.Index[]
+function Model:indexes()
+  local list = {}
+  for i, index in ipairs(registry.check(self, "indexes").indexes) do list[i] = index end
+  return list
+end
+
+--- Creates the indexes that the model declares and that its relations need on their pivots, where they are missing;
+--- changes and drops nothing. Raises E_DUPLICATE_KEY where documents are there that a unique one refuses, and
+--- E_ARGUMENT where a different index of the same fields or name is in the way. Commands: a listIndexes for each
+--- collection, and a createIndexes if anything is missing.
+---@param options { client: lumo.Client?, connection: string? }|nil
+---@return string[] names of the indexes that were created
 function Model:ensure_indexes(options)
   local state = registry.check(self, "ensure_indexes")
-  return indexes.ensure(state, ambient.connection(client_of(state, options, "ensure_indexes")))
+  local connection = ambient.connection(client_of(state, options, "ensure_indexes"))
+  return index_plan.ensure({ state }, function() return connection end)
 end
 
 names.alias(Model)

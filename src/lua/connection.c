@@ -95,6 +95,21 @@ static int command_plan(lua_State *L) {
   return 1;
 }
 
+/* core.cursor_plan(name, collection, document): a command that returns a cursor, which is read to its end. */
+static int cursor_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  const char *name = luaL_checkstring(L, 1), *collection = luaL_checkstring(L, 2);
+  lumo_place place = {.key = name, .key_len = strlen(name)};
+  lumo_buf *command = lumo_push_buffer(L);
+  lumo_encode_document(L, 3, NULL, NULL, command, &place, LUMO_ENCODE_RAW);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
+                 lumo_read_plan_new(name, collection, command, false, false, &error), &error);
+  return 1;
+}
+
 /* ---- sessions: transactions that several plans share ---- */
 
 typedef struct {
@@ -201,12 +216,19 @@ static int commands_end(lua_State *L) {
 void lumo_open_connection(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__gc", connection_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {
-      {"connection_new", connection_new},       {"connection_close", connection_close},
-      {"connection_server", connection_server}, {"connection_database", connection_database},
-      {"command_plan", command_plan},           {"session_new", session_new},
-      {"session_commit", session_commit},       {"session_abort", session_abort},
-      {"session_free", session_free},           {"commands_begin", commands_begin},
-      {"commands_end", commands_end},           {NULL, NULL},
+      {"connection_new", connection_new},
+      {"connection_close", connection_close},
+      {"connection_server", connection_server},
+      {"connection_database", connection_database},
+      {"command_plan", command_plan},
+      {"cursor_plan", cursor_plan},
+      {"session_new", session_new},
+      {"session_commit", session_commit},
+      {"session_abort", session_abort},
+      {"session_free", session_free},
+      {"commands_begin", commands_begin},
+      {"commands_end", commands_end},
+      {NULL, NULL},
   };
   static const luaL_Reg session_metamethods[] = {{"__gc", session_gc}, {NULL, NULL}};
   lumo_metatable(L, &LUMO_MT_CONNECTION, "lumo.connection", NULL, metamethods);

@@ -329,6 +329,16 @@ static int query_extra(lua_State *L) {
   return 1;
 }
 
+/* core.query_filter(query): the conditions as MongoDB's filter, a plain table. */
+static int query_filter(lua_State *L) {
+  const lumo_query_box *box = lumo_check_query(L, 1, "filter");
+  lumo_buf *filter = lumo_push_buffer(L);
+  lumo_query_filter(&box->query, NULL, 0, filter);
+  lumo_check_buffer(L, filter);
+  lumo_push_document(L, filter->data, (uint32_t)filter->len);
+  return 1;
+}
+
 /* core.query_resolve(query, method, column): its stored path. */
 static int query_resolve(lua_State *L) {
   const char *method = luaL_checkstring(L, 2);
@@ -363,9 +373,11 @@ void lumo_open_query(lua_State *L) {
   static const luaL_Reg metamethods[] = {
       {"__gc", query_gc}, {"__tostring", lumo_query_tostring}, {NULL, NULL}};
   static const luaL_Reg functions[] = {
-      {"query_new", query_new},       {"query_state", query_state},     {"query_clone", query_clone},
-      {"query_bounds", query_bounds}, {"query_also", query_also},       {"query_partial", query_partial},
-      {"query_extra", query_extra},   {"query_resolve", query_resolve}, {NULL, NULL},
+      {"query_new", query_new},       {"query_state", query_state},
+      {"query_clone", query_clone},   {"query_bounds", query_bounds},
+      {"query_also", query_also},     {"query_partial", query_partial},
+      {"query_extra", query_extra},   {"query_resolve", query_resolve},
+      {"query_filter", query_filter}, {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);
   lumo_open_query_plan(L);

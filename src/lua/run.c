@@ -50,6 +50,33 @@ static int plan_documents(lua_State *L) {
   return 1;
 }
 
+/* core.plan_ordered(plan, field): of each document that field's own fields in their order, which a table
+ * would not keep, as a list of { name, value }; an empty one where it is no document. */
+static int plan_ordered(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  size_t len;
+  const char *name = luaL_checklstring(L, 2, &len);
+  lua_createtable(L, (int)plan->docs.count, 0);
+  for (uint32_t i = 0; i < plan->docs.count; i++) {
+    lumo_value document;
+    lumo_iter it;
+    int n = 0;
+    lua_newtable(L);
+    lumo_bson_find(plan->docs.items[i].data, plan->docs.items[i].len, name, len, &document);
+    bool is_document = document.type == LUMO_BSON_DOCUMENT && lumo_iter_value(&it, &document);
+    while (is_document && lumo_iter_next(&it)) {
+      lua_createtable(L, 2, 0);
+      lua_pushlstring(L, it.key, it.key_len);
+      lua_rawseti(L, -2, 1);
+      lumo_push_value(L, &it.value);
+      lua_rawseti(L, -2, 2);
+      lua_rawseti(L, -2, ++n);
+    }
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  return 1;
+}
+
 /* core.plan_values(plan, stored name, nulls): the field's values of the documents; those that have none are
  * left out, or with `nulls` are lumo.null. */
 static int plan_values(lua_State *L) {
@@ -259,6 +286,7 @@ void lumo_open_run(lua_State *L) {
 
       {"plan_records", plan_records},
       {"plan_documents", plan_documents},
+      {"plan_ordered", plan_ordered},
       {"plan_values", plan_values},
       {"plan_size", plan_size},
       {"plan_count", plan_count},
