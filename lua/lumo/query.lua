@@ -118,6 +118,21 @@ for _, form in ipairs {
   end
 end
 
+--- where_elem_match(column, fn): an array column with an element for which all conditions of fn hold together. fn gets
+--- a builder of conditions: on the columns of elements that are documents, `e:where("sku", "x")`; on the element itself
+--- where it is a value, `e:where(">", 80)`.
+for _, name in ipairs { "where_elem_match", "and_where_elem_match", "or_where_elem_match" } do
+  local where = Query[name]
+  Query[name] = function(q, column, fn)
+    if type(fn) ~= "function" then
+      raise("E_ARGUMENT", "%s needs a column and a function, got %s", name, type(fn))
+    end
+    local element = core.query_element(q, column, name)
+    fn(element)
+    return where(q, column, element)
+  end
+end
+
 --- Runs fn(query) if the condition holds, else else_fn(query).
 function Query:when(condition, fn, else_fn)
   if type(fn) ~= "function" or else_fn ~= nil and type(else_fn) ~= "function" then
@@ -366,6 +381,16 @@ function Query:pluck(column)
   local plan = core.query_find_plan(self:clone():select(column), "pluck", 0, false)
   run(client_of(kept), plan)
   return core.plan_values(plan, stored, true)
+end
+
+--- The values that a column has in what matches, each once and in MongoDB's order; of an array its elements. null is
+--- none. Commands: aggregate.
+---@param column string
+---@return any[]
+function Query:distinct(column)
+  local plan = core.query_distinct_plan(self, column)
+  run(client_of(state_of(self)), plan)
+  return core.plan_values(plan, "_id")
 end
 
 --- Changes the first document that matches, in the query's order, and gives it as it is afterwards; nil when

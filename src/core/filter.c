@@ -250,6 +250,86 @@ void lumo_filter_write_side(const lumo_filter *filter, lumo_side side, lumo_buf 
   write_sides(filter, (unsigned)side, out);
 }
 
+/* ---- over one value ---- */
+
+/* A document of operators knows `and` (its elements) and $not, and of these all else is made: a or b is
+ * not (not a and not b). */
+static void write_operators(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out);
+
+/* The operators of a condition `{"": {…}}`. */
+static lumo_value operators_of(const lumo_filter *f, const struct lumo_clause *c) {
+  lumo_value operators = {0};
+  lumo_bson_find(f->bytes.data + c->offset, c->len, "", 0, &operators);
+  return operators;
+}
+
+/* Whether none of the operators stands in the document that is being written from `mark` on. */
+static bool are_new(const lumo_value *operators, const lumo_buf *out, size_t mark) {
+  lumo_buf written = {.data = out->data + mark, .len = out->len - mark};
+  lumo_iter mine, theirs;
+  if (!lumo_iter_value(&mine, operators)) return false;
+  while (lumo_iter_next(&mine)) {
+    theirs = lumo_iter_elements(&written);
+    while (lumo_iter_next(&theirs))
+      if (strcmp(mine.key, theirs.key) == 0) return false;
+  }
+  return true;
+}
+
+static void write_negated(const lumo_filter *f, uint32_t i, unsigned negations, lumo_buf *out) {
+  const struct lumo_clause *c = &f->clauses[i];
+  size_t marks[2];
+  for (unsigned n = 0; n < negations; n++) marks[n] = lumo_bson_begin_document(out, LUMO_KEY("$not"));
+  if (c->kind == LUMO_CLAUSE_CONDITION) {
+    lumo_value operators = operators_of(f, c);
+    lumo_buf_append(out, operators.data + 4, operators.len - 5);
+  } else {
+    uint32_t end = after(f, i);
+    if (f->clauses[end - 1].kind == LUMO_CLAUSE_END) end--;
+    write_operators(f, i + 1, end, out);
+  }
+  while (negations > 0) lumo_bson_end(out, marks[--negations]);
+}
+
+static void write_operators_term(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out) {
+  size_t mark = out->len;
+  for (uint32_t i = from; i < to && !out->failed; i = after(f, i)) {
+    const struct lumo_clause *c = &f->clauses[i];
+    bool plain = from == i && after(f, i) >= to;
+    if (!c->negated && !plain && c->kind == LUMO_CLAUSE_CONDITION) {
+      lumo_value operators = operators_of(f, c);
+      plain = are_new(&operators, out, mark);
+    }
+    write_negated(f, i, c->negated ? 1 : plain ? 0 : 2, out);
+  }
+}
+
+static void write_operators(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out) {
+  if (from >= to) return;
+  uint32_t end = term_end(f, from, to);
+  if (end >= to) {
+    write_operators_term(f, from, to, out);
+    return;
+  }
+  size_t neither = lumo_bson_begin_document(out, LUMO_KEY("$not"));
+  for (; from < to; from = end) {
+    end = term_end(f, from, to);
+    size_t term = lumo_bson_begin_document(out, LUMO_KEY("$not"));
+    write_operators_term(f, from, end, out);
+    lumo_bson_end(out, term);
+  }
+  lumo_bson_end(out, neither);
+}
+
+void lumo_filter_write_element(const lumo_filter *filter, lumo_buf *out) {
+  size_t mark = lumo_bson_begin(out);
+  if (filter->bytes.failed) out->failed = true;
+  write_operators(filter, 0, filter->count, out);
+  lumo_bson_end(out, mark);
+}
+
+/* ---- patterns ---- */
+
 void lumo_like_pattern(lumo_buf *out, const char *like, size_t len) {
   lumo_buf_append(out, "^", 1);
   for (size_t i = 0; i < len; i++) {

@@ -59,6 +59,10 @@ uint32_t lumo_filter_conditions(const lumo_filter *filter);
 /* Appends the filter as one whole BSON document: {} when there is no clause. Open groups count as closed. */
 void lumo_filter_write(const lumo_filter *filter, lumo_buf *out);
 
+/* Appends a filter over one value, the element of an array, as one whole document of operators: what stands
+ * in an $elemMatch over scalars. Its conditions name no field: each is a document `{"": {operator: …}}`. */
+void lumo_filter_write_element(const lumo_filter *filter, lumo_buf *out);
+
 /* Whether the filter is an `and` of parts that speak of one side each, so that each side can be asked alone.
  */
 bool lumo_filter_splits(const lumo_filter *filter);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "stages.h"
+
 /* One reply holds as many documents as fit 16 MB when the batch is asked for so; the largest int32 is
  * accepted by every server. */
 #define WHOLE_REPLY 2147483647
@@ -118,38 +120,54 @@ void lumo_query_find(const lumo_query *query, const uint8_t *bound, uint32_t bou
   lumo_bson_end(out, command);
 }
 
-/* {name: n} as element `index` of the pipeline. */
-static void write_stage(lumo_buf *out, uint32_t index, const char *name, int64_t n) {
-  lumo_bson_index(out, LUMO_BSON_DOCUMENT, index);
-  size_t mark = lumo_bson_begin(out);
-  lumo_bson_int64(out, name, strlen(name), n);
-  lumo_bson_end(out, mark);
+static void write_match(const lumo_query *query, const uint8_t *bound, uint32_t bound_len,
+                        lumo_stages *stages) {
+  lumo_bson_index(stages->out, LUMO_BSON_DOCUMENT, stages->count++);
+  size_t stage = lumo_bson_begin(stages->out);
+  write_filter(query, bound, bound_len, "$match", stages->out);
+  lumo_bson_end(stages->out, stage);
+}
+
+/* The documents that the query means, as the first stages; in its order only where that decides which are
+ * cut off. */
+static void write_documents(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, bool ordered,
+                            lumo_stages *stages) {
+  write_match(query, bound, bound_len, stages);
+  if (ordered && query->sort.len > 0 && (query->skip || query->limit)) {
+    lumo_stage sort = lumo_stage_begin(stages, "$sort");
+    lumo_buf_append(stages->out, query->sort.data, query->sort.len);
+    lumo_stage_end(stages, sort);
+  }
+  if (query->skip) lumo_stage_number(stages, "$skip", query->skip);
+  if (query->limit) lumo_stage_number(stages, "$limit", query->limit);
+}
+
+static lumo_stages begin_aggregate(const lumo_query *query, lumo_buf *out, size_t *command) {
+  const char *collection = query->schema->collection;
+  *command = lumo_bson_begin(out);
+  lumo_bson_string(out, LUMO_KEY("aggregate"), collection, strlen(collection));
+  return lumo_stages_begin(out, "pipeline");
+}
+
+/* batch_size 0: the server's default. */
+static void end_aggregate(const lumo_query *query, lumo_stages *stages, int32_t batch_size, size_t command) {
+  lumo_buf *out = stages->out;
+  lumo_stages_end(stages);
+  size_t cursor = lumo_bson_begin_document(out, LUMO_KEY("cursor"));
+  if (batch_size) lumo_bson_int32(out, LUMO_KEY("batchSize"), batch_size);
+  lumo_bson_end(out, cursor);
+  lumo_buf_append(out, query->extra.data, query->extra.len);
+  lumo_bson_end(out, command);
 }
 
 /* An aggregate whose last stage is the $group of everything into one document with `n`: the operator over a
  * field path, or over 1 when there is none. */
 static void write_group(const lumo_query *query, const uint8_t *bound, uint32_t bound_len,
                         const char *operator, const char * field, size_t field_len, lumo_buf *out) {
-  uint32_t n = 0;
-  size_t command = lumo_bson_begin(out);
-  const char *collection = query->schema->collection;
-  lumo_bson_string(out, LUMO_KEY("aggregate"), collection, strlen(collection));
-  size_t pipeline = lumo_bson_begin_array(out, LUMO_KEY("pipeline"));
-  lumo_bson_index(out, LUMO_BSON_DOCUMENT, n++);
-  size_t stage = lumo_bson_begin(out);
-  write_filter(query, bound, bound_len, "$match", out);
-  lumo_bson_end(out, stage);
-  if (field && query->sort.len > 0 && (query->skip || query->limit)) { /* which ones are cut depends on it */
-    lumo_bson_index(out, LUMO_BSON_DOCUMENT, n++);
-    stage = lumo_bson_begin(out);
-    write_elements(&query->sort, "$sort", out);
-    lumo_bson_end(out, stage);
-  }
-  if (query->skip) write_stage(out, n++, "$skip", query->skip);
-  if (query->limit) write_stage(out, n++, "$limit", query->limit);
-  lumo_bson_index(out, LUMO_BSON_DOCUMENT, n);
-  stage = lumo_bson_begin(out);
-  size_t group = lumo_bson_begin_document(out, LUMO_KEY("$group"));
+  size_t command;
+  lumo_stages stages = begin_aggregate(query, out, &command);
+  write_documents(query, bound, bound_len, field != NULL, &stages);
+  lumo_stage group = lumo_stage_begin(&stages, "$group");
   lumo_bson_null(out, LUMO_KEY("_id"));
   size_t result = lumo_bson_begin_document(out, LUMO_KEY("n"));
   if (field)
@@ -157,13 +175,8 @@ static void write_group(const lumo_query *query, const uint8_t *bound, uint32_t 
   else
     lumo_bson_int32(out, operator, strlen(operator), 1);
   lumo_bson_end(out, result);
-  lumo_bson_end(out, group);
-  lumo_bson_end(out, stage);
-  lumo_bson_end(out, pipeline);
-  size_t cursor = lumo_bson_begin_document(out, LUMO_KEY("cursor"));
-  lumo_bson_end(out, cursor);
-  lumo_buf_append(out, query->extra.data, query->extra.len);
-  lumo_bson_end(out, command);
+  lumo_stage_end(&stages, group);
+  end_aggregate(query, &stages, 0, command);
 }
 
 void lumo_query_count(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out) {
@@ -173,4 +186,24 @@ void lumo_query_count(const lumo_query *query, const uint8_t *bound, uint32_t bo
 void lumo_query_group(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, const char *operator,
                       const char * field, size_t field_len, lumo_buf *out) {
   write_group(query, bound, bound_len, operator, field, field_len, out);
+}
+
+void lumo_query_distinct(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, const char *field,
+                         size_t field_len, bool elements, lumo_buf *out) {
+  size_t command;
+  lumo_stages stages = begin_aggregate(query, out, &command);
+  write_documents(query, bound, bound_len, true, &stages);
+  if (elements) { /* of a path through arrays $unwind knows nothing: the field is taken out first */
+    lumo_stage project = lumo_stage_begin(&stages, "$project");
+    lumo_bson_string(out, LUMO_KEY("v"), field, field_len);
+    lumo_stage_end(&stages, project);
+    lumo_stage_text(&stages, "$unwind", "$v");
+  }
+  lumo_stage group = lumo_stage_begin(&stages, "$group");
+  lumo_bson_string(out, LUMO_KEY("_id"), elements ? "$v" : field, elements ? 2 : field_len);
+  lumo_stage_end(&stages, group);
+  lumo_stage sort = lumo_stage_begin(&stages, "$sort");
+  lumo_bson_int32(out, LUMO_KEY("_id"), 1);
+  lumo_stage_end(&stages, sort);
+  end_aggregate(query, &stages, WHOLE_REPLY, command);
 }

@@ -34,6 +34,10 @@ void lumo_query_count(const lumo_query *query, const uint8_t *bound, uint32_t bo
 /* An aggregate with one document {n: …}: `operator` ($sum, $avg, $min, $max) over a field path ("$views"). */
 void lumo_query_group(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, const char *operator,
                       const char * field, size_t field_len, lumo_buf *out);
+/* An aggregate with a document {_id: value} for each value of the field path ("$views"), in their order. With
+ * `elements` a field may hold arrays, whose elements are the values. */
+void lumo_query_distinct(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, const char *field,
+                         size_t field_len, bool elements, lumo_buf *out);
 /* Only the filter. */
 void lumo_query_filter(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out);
 

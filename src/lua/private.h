@@ -180,7 +180,14 @@ bool lumo_record_element(lua_State *L, int record, uint32_t column, const char *
 
 /* ---- query.c ---- */
 typedef struct lumo_relation lumo_relation;
-typedef enum { LUMO_QUERY_MODEL, LUMO_QUERY_RELATED, LUMO_QUERY_PIVOT } lumo_query_kind;
+typedef enum {
+  LUMO_QUERY_MODEL,
+  LUMO_QUERY_RELATED,
+  LUMO_QUERY_PIVOT,
+  /* What where_elem_match hands to its function: conditions on an array's elements, which are documents … */
+  LUMO_QUERY_ELEMENT,
+  LUMO_QUERY_VALUE, /* … or values, whose conditions name no column */
+} lumo_query_kind;
 typedef struct lumo_query_box lumo_query_box;
 /* Pushes an empty query over a schema (the userdata at `schema`), with a new companion table that keeps it;
  * lua/lumo keeps its own things there, too. */

@@ -5,12 +5,20 @@
 
 #include <string.h>
 
-lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method) {
+lumo_query_box *lumo_check_builder(lua_State *L, int i, const char *method) {
   lumo_query_box *box = lumo_test(L, i, &LUMO_MT_QUERY);
   if (!box)
     lumo_raise_code(L, "E_ARGUMENT",
                     "%s is called on a query, got %s; was it called with a dot instead of a colon?", method,
                     luaL_typename(L, i));
+  return box;
+}
+
+lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method) {
+  lumo_query_box *box = lumo_check_builder(L, i, method);
+  if (box->kind == LUMO_QUERY_ELEMENT || box->kind == LUMO_QUERY_VALUE)
+    lumo_raise_code(L, "E_ARGUMENT", "%s inside where_elem_match: its function takes conditions only",
+                    method);
   return box;
 }
 
@@ -89,8 +97,8 @@ static int query_clone(lua_State *L) {
  * cut off. */
 static bool cut_collection(const lumo_schema *schema, const char *collection, const char **name,
                            size_t *len) {
-  size_t n = strlen(collection);
-  if (*len <= n + 1 || (*name)[n] != '.' || memcmp(*name, collection, n) != 0 ||
+  size_t n = collection ? strlen(collection) : 0; /* nested columns have none */
+  if (n == 0 || *len <= n + 1 || (*name)[n] != '.' || memcmp(*name, collection, n) != 0 ||
       lumo_schema_find(schema, *name, n))
     return false;
   *name += n + 1;
@@ -117,7 +125,8 @@ const lumo_column *lumo_resolve_column(lua_State *L, const lumo_query_box *box, 
   }
   if (*side == LUMO_SIDE_PIVOT) schema = box->relation->rows;
   cut_collection(schema, schema->collection, &name, &len);
-  if (len == 2 && memcmp(name, "id", 2) == 0 && !lumo_schema_find(schema, name, len)) {
+  if (len == 2 && memcmp(name, "id", 2) == 0 && schema->primary >= 0 &&
+      !lumo_schema_find(schema, name, len)) {
     column = schema->columns[schema->primary];
     lumo_buf_append(path, column->stored, column->stored_len);
     return column;

@@ -13,6 +13,8 @@ const lumo_column *lumo_resolve_column(lua_State *L, const lumo_query_box *box, 
 /* The same where only the query's own collection will do. */
 const lumo_column *lumo_resolve_own_column(lua_State *L, const lumo_query_box *box, const char *method,
                                            int arg, int index, lumo_buf *path);
+/* Any query userdata, a builder over the elements of an array included. */
+lumo_query_box *lumo_check_builder(lua_State *L, int i, const char *method);
 bool lumo_is_empty_table(lua_State *L, int index);
 
 /* where.c: adds the where methods to the table on top of the stack, and what opens and closes their groups to

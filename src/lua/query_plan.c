@@ -219,6 +219,35 @@ static int query_group_plan(lua_State *L) {
   return 1;
 }
 
+/* Whether a field may hold several values: only a declared scalar may not. */
+static bool has_elements(const lumo_column *column, const lumo_buf *path) {
+  return !column || column->type == LUMO_ARRAY || column->type == LUMO_ANY ||
+         memchr(path->data, '.', path->len);
+}
+
+/* core.query_distinct_plan(query, column): the values as `_id`s. */
+static int query_distinct_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  const lumo_query_box *box = lumo_check_query(L, 1, "distinct");
+  if (box->kind == LUMO_QUERY_RELATED)
+    lumo_raise_code(L, "E_UNSUPPORTED", "distinct is not supported across a relation");
+  lumo_buf *path = lumo_push_buffer(L), *command = lumo_push_buffer(L);
+  lumo_buf_append(path, "$", 1);
+  const lumo_column *column = lumo_resolve_own_column(L, box, "distinct", 1, 2, path);
+  lumo_check_buffer(L, path);
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_query_distinct(&box->query, bound, bound_len, (const char *)path->data, path->len,
+                      has_elements(column, path), command);
+  lumo_check_buffer(L, command);
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
+                 lumo_read_plan_new("distinct", box->query.schema->collection, command, false, false, &error),
+                 &error);
+  return 1;
+}
+
 /* core.query_modify_plan(query, values or nil): findAndModify of the first that matches: a $set of the
  * values, or its removal. The reply has the document as it is afterwards, or as it was. */
 static int query_modify_plan(lua_State *L) {
@@ -301,11 +330,17 @@ int lumo_query_tostring(lua_State *L) {
 
 void lumo_open_query_plan(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"query_find_plan", query_find_plan},       {"query_count_plan", query_count_plan},
-      {"query_update_plan", query_update_plan},   {"query_increment_plan", query_increment_plan},
-      {"query_delete_plan", query_delete_plan},   {"aggregate_plan", aggregate_plan},
-      {"query_group_plan", query_group_plan},     {"query_modify_plan", query_modify_plan},
-      {"query_explain_plan", query_explain_plan}, {NULL, NULL},
+      {"query_find_plan", query_find_plan},
+      {"query_count_plan", query_count_plan},
+      {"query_update_plan", query_update_plan},
+      {"query_increment_plan", query_increment_plan},
+      {"query_delete_plan", query_delete_plan},
+      {"aggregate_plan", aggregate_plan},
+      {"query_group_plan", query_group_plan},
+      {"query_distinct_plan", query_distinct_plan},
+      {"query_modify_plan", query_modify_plan},
+      {"query_explain_plan", query_explain_plan},
+      {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);
 }

@@ -29,7 +29,9 @@ struct lumo_query_box {
                           companion's [4], their texts in [3] */
   uint32_t field_count;
   bool all_fields;
+  const lumo_column *array; /* ELEMENT, VALUE: the column whose elements these are */
 };
+/* A query that can be sent: E_ARGUMENT for an ELEMENT or VALUE. */
 lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method);
 
 /* relation.c: the plan of a RELATED query for its own owner. */

@@ -23,6 +23,7 @@ typedef struct {
   size_t document, operators;
   lumo_side side;
   bool vacuous;
+  lumo_place outer; /* of an element: its array */
 } condition;
 
 /* Upvalues of every where method: its name, the join, whether it is negated, and whose fields it names. */
@@ -42,12 +43,25 @@ static lumo_side method_side(lua_State *L) {
   return (lumo_side)lua_tointeger(L, lua_upvalueindex(4));
 }
 
+/* Of the elements of an array that are values no column is named: something stands in its place, so that all
+ * arguments are where they are in other queries. */
+static void fill_column(lua_State *L) {
+  if (lumo_check_builder(L, 1, method_name(L))->kind != LUMO_QUERY_VALUE) return;
+  lua_pushliteral(L, "");
+  lua_insert(L, 2);
+}
+
 /* Begins a condition on the column named at `index`. The path is copied to the scratch buffer, which must not
  * be used before open_operators. */
 static condition begin(lua_State *L, int index) {
-  condition c = {.L = L, .box = lumo_check_query(L, 1, method_name(L)), .side = method_side(L)};
+  condition c = {.L = L, .box = lumo_check_builder(L, 1, method_name(L)), .side = method_side(L)};
   lumo_buf *path = lumo_scratch(L);
-  c.column = lumo_resolve_column(L, c.box, method_name(L), 1, index, path, &c.side);
+  if (c.box->kind != LUMO_QUERY_VALUE)
+    c.column = lumo_resolve_column(L, c.box, method_name(L), 1, index, path, &c.side);
+  else if (c.side == LUMO_SIDE_PIVOT)
+    lumo_raise_code(L, "E_ARGUMENT", "%s is for queries across a many-to-many relation", method_name(L));
+  else
+    c.column = c.box->array->of;
   lumo_check_buffer(L, path);
   c.out = &c.box->query.filter.bytes;
   lumo_filter_begin(&c.box->query.filter);
@@ -72,9 +86,14 @@ static int finish(const condition *c, lumo_join join, bool negated) {
   return 1;
 }
 
-static lumo_place place_of(const condition *c) {
+static lumo_place place_of(condition *c) {
   const char *name = c->column ? c->column->name : "value";
-  return (lumo_place){.model = c->box->query.schema->model, .key = name, .key_len = strlen(name)};
+  const lumo_column *array = c->box->array;
+  if (!array) return (lumo_place){.model = c->box->query.schema->model, .key = name, .key_len = strlen(name)};
+  c->outer =
+      (lumo_place){.model = c->box->query.schema->model, .key = array->name, .key_len = strlen(array->name)};
+  if (c->box->kind == LUMO_QUERY_VALUE) return c->outer;
+  return (lumo_place){.parent = &c->outer, .key = name, .key_len = strlen(name)};
 }
 
 /* Refuses what would silently widen or empty a filter. */
@@ -194,7 +213,7 @@ static void put_operation(condition *c, const char *operator, int index) {
 /* where{a = 1, b = 2}: one clause of several equalities, by name, so that the same table always gives the
  * same filter. */
 static int where_table(lua_State *L) {
-  lumo_query_box *box = lumo_check_query(L, 1, method_name(L));
+  lumo_query_box *box = lumo_check_builder(L, 1, method_name(L));
   lua_settop(L, 2);
   if (lumo_is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table", method_name(L));
   lua_newtable(L); /* 3: the names, sorted */
@@ -243,12 +262,12 @@ static int where_table(lua_State *L) {
 }
 
 static int where(lua_State *L) {
+  fill_column(L);
   int n = lua_gettop(L);
   if (n <= 2 && lua_istable(L, 2)) return where_table(L);
   if (n == 3 && lua_istable(L, 2))
     lumo_raise_code(L, "E_ARGUMENT", "%s(table, names) needs a list of names", method_name(L));
   if (n < 3) {
-    lumo_check_query(L, 1, method_name(L));
     if (n == 2 && lua_type(L, 2) == LUA_TSTRING)
       lumo_raise_code(L, "E_ARGUMENT", "%s(\"%s\") needs a value", method_name(L), lua_tostring(L, 2));
     lumo_raise_argument(L, method_name(L), 1, "a column and a value, a table, or a function", 2);
@@ -268,12 +287,14 @@ static int where(lua_State *L) {
 }
 
 static int where_in(lua_State *L) {
+  fill_column(L);
   condition c = begin(L, 2);
   put_list(&c, method_negated(L) ? "$nin" : "$in", 3, 2);
   return finish(&c, method_join(L), false);
 }
 
 static int where_null(lua_State *L) {
+  fill_column(L);
   condition c = begin(L, 2);
   if (method_negated(L))
     lumo_bson_null(c.out, LUMO_KEY("$ne"));
@@ -284,6 +305,7 @@ static int where_null(lua_State *L) {
 
 /* where_between(column, {low, high}) or where_between(column, low, high); both ends belong to it */
 static int where_between(lua_State *L) {
+  fill_column(L);
   if (lua_gettop(L) == 3 && lua_istable(L, 3)) {
     if (lua_rawlen(L, 3) != 2) lumo_raise_argument(L, method_name(L), 2, "a list of two values", 3);
     lua_rawgeti(L, 3, 1);
@@ -299,24 +321,28 @@ static int where_between(lua_State *L) {
 }
 
 static int where_like(lua_State *L) {
+  fill_column(L);
   condition c = begin(L, 2);
   put_like(&c, 3, 2, false);
   return finish(&c, method_join(L), method_negated(L));
 }
 
 static int where_ilike(lua_State *L) {
+  fill_column(L);
   condition c = begin(L, 2);
   put_like(&c, 3, 2, true);
   return finish(&c, method_join(L), method_negated(L));
 }
 
 static int where_exists(lua_State *L) {
+  fill_column(L);
   condition c = begin(L, 2);
   lumo_bson_boolean(c.out, LUMO_KEY("$exists"), !method_negated(L));
   return finish(&c, method_join(L), false);
 }
 
 static int where_size(lua_State *L) {
+  fill_column(L);
   condition c = begin(L, 2);
   if (!lumo_isinteger(L, 3) || lua_tointeger(L, 3) < 0)
     lumo_raise_argument(L, method_name(L), 2, "a length", 3);
@@ -325,20 +351,29 @@ static int where_size(lua_State *L) {
 }
 
 static int where_all(lua_State *L) {
+  fill_column(L);
   condition c = begin(L, 2);
   put_list(&c, "$all", 3, 2);
   return finish(&c, method_join(L), method_negated(L));
 }
 
 static int where_regex(lua_State *L) {
+  fill_column(L);
   condition c = begin(L, 2);
   put_regex(&c, 3, 2);
   return finish(&c, method_join(L), method_negated(L));
 }
 
+/* Conditions that MongoDB takes about documents only. */
+static void refuse_element(lua_State *L, const lumo_query_box *box) {
+  if (box->array)
+    lumo_raise_code(L, "E_UNSUPPORTED", "%s is not supported inside where_elem_match", method_name(L));
+}
+
 /* where_column(a, operator, b): { $expr: { $op: ["$a", "$b"] } } */
 static int where_column(lua_State *L) {
-  lumo_query_box *box = lumo_check_query(L, 1, method_name(L));
+  lumo_query_box *box = lumo_check_builder(L, 1, method_name(L));
+  refuse_element(L, box);
   const char *operator= NULL, *given = lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "";
   for (size_t i = 0; i < sizeof comparisons / sizeof *comparisons; i++)
     if (strcmp(given, comparisons[i].name) == 0) operator= comparisons[i].operator;
@@ -366,9 +401,53 @@ static int where_column(lua_State *L) {
   return finish(&c, method_join(L), method_negated(L));
 }
 
+/* core.query_element(query, column, method): a builder for conditions on the elements of the array column. */
+static int query_element(lua_State *L) {
+  static uint32_t no_names[1];
+  static const lumo_schema untyped = {.primary = -1, .by_name = no_names, .by_stored = no_names};
+  const char *method = luaL_checkstring(L, 3);
+  lumo_query_box *box = lumo_check_builder(L, 1, method);
+  lua_settop(L, 3);
+  lumo_side side = LUMO_SIDE_RELATED;
+  lumo_buf *path = lumo_push_buffer(L); /* 4 */
+  const lumo_column *column =
+      box->kind == LUMO_QUERY_VALUE ? box->array->of : lumo_resolve_column(L, box, method, 1, 2, path, &side);
+  if (!column || column->type != LUMO_ARRAY || !column->of || column->of->type == LUMO_ANY)
+    lumo_raise_code(
+        L, "E_ARGUMENT",
+        "%s needs an array column that declares its elements (of = …); where_raw takes any filter", method);
+  lumo_getuv(L, 1);
+  lua_rawgeti(L, -1, 1);
+  bool documents = column->of->type == LUMO_OBJECT;
+  lumo_query_box *element = lumo_push_query(L, -1, documents ? LUMO_QUERY_ELEMENT : LUMO_QUERY_VALUE);
+  if (documents) element->query.schema = column->of->fields ? column->of->fields : &untyped;
+  element->array = column;
+  lumo_getuv(L, -1);
+  lua_pushvalue(L, 1); /* keeps the columns alive */
+  lua_setfield(L, -2, "outer");
+  lua_pop(L, 1);
+  return 1;
+}
+
+/* where_elem_match(column, builder): some element for which all conditions of the builder hold. */
+static int where_elem_match(lua_State *L) {
+  lumo_query_box *element = lumo_test(L, 3, &LUMO_MT_QUERY);
+  if (!element || !element->array) lumo_raise_argument(L, method_name(L), 2, "a function", 3);
+  if (element->query.filter.count == 0)
+    lumo_raise_code(L, "E_ARGUMENT", "%s got no condition from its function", method_name(L));
+  condition c = begin(L, 2);
+  lumo_bson_key(c.out, LUMO_BSON_DOCUMENT, LUMO_KEY("$elemMatch"));
+  if (element->kind == LUMO_QUERY_VALUE)
+    lumo_filter_write_element(&element->query.filter, c.out);
+  else
+    lumo_filter_write(&element->query.filter, c.out);
+  return finish(&c, method_join(L), method_negated(L));
+}
+
 /* where_raw(filter): MongoDB's own filter, operators and all. */
 static int where_raw(lua_State *L) {
-  condition c = {.L = L, .box = lumo_check_query(L, 1, method_name(L))};
+  condition c = {.L = L, .box = lumo_check_builder(L, 1, method_name(L))};
+  if (c.box->kind == LUMO_QUERY_VALUE) refuse_element(L, c.box);
   if (!lua_istable(L, 2)) lumo_raise_argument(L, method_name(L), 1, "a filter document", 2);
   if (lumo_is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty filter", method_name(L));
   lumo_place place = {.key = "filter", .key_len = 6};
@@ -391,7 +470,7 @@ static int where_raw(lua_State *L) {
 static int query_open(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
-  lumo_query_box *box = lumo_check_query(L, 1, "where");
+  lumo_query_box *box = lumo_check_builder(L, 1, "where");
   lumo_filter_mark mark = lumo_filter_position(&box->query.filter);
   lumo_join join = strcmp(luaL_checkstring(L, 2), "or") == 0 ? LUMO_OR : LUMO_AND;
   if (!lumo_filter_open(&box->query.filter, join, lua_toboolean(L, 3), &error)) lumo_raise(L, &error);
@@ -402,20 +481,20 @@ static int query_open(lua_State *L) {
 
 /* core.query_settle(query): what stands in the filter now belongs to the relation. */
 static int query_settle(lua_State *L) {
-  lumo_query_box *box = lumo_check_query(L, 1, "where");
+  lumo_query_box *box = lumo_check_builder(L, 1, "where");
   lumo_filter_settle(&box->query.filter);
   return 0;
 }
 
 static int query_close(lua_State *L) {
-  lumo_query_box *box = lumo_check_query(L, 1, "where");
+  lumo_query_box *box = lumo_check_builder(L, 1, "where");
   lumo_filter_close(&box->query.filter);
   lumo_check_buffer(L, &box->query.filter.bytes);
   return 0;
 }
 
 static int query_rewind(lua_State *L) {
-  lumo_query_box *box = lumo_check_query(L, 1, "where");
+  lumo_query_box *box = lumo_check_builder(L, 1, "where");
   lumo_filter_mark mark = {(uint32_t)luaL_checkinteger(L, 2), (uint32_t)luaL_checkinteger(L, 3)};
   lumo_filter_rewind(&box->query.filter, mark);
   return 0;
@@ -465,15 +544,13 @@ void lumo_open_where(lua_State *L, int module) {
       {"where_not_exists", where_exists, true, false},
       {"where_size", where_size, false, false},
       {"where_all", where_all, false, false},
+      {"where_elem_match", where_elem_match, false, false},
       {"where_column", where_column, false, false},
       {"where_raw", where_raw, false, false},
   };
   static const luaL_Reg functions[] = {
-      {"query_open", query_open},
-      {"query_close", query_close},
-      {"query_rewind", query_rewind},
-      {"query_settle", query_settle},
-      {NULL, NULL},
+      {"query_open", query_open},     {"query_close", query_close},     {"query_rewind", query_rewind},
+      {"query_settle", query_settle}, {"query_element", query_element}, {NULL, NULL},
   };
   lua_pushvalue(L, module);
   luaL_setfuncs(L, functions, 0);
