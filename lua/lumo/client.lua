@@ -104,7 +104,7 @@ end
 ---@return lumo.Query
 function Client:pivot_query()
   local parent, relation, target = open(self, "pivot_query")
-  local q = core.pivot_query(relation.handle, parent)
+  local q = core.pivot_query(relation:bound_handle("pivot_query", target), parent)
   return queries.of_relation(q, relation:row_state(), nil, target, "is_pivot_only_query")
 end
 
@@ -113,7 +113,7 @@ end
 ---@return boolean
 function Client:exists(id)
   local parent, relation, target = open(self, "exists")
-  local plan = core.pivot_rows_plan("exists", relation.handle, parent, id)
+  local plan = core.pivot_rows_plan("exists", relation:bound_handle("exists", target), parent, id)
   run(target, plan)
   return core.plan_size(plan) > 0
 end
@@ -122,7 +122,7 @@ end
 ---@return any[]
 function Client:ids()
   local parent, relation, target = open(self, "ids")
-  local plan = core.pivot_ids_plan(relation.handle, parent)
+  local plan = core.pivot_ids_plan(relation:bound_handle("ids", target), parent)
   run(target, plan)
   return core.plan_values(plan, relation.pivot_related_foreign_key)
 end
@@ -131,7 +131,7 @@ end
 ---@return integer
 function Client:count()
   local parent, relation, target = open(self, "count")
-  local plan = core.pivot_count_plan(relation.handle, parent)
+  local plan = core.pivot_count_plan(relation:bound_handle("count", target), parent)
   run(target, plan)
   return core.plan_count(plan)
 end
@@ -142,7 +142,7 @@ end
 ---@return table|nil
 function Client:pivot_data(id)
   local parent, relation, target = open(self, "pivot_data")
-  local plan = core.pivot_rows_plan("pivot_data", relation.handle, parent, id)
+  local plan = core.pivot_rows_plan("pivot_data", relation:bound_handle("pivot_data", target), parent, id)
   run(target, plan)
   return core.pivot_row(plan, relation.handle)
 end
@@ -222,7 +222,7 @@ local function write_pairs(self, op, method, value, form)
   local parent, relation, target = open(self, method)
   refuse_deleted(parent, relation, method)
   check_rules(relation, value, form)
-  local plan = core.pairs_plan(op, method, relation.handle, parent, value, form, core.now())
+  local plan = core.pairs_plan(op, method, relation:bound_handle(method, target), parent, value, form, core.now())
   in_turn(parent, relation, target, function(inner)
     check_related(relation, plan, method, inner)
     run(inner, plan)
@@ -285,10 +285,10 @@ function Client:detach(...)
   local parent, relation, target = open(self, "detach")
   local plan
   if select("#", ...) == 0 then
-    plan = core.detach_all_plan(relation.handle, parent)
+    plan = core.detach_all_plan(relation:bound_handle("detach", target), parent)
   else
     check_argument((...), "detach", select("#", ...) - 1)
-    plan = core.detach_plan(relation.handle, parent, (...))
+    plan = core.detach_plan(relation:bound_handle("detach", target), parent, (...))
   end
   in_turn(parent, relation, target, function(inner) run(inner, plan) end)
   return core.plan_written(plan, "nRemoved")
@@ -319,7 +319,8 @@ local function attach_records(relation, parent, list, attributes, target, method
     pairs_list[i] = { id = one, pivot_data = attributes[i] }
   end
   local op = (relation.duplicates and check_existing) and "sync_keeping" or "attach"
-  local plan = core.pairs_plan(op, method, relation.handle, parent, pairs_list, "pivot_list", core.now())
+  local handle = relation:bound_handle(method, target)
+  local plan = core.pairs_plan(op, method, handle, parent, pairs_list, "pivot_list", core.now())
   in_turn(parent, relation, target, function(inner) run(inner, plan) end)
   for i, one in ipairs(list) do
     set_extras(relation, parent, one, attributes[i])
@@ -433,7 +434,8 @@ function Client:update_pivot_data(id, attributes)
   if type(attributes) == "table" and relation.pivot_state and relation.pivot_state.rules then
     relation:check_attributes(attributes, true)
   end
-  local plan = core.pivot_update_plan(relation.handle, parent, id, attributes, core.now())
+  local handle = relation:bound_handle("update_pivot_data", target)
+  local plan = core.pivot_update_plan(handle, parent, id, attributes, core.now())
   in_turn(parent, relation, target, function(inner) run(inner, plan) end)
   return core.plan_written(plan, "nMatched") > 0
 end

@@ -56,11 +56,9 @@ function query.of_relation(q, state, relation, client, flag)
   return q
 end
 
---- Deletes the documents whose ids an aggregation finds, a batch at a time.
+--- Deletes the documents whose ids a streaming plan finds, a batch at a time.
 ---@return integer removed
-function query.delete_found(state, schema, collection, pipeline, connection)
-  local client = transactions.client({}, connection)
-  local plan = core.aggregate_plan(collection, pipeline, true)
+function query.delete_found(state, schema, plan, client)
   local removed = 0
   repeat
     local done = run(client, plan)

@@ -260,7 +260,9 @@ local function delete(self, method, quiet)
   with_hooks({ self }, state, record.client(self, state), { "delete" }, quiet, function(client)
     local detached = detached_relations(state)
     local function remove(inner) -- may be tried again: a plan is run once
-      for _, relation in ipairs(detached) do run(inner, core.detach_all_plan(relation.handle, self)) end
+      for _, relation in ipairs(detached) do
+        run(inner, core.detach_all_plan(relation:bound_handle("delete", inner), self))
+      end
       local plan = core.delete_plan(self)
       run(inner, plan)
       if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end

@@ -364,6 +364,17 @@ function methods:row_state()
   return self.row_model
 end
 
+--- The compiled relation as what reads and writes pairs alone sees it: under what on_query says of the pivot.
+---@param method string for error messages
+---@param client lumo.Client
+function methods:bound_handle(method, client)
+  if not self.on_query then return self.handle end
+  local q = core.related_query(self.handle, method, nil)
+  require("lumo.query").of_relation(q, self.related_state, self, client, "is_pivot_only_query")
+  self.on_query(q)
+  return core.relation_under(self.handle, q)
+end
+
 --- A query over the related records: of one parent, or unbound for eager loading.
 ---@param method string for error messages
 ---@param parent lumo.Record|nil
@@ -433,22 +444,14 @@ function methods:client(parent)
   return require("lumo.client").handle(parent, self:boot())
 end
 
---- Removes the rows of the pivot whose related record is gone, of all parents. Commands: an aggregate, and a
---- delete for each
---- thousand of them.
+--- Removes the rows of the pivot whose related record is gone, of all parents; of those that on_query lets
+--- see. Without hooks. Commands: an aggregate, and a delete for each thousand of them.
 ---@return integer removed
 function methods:prune()
-  self:boot()
-  local pipeline = {
-    { ["$lookup"] = {
-      from = self.related_state.collection, localField = self.pivot_related_foreign_key,
-      foreignField = self.related_state.by_attribute[self.related_key].stored, as = "related",
-    } },
-    { ["$match"] = { related = { ["$size"] = 0 } } },
-    { ["$project"] = { _id = 1 } },
-  }
-  local queries = require "lumo.query"
-  return queries.delete_found(self:row_state(), self.rows, self.pivot_table, pipeline, self.state.connection)
+  local queries, transactions = require "lumo.query", require "lumo.transaction"
+  local target = transactions.client({}, self:boot().state.connection)
+  local plan = core.orphans_plan(self:bound_handle("prune", target))
+  return queries.delete_found(self:row_state(), self.rows, plan, target)
 end
 
 --- Makes a list of related records the loaded value of the relation.

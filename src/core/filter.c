@@ -105,25 +105,29 @@ static uint32_t after(const lumo_filter *f, uint32_t i) {
   return i;
 }
 
+/* Where the group at i ends inside: at its END, if it is closed. */
+static uint32_t inside(const lumo_filter *f, uint32_t i) {
+  uint32_t end = after(f, i);
+  return f->clauses[end - 1].kind == LUMO_CLAUSE_END ? end - 1 : end;
+}
+
 static void write_level(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out);
 
 /* The elements of one clause, without a document around them. */
 static void write_clause(const lumo_filter *f, uint32_t i, lumo_buf *out) {
   const struct lumo_clause *c = &f->clauses[i];
-  size_t array = 0, inside = 0;
+  size_t array = 0, document = 0;
   if (c->negated) {
     array = lumo_bson_begin_array(out, LUMO_KEY("$nor"));
-    inside = lumo_bson_begin_document(out, LUMO_KEY("0"));
+    document = lumo_bson_begin_document(out, LUMO_KEY("0"));
   }
   if (c->kind == LUMO_CLAUSE_CONDITION) {
     lumo_buf_append(out, f->bytes.data + c->offset + 4, c->len - 5);
   } else {
-    uint32_t end = after(f, i);
-    if (f->clauses[end - 1].kind == LUMO_CLAUSE_END) end--;
-    write_level(f, i + 1, end, out);
+    write_level(f, i + 1, inside(f, i), out);
   }
   if (c->negated) {
-    lumo_bson_end(out, inside);
+    lumo_bson_end(out, document);
     lumo_bson_end(out, array);
   }
 }
@@ -193,12 +197,15 @@ bool lumo_filter_has(const lumo_filter *filter, lumo_side side) {
   return (sides(filter, 0, filter->count) & side) != 0;
 }
 
+/* Groups may stand inside groups: LUMO_FILTER_MAX_DEPTH of them. */
 static bool range_splits(const lumo_filter *f, uint32_t from, uint32_t to) {
   const unsigned both = LUMO_SIDE_RELATED | LUMO_SIDE_PIVOT;
   if (sides(f, from, to) != both) return true;
   if (term_end(f, from, to) < to) return false;
-  for (uint32_t i = from; i < to; i = after(f, i))
-    if (sides(f, i, after(f, i)) == both) return false;
+  for (uint32_t i = from; i < to; i = after(f, i)) {
+    if (sides(f, i, after(f, i)) != both) continue;
+    if (f->clauses[i].negated || !range_splits(f, i + 1, inside(f, i))) return false;
+  }
   return true;
 }
 
@@ -222,8 +229,13 @@ static void write_range(const lumo_filter *f, uint32_t from, uint32_t to, unsign
     write_element(f, from, to, out, n);
     return;
   }
-  for (uint32_t i = from; i < to; i = after(f, i))
-    if (sides(f, i, after(f, i)) & mask) write_element(f, i, after(f, i), out, n);
+  for (uint32_t i = from; i < to; i = after(f, i)) {
+    bool group = f->clauses[i].kind == LUMO_CLAUSE_GROUP && (sides(f, i, after(f, i)) & ~mask);
+    if (group)
+      write_range(f, i + 1, inside(f, i), mask, out, n);
+    else if (sides(f, i, after(f, i)) & mask)
+      write_element(f, i, after(f, i), out, n);
+  }
 }
 
 static void write_sides(const lumo_filter *filter, unsigned mask, lumo_buf *out) {

@@ -276,11 +276,11 @@ static void write_pipeline(lumo_buf *out, const lumo_pivot *pivot, const row_con
 typedef enum {
   UPSERT, /* one id to attach: one statement does it all */
   ROWS,   /* find the rows that are there */
+  OTHERS, /* toggle under a condition: find the rows of the rest that it does not hold for */
   LOOK,   /* after a refused insert: find the pairs again, and who else has their derived ids */
   INSERT, /* the missing */
   UPDATE, /* rows whose attributes differ */
   DELETE, /* rows that have to go */
-  VERIFY, /* toggle under a condition: which rows has the condition kept? */
   END,
 } phase_number;
 
@@ -312,8 +312,7 @@ typedef struct pairs_plan {
   lumo_buf updates;  /* statements */
   size_t updated;    /* how much of them has been sent */
   lumo_keys doomed;  /* _ids of rows to delete */
-  int64_t removed;
-  lumo_buf out; /* the command or statements of the current step */
+  lumo_buf out;      /* the command or statements of the current step */
 } pairs_plan;
 
 static lumo_value owner_of(const pairs_plan *plan) {
@@ -469,28 +468,32 @@ static void end_find(pairs_plan *plan, find_marks marks, bool with_id, bool with
 }
 
 /* Rows of the ids; for a sync also all others that the condition lets us see. Rows of the ids count whether
- * the condition holds for them or not, as a pair must not stand twice. */
+ * the condition holds for them or not, as a pair must not stand twice; but in a bag, where it may, those are
+ * none of ours. A toggle asks for those that it is to detach. */
 static bool rows_build(pairs_plan *plan) {
   const lumo_pivot *pivot = &plan->pivot;
   lumo_buf *out = &plan->out;
   lumo_value owner = owner_of(plan);
   bool whole = plan->op == LUMO_SYNC, first = !plan->asked;
+  bool bound = pivot->duplicates || plan->op == LUMO_TOGGLE;
+  bool by_id = !whole || (pivot->condition && !bound);
   if (adds_blindly(plan)) return false;
   plan->order_count = 0;
-  if (!whole || pivot->condition) take_portion(plan);
+  if (by_id) take_portion(plan);
   if (plan->order_count == 0 && !(whole && first)) return false;
   find_marks marks = begin_find(out, pivot->collection);
   write_equal(out, pivot->owner_key, &owner);
+  if (bound) write_condition(out, "$and", pivot);
   if (!whole) {
     write_portion(plan);
-  } else if (pivot->condition && first) {
+  } else if (by_id && first) {
     size_t list = lumo_bson_begin_array(out, LUMO_KEY("$or"));
     lumo_bson_document(out, LUMO_KEY("0"), pivot->condition, pivot->condition_len);
     size_t ids = lumo_bson_begin_document(out, LUMO_KEY("1"));
     write_portion(plan);
     lumo_bson_end(out, ids);
     lumo_bson_end(out, list);
-  } else if (pivot->condition) { /* the rest of many ids: what the condition lets through has been read */
+  } else if (by_id) { /* the rest of many ids: what the condition lets through has been read */
     write_portion(plan);
     write_condition(out, "$nor", pivot);
   }
@@ -557,6 +560,30 @@ static bool rows_row(pairs_plan *plan, const struct lumo_doc *row, lumo_error *e
   }
   plan->states[index] = SETTLED;
   return merge(plan, index, row, error);
+}
+
+static bool others_build(pairs_plan *plan) {
+  const lumo_pivot *pivot = &plan->pivot;
+  lumo_value owner = owner_of(plan);
+  if (plan->op != LUMO_TOGGLE || !pivot->condition || pivot->duplicates) return false;
+  take_portion(plan);
+  if (plan->order_count == 0) return false;
+  find_marks marks = begin_find(&plan->out, pivot->collection);
+  write_equal(&plan->out, pivot->owner_key, &owner);
+  write_portion(plan);
+  end_find(plan, marks, true, false, true);
+  return true;
+}
+
+/* The pair stands already: it is made one of the relation's by the attributes that the condition asks for. */
+static bool others_row(pairs_plan *plan, const struct lumo_doc *row, lumo_error *error) {
+  const char *key = plan->pivot.related_key;
+  lumo_value related;
+  lumo_bson_find(row->data, row->len, key, strlen(key), &related);
+  int64_t found = lumo_keys_find(&plan->head.pairs.keys, &related);
+  if (found < 0) return true;
+  plan->states[found] = SETTLED;
+  return merge(plan, (uint32_t)found, row, error);
 }
 
 /* ---- LOOK ---- */
@@ -735,7 +762,7 @@ static bool insert_feed(pairs_plan *plan, lumo_reply *reply, lumo_error *error) 
   return true;
 }
 
-/* ---- UPDATE, DELETE, VERIFY ---- */
+/* ---- UPDATE, DELETE ---- */
 
 static bool update_build(pairs_plan *plan) {
   size_t at = plan->updated;
@@ -768,33 +795,8 @@ static bool delete_build(pairs_plan *plan) {
 }
 
 static bool delete_feed(pairs_plan *plan, lumo_reply *reply, lumo_error *error) {
-  (void)error;
-  plan->removed = lumo_reply_count(reply->data, reply->len, "nRemoved");
-  enter(plan, VERIFY);
-  return true;
-}
-
-/* A toggle has read rows whether the condition holds for them or not, and has deleted only those for which it
- * does. */
-static bool verify_build(pairs_plan *plan) {
-  const lumo_keys *doomed = &plan->doomed;
-  if (plan->op != LUMO_TOGGLE || !plan->pivot.condition || plan->removed == doomed->count) return false;
-  if (plan->from == doomed->count) return false;
-  uint32_t to = lumo_keys_portion(doomed, plan->from, LUMO_PORTION_KEYS);
-  find_marks marks = begin_find(&plan->out, plan->pivot.collection);
-  lumo_keys_filter(doomed, plan->from, to, &plan->out, "_id");
-  end_find(plan, marks, false, false, false);
-  plan->from = to;
-  return true;
-}
-
-static bool verify_row(pairs_plan *plan, const struct lumo_doc *row, lumo_error *error) {
-  const char *key = plan->pivot.related_key;
-  lumo_value related;
-  (void)error;
-  lumo_bson_find(row->data, row->len, key, strlen(key), &related);
-  int64_t found = lumo_keys_find(&plan->head.pairs.keys, &related);
-  if (found >= 0) plan->head.fates[found] = LUMO_PAIR_UNCHANGED;
+  (void)reply, (void)error;
+  enter(plan, END);
   return true;
 }
 
@@ -813,11 +815,11 @@ typedef struct phase {
 static const phase phases[] = {
     [UPSERT] = {LUMO_STEP_WRITE, upsert_build, upsert_feed, NULL},
     [ROWS] = {LUMO_STEP_READ, rows_build, NULL, rows_row},
+    [OTHERS] = {LUMO_STEP_READ, others_build, NULL, others_row},
     [LOOK] = {LUMO_STEP_READ, look_build, NULL, look_row},
     [INSERT] = {LUMO_STEP_WRITE, insert_build, insert_feed, NULL},
     [UPDATE] = {LUMO_STEP_WRITE, update_build, update_feed, NULL},
     [DELETE] = {LUMO_STEP_WRITE, delete_build, delete_feed, NULL},
-    [VERIFY] = {LUMO_STEP_READ, verify_build, NULL, verify_row},
 };
 
 static bool pairs_next(lumo_plan *base, lumo_step *step, lumo_error *error) {
@@ -864,7 +866,6 @@ static void pairs_restart(lumo_plan *base) {
   enter(plan, UPSERT);
   plan->wrote = false;
   plan->cursor = 0;
-  plan->removed = 0;
   memset(plan->states, MISSING, count);
   memset(plan->head.fates, LUMO_PAIR_UNCHANGED, count);
   lumo_keys_free(&plan->head.detached);
@@ -1053,4 +1054,52 @@ lumo_read_plan *lumo_pivot_count_plan_new(const char *name, const lumo_pivot *pi
   lumo_bson_end(&out, cursor);
   lumo_bson_end(&out, command);
   return lumo_read_plan_new(name, pivot->collection, &out, true, false, error);
+}
+
+/* ---- orphans ---- */
+
+static void write_lookup(lumo_buf *out, const lumo_pivot *pivot, const char *collection, const char *field) {
+  size_t lookup = lumo_bson_begin_document(out, LUMO_KEY("$lookup"));
+  write_text(out, "from", collection);
+  write_text(out, "localField", pivot->related_key);
+  write_text(out, "foreignField", field);
+  write_text(out, "as", "related");
+  lumo_bson_end(out, lookup);
+}
+
+static void write_without_related(lumo_buf *out) {
+  size_t match = lumo_bson_begin_document(out, LUMO_KEY("$match"));
+  size_t related = lumo_bson_begin_document(out, LUMO_KEY("related"));
+  lumo_bson_int32(out, LUMO_KEY("$size"), 0);
+  lumo_bson_end(out, related);
+  lumo_bson_end(out, match);
+}
+
+lumo_read_plan *lumo_pivot_orphans_plan_new(const char *name, const lumo_pivot *pivot, const char *collection,
+                                            const char *field, lumo_error *error) {
+  lumo_buf out = {0};
+  size_t command = lumo_bson_begin(&out);
+  write_text(&out, "aggregate", pivot->collection);
+  size_t pipeline = lumo_bson_begin_array(&out, LUMO_KEY("pipeline"));
+  size_t stage = lumo_bson_begin_document(&out, LUMO_KEY("0"));
+  size_t match = lumo_bson_begin_document(&out, LUMO_KEY("$match"));
+  write_condition(&out, "$and", pivot);
+  lumo_bson_end(&out, match);
+  lumo_bson_end(&out, stage);
+  stage = lumo_bson_begin_document(&out, LUMO_KEY("1"));
+  write_lookup(&out, pivot, collection, field);
+  lumo_bson_end(&out, stage);
+  stage = lumo_bson_begin_document(&out, LUMO_KEY("2"));
+  write_without_related(&out);
+  lumo_bson_end(&out, stage);
+  stage = lumo_bson_begin_document(&out, LUMO_KEY("3"));
+  size_t project = lumo_bson_begin_document(&out, LUMO_KEY("$project"));
+  lumo_bson_int32(&out, LUMO_KEY("_id"), 1);
+  lumo_bson_end(&out, project);
+  lumo_bson_end(&out, stage);
+  lumo_bson_end(&out, pipeline);
+  size_t cursor = lumo_bson_begin_document(&out, LUMO_KEY("cursor"));
+  lumo_bson_end(&out, cursor);
+  lumo_bson_end(&out, command);
+  return lumo_read_plan_new(name, pivot->collection, &out, false, true, error);
 }

@@ -12,7 +12,7 @@ typedef struct lumo_pivot {
   const char *owner_key, *related_key; /* stored field names */
   const char *created_at, *updated_at; /* stored names of the pivot timestamps, or NULL */
   const uint8_t
-      *condition; /* a BSON filter that binds reads, detach and sync (on_query's pivot side), or NULL */
+      *condition; /* a BSON filter: rows for which it does not hold are none of the relation's, or NULL */
   uint32_t condition_len;
   bool duplicates; /* bag behaviour: attach always adds a row, with generated ids */
   bool atomic;     /* multi-command writes in one transaction where there are any */
@@ -75,6 +75,11 @@ lumo_read_plan *lumo_pivot_ids_plan_new(const char *name, const lumo_pivot *pivo
                                         lumo_error *error);
 lumo_read_plan *lumo_pivot_count_plan_new(const char *name, const lumo_pivot *pivot, const lumo_value *owner,
                                           lumo_error *error);
+
+/* The `_id`s of the rows, of all owners, whose related document is gone from `collection`, where `field`
+ * holds the related key. Streaming. */
+lumo_read_plan *lumo_pivot_orphans_plan_new(const char *name, const lumo_pivot *pivot, const char *collection,
+                                            const char *field, lumo_error *error);
 
 /* Appends to a document that is being written the filter that binds a pivot query to its owner: the owner's
  * key and the condition (as an $and beside it, so neither can widen the other). */

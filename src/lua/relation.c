@@ -90,6 +90,95 @@ static int relation_new(lua_State *L) {
   return 1;
 }
 
+/* ---- under a condition ---- */
+
+/* Whether `field: {$eq: value}` can be had by giving a row that value: not a part of a field, nor one element
+ * of an array, nor a key. */
+static bool can_be_given(const lumo_relation *relation, const lumo_iter *field, const lumo_value *value) {
+  const lumo_column *column = lumo_schema_find_stored(relation->attributes, field->key, field->key_len);
+  if (column && column->type == LUMO_ARRAY && value->type != LUMO_BSON_ARRAY) return false;
+  return !strchr(field->key, '.') && strcmp(field->key, "_id") != 0 &&
+         strcmp(field->key, relation->pivot.owner_key) != 0 &&
+         strcmp(field->key, relation->pivot.related_key) != 0;
+}
+
+/* Appends the fields that the condition compares with one value each, alone or in an $and, the first of each
+ * name. */
+static void collect_given(const lumo_relation *relation, const lumo_value *condition, lumo_buf *out) {
+  lumo_iter it, inner;
+  lumo_value value;
+  lumo_iter_value(&it, condition);
+  while (lumo_iter_next(&it)) {
+    if (strcmp(it.key, "$and") == 0) {
+      lumo_iter_value(&inner, &it.value);
+      while (lumo_iter_next(&inner)) collect_given(relation, &inner.value, out);
+    } else if (it.key[0] != '$' && it.value.type == LUMO_BSON_DOCUMENT &&
+               lumo_bson_find(it.value.data, it.value.len, LUMO_KEY("$eq"), &value) &&
+               can_be_given(relation, &it, &value)) {
+      lumo_iter known = lumo_iter_elements(out);
+      bool again = false;
+      while (!again && lumo_iter_next(&known)) again = strcmp(known.key, it.key) == 0;
+      if (!again) lumo_bson_value(out, it.key, it.key_len, &value);
+    }
+  }
+}
+
+/* A relation as `from` that keeps what the two buffers on top of the stack hold, which it pops. */
+static void push_bound(lua_State *L, int from, const lumo_buf *condition, const lumo_buf *given) {
+  lumo_relation *relation = lumo_newud(L, sizeof *relation);
+  *relation = *(const lumo_relation *)lua_touserdata(L, from);
+  relation->pivot.condition = condition->data;
+  relation->pivot.condition_len = (uint32_t)condition->len;
+  relation->given = given->len > 5 ? given->data : NULL;
+  relation->given_len = (uint32_t)given->len;
+  lumo_get(L, &LUMO_MT_RELATION);
+  lua_setmetatable(L, -2);
+  lua_insert(L, -3); /* below the buffers */
+  lua_newtable(L);
+  lua_insert(L, -3);
+  lua_rawseti(L, -3, 2);
+  lua_rawseti(L, -2, 1);
+  lumo_getuv(L, from);
+  for (lua_pushnil(L); lua_next(L, -2);) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -5);
+  }
+  lua_pop(L, 1);
+  lumo_setuv(L, -2);
+}
+
+/* core.relation_under(relation, query): the relation under the query's conditions on the pivot; itself when
+ * there are none. */
+static int relation_under(lua_State *L) {
+  const lumo_relation *relation = lumo_check_relation(L, 1);
+  lumo_query_box *box = lumo_check_query(L, 2, "on_query");
+  lua_settop(L, 2);
+  if (!lumo_filter_splits(&box->query.filter))
+    lumo_raise_code(L, "E_UNSUPPORTED",
+                    "on_query of \"%s\" says \"or\" between conditions on the related records and on the "
+                    "pivot: what reads and writes pairs alone cannot be bound by that",
+                    relation->name);
+  if (!lumo_filter_has(&box->query.filter, LUMO_SIDE_PIVOT)) {
+    lua_settop(L, 1);
+    return 1;
+  }
+  lumo_buf *condition = lumo_push_buffer(L), *given = lumo_push_buffer(L);
+  lumo_filter_write_side(&box->query.filter, LUMO_SIDE_PIVOT, condition);
+  lumo_check_buffer(L, condition);
+  lumo_value document = {condition->data, (uint32_t)condition->len, LUMO_BSON_DOCUMENT};
+  lumo_buf *fields = lumo_push_buffer(L);
+  collect_given(relation, &document, fields);
+  size_t mark = lumo_bson_begin(given);
+  lumo_buf_append(given, fields->data, fields->len);
+  lumo_bson_end(given, mark);
+  lumo_check_buffer(L, fields);
+  lumo_check_buffer(L, given);
+  lua_settop(L, 4);
+  push_bound(L, 1, condition, given);
+  return 1;
+}
+
 /* ---- keys of records ---- */
 
 /* In a list of keys MongoDB would match by a pattern, not compare it. */
@@ -157,7 +246,7 @@ static lumo_value id_value(lua_State *L, const lumo_relation *relation, const ch
 typedef struct {
   lumo_pairs pairs;
   lumo_keys owners;
-  lumo_buf id, set, fresh;
+  lumo_buf id, set, fresh, joined;
 } gathering;
 
 static const char GATHERING_MT = 0;
@@ -169,6 +258,7 @@ static int gathering_gc(lua_State *L) {
   lumo_buf_free(&g->id);
   lumo_buf_free(&g->set);
   lumo_buf_free(&g->fresh);
+  lumo_buf_free(&g->joined);
   return 0;
 }
 
@@ -215,6 +305,37 @@ static bool gather_attributes(const gatherer *w, int index) {
   return w->g->set.len > 5;
 }
 
+/* Adds to the attributes in g->set what the relation's condition asks for. One that contradicts it would make
+ * a pair that the relation does not see. */
+static bool join_given(const gatherer *w, bool has_set) {
+  const lumo_relation *relation = w->relation;
+  lumo_buf *joined = &w->g->joined, *set = &w->g->set;
+  lumo_value own = {set->data, (uint32_t)set->len, LUMO_BSON_DOCUMENT}, value;
+  lumo_iter it;
+  if (!relation->given) return has_set;
+  lumo_buf_clear(joined);
+  size_t mark = lumo_bson_begin(joined);
+  if (has_set) {
+    lumo_iter_value(&it, &own);
+    while (lumo_iter_next(&it)) lumo_bson_value(joined, it.key, it.key_len, &it.value);
+  }
+  lumo_iter_init(&it, relation->given, relation->given_len);
+  while (lumo_iter_next(&it)) {
+    if (!has_set || !lumo_bson_find(own.data, own.len, it.key, it.key_len, &value))
+      lumo_bson_value(joined, it.key, it.key_len, &it.value);
+    else if (!lumo_value_equal(&value, &it.value))
+      lumo_raise_code(w->L, "E_ARGUMENT",
+                      "%s \"%s\": pivot attribute \"%s\" contradicts what on_query says of it", w->method,
+                      relation->name, it.key);
+  }
+  lumo_bson_end(joined, mark);
+  lumo_check_buffer(w->L, joined);
+  lumo_buf swap = *set;
+  *set = *joined;
+  *joined = swap;
+  return true;
+}
+
 /* What a new row gets beside the attributes given: the pivot model's defaults and automatic dates. False:
  * nothing. Default functions are called here. */
 static bool gather_fresh(const gatherer *w, bool has_set) {
@@ -258,7 +379,7 @@ static bool gather_fresh(const gatherer *w, bool has_set) {
 static void gather_pair(const gatherer *w, int id, int attributes) {
   lumo_error error;
   lumo_error_init(&error);
-  bool has_set = attributes && gather_attributes(w, attributes);
+  bool has_set = join_given(w, attributes && gather_attributes(w, attributes));
   bool has_fresh = gather_fresh(w, has_set);
   lumo_value value = id_value(w->L, w->relation, w->method, id, &w->g->id);
   if (!lumo_pairs_add(&w->g->pairs, &value, has_set ? w->g->set.data : NULL,
@@ -502,6 +623,20 @@ static int pivot_count_plan(lua_State *L) {
   lumo_value key = owner_value(L, relation, "count", 2, owner);
   lumo_prepare_plan(L); /* 4 */
   lumo_fill_plan(L, 4, LUMO_PLAN_READ, lumo_pivot_count_plan_new("count", &relation->pivot, &key, &error),
+                 &error);
+  return 1;
+}
+
+/* core.orphans_plan(relation) */
+static int orphans_plan(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  const lumo_relation *relation = lumo_check_relation(L, 1);
+  lua_settop(L, 1);
+  lumo_prepare_plan(L); /* 2 */
+  lumo_fill_plan(L, 2, LUMO_PLAN_READ,
+                 lumo_pivot_orphans_plan_new("prune", &relation->pivot, relation->related->collection,
+                                             relation->key->stored, &error),
                  &error);
   return 1;
 }
@@ -756,12 +891,14 @@ void lumo_open_relation(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__gc", gathering_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {
       {"relation", relation_new},
+      {"relation_under", relation_under},
       {"pairs_plan", pairs_plan},
       {"detach_plan", detach_plan},
       {"detach_all_plan", detach_all_plan},
       {"pivot_rows_plan", pivot_rows_plan},
       {"pivot_ids_plan", pivot_ids_plan},
       {"pivot_count_plan", pivot_count_plan},
+      {"orphans_plan", orphans_plan},
       {"pivot_update_plan", pivot_update_plan},
       {"pivot_row", pivot_row},
       {"related_query", related_query},

@@ -16,6 +16,8 @@ struct lumo_relation {
   const char **fields; /* stored names of the pivot fields to read, in the companion's [&fields] userdata */
   uint32_t field_count;
   bool all_fields;
+  const uint8_t *given; /* a document of what the condition asks new rows to have, or NULL */
+  uint32_t given_len;
 };
 lumo_relation *lumo_check_relation(lua_State *L, int i);
 
