@@ -24,4 +24,5 @@ build = {
     LUMO_LIBDIR = "$(LIBDIR)",
     LUMO_LUADIR = "$(LUADIR)",
   },
+  install = { bin = { lumo = "bin/lumo" } },
 }

@@ -272,6 +272,7 @@ end
 ---@field pid integer of mongod
 ---@field path string the folder with its data, absolute
 ---@field stop fun() stops it and waits for its end; a second call does nothing
+---@field wait fun(ms: integer): string|nil waits so long for it to end by itself: how it ended, nil while it runs
 
 --- Starts a server and waits until it is writable (about a third of a second). It stops by `stop()`, when the
 --- Lua state is closed, and when this process ends in whatever way; a temporary folder goes with it. A forked
@@ -312,6 +313,13 @@ function embedded.start(options)
       raise("E_ARGUMENT", "an embedded server can be stopped only by the process that started it")
     end
     running[handle] = nil
+  end
+  function server.wait(ms)
+    if type(ms) ~= "number" or ms < 0 or ms > 2147483647 or ms % 1 ~= 0 then
+      raise("E_ARGUMENT", "wait takes a whole number of milliseconds")
+    end
+    if not running[handle] then return "stopped" end
+    return (core.embedded_wait(handle, ms))
   end
   return server
 end
