@@ -45,6 +45,56 @@ describe("an objectid", function()
     assert.equal(texts[2], tostring(lumo.objectid(texts[2])))
   end)
 
+  it("stays the same value while thousands of others come and go", function()
+    local kept = {}
+    for i = 1, 20000 do
+      local id = lumo.objectid()
+      if i % 7 == 0 then kept[#kept + 1] = { id, tostring(id) } end
+      if i % 3000 == 0 then
+        kept = { (table.unpack or unpack)(kept, #kept - 200) }
+        collectgarbage()
+      end
+    end
+    for _, pair in ipairs(kept) do
+      assert.is_true(rawequal(pair[1], lumo.objectid(pair[2])))
+      assert.equal(pair[2], tostring(pair[1]))
+    end
+  end)
+
+  it("is one value even if a finalizer makes it while it is made", function()
+    local proxy = rawget(_G, "newproxy")
+    local texts, wanted = {}, 0
+    for i = 1, 3000 do
+      texts[i] = tostring(lumo.objectid())
+    end
+    local drop
+    function drop() -- leaves garbage whose finalizer makes the ids that are made just then, and others
+      local function finalize()
+        if wanted == 0 then return end
+        local held = {}
+        for i = math.max(wanted - 2, 1), math.min(wanted + 2, #texts) do
+          held[i] = lumo.objectid(texts[i])
+        end
+        for i, id in pairs(held) do
+          assert(rawequal(id, lumo.objectid(texts[i])))
+        end
+        drop()
+      end
+      if not proxy then return setmetatable({}, { __gc = finalize }) end
+      getmetatable(proxy(true)).__gc = finalize
+    end
+    local held = {}
+    drop()
+    for i, text in ipairs(texts) do
+      wanted = i
+      held[i] = lumo.objectid(text)
+    end
+    wanted = 0
+    for i, text in ipairs(texts) do
+      assert.is_true(rawequal(held[i], lumo.objectid(text)))
+    end
+  end)
+
   it("is new each time without an argument", function()
     local seen = {}
     for _ = 1, 10000 do

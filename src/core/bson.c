@@ -5,28 +5,6 @@
 
 #include "mem.h"
 
-/* ---- bytes: little-endian whatever the machine is; compilers make single moves of these ---- */
-
-static inline uint32_t load32(const uint8_t *p) {
-  return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
-static inline uint64_t load64(const uint8_t *p) {
-  return (uint64_t)load32(p) | (uint64_t)load32(p + 4) << 32;
-}
-
-static inline void store32(uint8_t *p, uint32_t v) {
-  p[0] = (uint8_t)v;
-  p[1] = (uint8_t)(v >> 8);
-  p[2] = (uint8_t)(v >> 16);
-  p[3] = (uint8_t)(v >> 24);
-}
-
-static inline void store64(uint8_t *p, uint64_t v) {
-  store32(p, (uint32_t)v);
-  store32(p + 4, (uint32_t)(v >> 32));
-}
-
 /* ---- the buffer ---- */
 
 void lumo_buf_free(lumo_buf *buf) {
@@ -80,40 +58,12 @@ uint8_t *lumo_buf_take(lumo_buf *buf, size_t *len) {
 
 /* ---- values ---- */
 
-int32_t lumo_value_int32(const lumo_value *v) {
-  return (int32_t)load32(v->data);
-}
-
-int64_t lumo_value_int64(const lumo_value *v) {
-  return (int64_t)load64(v->data);
-}
-
-double lumo_value_double(const lumo_value *v) {
-  uint64_t bits = load64(v->data);
-  double d;
-  memcpy(&d, &bits, sizeof d);
-  return d;
-}
-
-bool lumo_value_bool(const lumo_value *v) {
-  return v->data[0] != 0;
-}
-
-const char *lumo_value_text(const lumo_value *v, uint32_t *len) {
-  *len = load32(v->data) - 1;
-  return (const char *)v->data + 4;
-}
-
 const uint8_t *lumo_value_binary(const lumo_value *v, uint32_t *len, uint8_t *subtype) {
   *subtype = v->data[4];
   /* The outer length, which the reader has checked, and not the inner one, which only the validator does. */
   uint32_t skip = *subtype == 0x02 && v->len >= 9 ? 9 : 5;
   *len = v->len - skip;
   return v->data + skip;
-}
-
-bool lumo_value_is_null(const lumo_value *v) {
-  return v->type == LUMO_BSON_NULL || v->type == LUMO_BSON_UNDEFINED || v->type == LUMO_BSON_END;
 }
 
 /* ---- the reader ---- */
@@ -148,7 +98,7 @@ static const uint8_t value_size[256] = {
 /* The first NUL from p on. There is one at `end` at the latest: the document's own last byte. */
 static inline const uint8_t *find_nul(const uint8_t *p, const uint8_t *end) {
   for (; end - p >= 8; p += 8) {
-    uint64_t word = load64(p);
+    uint64_t word = lumo_load64(p);
     uint64_t zeros = (word - 0x0101010101010101u) & ~word & 0x8080808080808080u;
     if (zeros) return p + (__builtin_ctzll(zeros) >> 3);
   }
@@ -159,7 +109,7 @@ static inline const uint8_t *find_nul(const uint8_t *p, const uint8_t *end) {
 /* The size of a text value (length prefix, bytes, NUL) in `room` bytes; 0 if it is malformed. */
 static inline size_t text_size(const uint8_t *p, size_t room) {
   if (room < 5) return 0;
-  size_t len = load32(p);
+  size_t len = lumo_load32(p);
   if (len < 1 || len > room - 4 || p[4 + len - 1] != 0) return 0;
   return 4 + len;
 }
@@ -170,8 +120,8 @@ static size_t other_size(uint8_t type, const uint8_t *p, const uint8_t *end) {
   const uint8_t *nul;
   switch (type) {
   case LUMO_BSON_BINARY:
-    if (room < 5 || load32(p) > room - 5) return 0;
-    return 5 + (size_t)load32(p);
+    if (room < 5 || lumo_load32(p) > room - 5) return 0;
+    return 5 + (size_t)lumo_load32(p);
   case LUMO_BSON_REGEX:
     nul = find_nul(p, end);
     if (nul == end) return 0;
@@ -179,17 +129,17 @@ static size_t other_size(uint8_t type, const uint8_t *p, const uint8_t *end) {
     return nul == end ? 0 : (size_t)(nul + 1 - p);
   case LUMO_BSON_DBPOINTER: size = text_size(p, room); return size && room - size >= 12 ? size + 12 : 0;
   default: /* CODE_SCOPE: its own length, a text, a document that ends where the whole does */
-    if (room < 14 || load32(p) < 14 || load32(p) > room) return 0;
-    room = load32(p) - 4;
+    if (room < 14 || lumo_load32(p) < 14 || lumo_load32(p) > room) return 0;
+    room = lumo_load32(p) - 4;
     size = text_size(p + 4, room);
-    if (size == 0 || room - size < 5 || load32(p + 4 + size) != room - size) return 0;
+    if (size == 0 || room - size < 5 || lumo_load32(p + 4 + size) != room - size) return 0;
     return 4 + room;
   }
 }
 
 /* The scope of a code with scope. */
 static lumo_value code_scope(const lumo_value *v) {
-  uint32_t before = 8 + load32(v->data + 4);
+  uint32_t before = 8 + lumo_load32(v->data + 4);
   return (lumo_value){v->data + before, v->len - before, LUMO_BSON_DOCUMENT};
 }
 
@@ -203,7 +153,7 @@ static bool iter_bad(lumo_iter *it, const uint8_t *at) {
 bool lumo_iter_init(lumo_iter *it, const uint8_t *doc, size_t len) {
   *it = (lumo_iter){0};
   if (len < 5) return iter_bad(it, doc);
-  size_t size = load32(doc);
+  size_t size = lumo_load32(doc);
   if (size < 5 || size > len || doc[size - 1] != 0) return iter_bad(it, doc);
   it->next = doc + 4;
   it->end = doc + size - 1;
@@ -232,7 +182,7 @@ static inline int64_t size_of_value(uint8_t type, const uint8_t *p, const uint8_
     if (size > room) return -1;
   } else if (size == SIZE_DOCUMENT) {
     if (room < 5) return -1;
-    size = load32(p);
+    size = lumo_load32(p);
     if (size < 5 || size > room) return -1;
   } else if (size == SIZE_NONE) {
     return 0;
@@ -355,7 +305,7 @@ static size_t utf8_character(const uint8_t *p, size_t room) {
 static size_t utf8_span(const uint8_t *p, size_t len) {
   size_t at = 0;
   while (at < len) {
-    if (len - at >= 8 && !(load64(p + at) & 0x8080808080808080u)) {
+    if (len - at >= 8 && !(lumo_load64(p + at) & 0x8080808080808080u)) {
       at += 8;
       continue;
     }
@@ -377,7 +327,7 @@ static const uint8_t *check_utf8(const void *text, size_t len) {
 }
 
 static const uint8_t *check_text(const uint8_t *p) {
-  return check_utf8(p + 4, load32(p) - 1);
+  return check_utf8(p + 4, lumo_load32(p) - 1);
 }
 
 static const uint8_t *check_regex(const lumo_value *v) {
@@ -388,7 +338,7 @@ static const uint8_t *check_regex(const lumo_value *v) {
 
 static const uint8_t *check_binary(const lumo_value *v) {
   if (v->data[4] != 0x02) return NULL;
-  return v->len >= 9 && load32(v->data + 5) == v->len - 9 ? NULL : v->data;
+  return v->len >= 9 && lumo_load32(v->data + 5) == v->len - 9 ? NULL : v->data;
 }
 
 /* Checks one element beyond what the reader has; *inner gets the document to walk next, if it has one. */
@@ -491,7 +441,7 @@ static int order_int64_double(int64_t a, double b) {
 
 /* Close to the nearest double: exact steps up to 27 digits of exponent, which is what real data has. */
 static double decimal_to_double(const uint8_t *bytes) {
-  uint64_t low = load64(bytes), high = load64(bytes + 8);
+  uint64_t low = lumo_load64(bytes), high = lumo_load64(bytes + 8);
   bool negative = high >> 63;
   unsigned combination = (unsigned)(high >> 58) & 0x1F;
   if (combination == 0x1F) return NAN;
@@ -595,7 +545,7 @@ static int order_values(const lumo_value *a, const lumo_value *b, int depth) {
     return ORDER(left, right);
   }
   case LUMO_BSON_TIMESTAMP: {
-    uint64_t left = load64(a->data), right = load64(b->data);
+    uint64_t left = lumo_load64(a->data), right = lumo_load64(b->data);
     return ORDER(left, right);
   }
   default: /* the type byte tells apart what shares a rank and has no bytes */
@@ -622,7 +572,7 @@ static inline uint64_t mix(uint64_t hash, uint64_t word) {
 
 static uint64_t hash_bytes(uint64_t hash, const uint8_t *p, size_t len) {
   hash = mix(hash, len);
-  for (; len >= 8; p += 8, len -= 8) hash = mix(hash, load64(p));
+  for (; len >= 8; p += 8, len -= 8) hash = mix(hash, lumo_load64(p));
   uint64_t rest = 0;
   for (size_t i = 0; i < len; i++) rest |= (uint64_t)p[i] << (8 * i);
   return mix(hash, rest);
@@ -644,7 +594,8 @@ static uint64_t hash_value(uint64_t hash, const lumo_value *v, int depth) {
   case LUMO_BSON_DOUBLE: return hash_double(hash, lumo_value_double(v));
   case LUMO_BSON_INT32: return mix(hash, (uint64_t)(int64_t)lumo_value_int32(v));
   case LUMO_BSON_INT64: return mix(hash, (uint64_t)lumo_value_int64(v));
-  case LUMO_BSON_CODE_SCOPE: return hash_bytes(hash, v->data + 8, load32(v->data + 4)); /* the code alone */
+  case LUMO_BSON_CODE_SCOPE:
+    return hash_bytes(hash, v->data + 8, lumo_load32(v->data + 4)); /* the code alone */
   case LUMO_BSON_DOCUMENT:
   case LUMO_BSON_ARRAY:
     if (depth == LUMO_BSON_MAX_DEPTH) return hash; /* what is deeper is told apart by lumo_value_equal */
@@ -678,7 +629,7 @@ void lumo_bson_end(lumo_buf *buf, size_t mark) {
   if (buf->len - mark > INT32_MAX)
     buf->failed = true; /* a length that BSON cannot state */
   else
-    store32(buf->data + mark, (uint32_t)(buf->len - mark));
+    lumo_store32(buf->data + mark, (uint32_t)(buf->len - mark));
 }
 
 /* Writes an element's header and returns the place for `size` bytes of value, NULL if there is no room. */
@@ -731,7 +682,7 @@ void lumo_bson_double(lumo_buf *buf, const char *key, size_t key_len, double v) 
   uint64_t bits;
   memcpy(&bits, &v, sizeof bits);
   uint8_t *p = element(buf, LUMO_BSON_DOUBLE, key, key_len, 8);
-  if (p) store64(p, bits);
+  if (p) lumo_store64(p, bits);
 }
 
 void lumo_bson_string(lumo_buf *buf, const char *key, size_t key_len, const char *text, size_t len) {
@@ -741,7 +692,7 @@ void lumo_bson_string(lumo_buf *buf, const char *key, size_t key_len, const char
   }
   uint8_t *p = element(buf, LUMO_BSON_STRING, key, key_len, len + 5);
   if (!p) return;
-  store32(p, (uint32_t)len + 1);
+  lumo_store32(p, (uint32_t)len + 1);
   if (len) memcpy(p + 4, text, len);
   p[4 + len] = 0;
 }
@@ -761,7 +712,7 @@ void lumo_bson_boolean(lumo_buf *buf, const char *key, size_t key_len, bool v) {
 
 static void element_int64(lumo_buf *buf, uint8_t type, const char *key, size_t key_len, int64_t v) {
   uint8_t *p = element(buf, type, key, key_len, 8);
-  if (p) store64(p, (uint64_t)v);
+  if (p) lumo_store64(p, (uint64_t)v);
 }
 
 void lumo_bson_date(lumo_buf *buf, const char *key, size_t key_len, int64_t ms) {
@@ -774,7 +725,7 @@ void lumo_bson_null(lumo_buf *buf, const char *key, size_t key_len) {
 
 void lumo_bson_int32(lumo_buf *buf, const char *key, size_t key_len, int32_t v) {
   uint8_t *p = element(buf, LUMO_BSON_INT32, key, key_len, 4);
-  if (p) store32(p, (uint32_t)v);
+  if (p) lumo_store32(p, (uint32_t)v);
 }
 
 void lumo_bson_int64(lumo_buf *buf, const char *key, size_t key_len, int64_t v) {

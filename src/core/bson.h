@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define LUMO_BSON_MAX_DEPTH 100 /* nested documents and arrays, the outermost document included */
 #define LUMO_BSON_MAX_SIZE (16 * 1024 * 1024) /* the server's limit for a stored document */
@@ -38,6 +39,28 @@ typedef enum {
   LUMO_BSON_MAXKEY = 0x7F,
 } lumo_bson_type;
 
+/* ---- bytes: little-endian whatever the machine is; compilers make single moves of these ---- */
+
+static inline uint32_t lumo_load32(const uint8_t *p) {
+  return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static inline uint64_t lumo_load64(const uint8_t *p) {
+  return (uint64_t)lumo_load32(p) | (uint64_t)lumo_load32(p + 4) << 32;
+}
+
+static inline void lumo_store32(uint8_t *p, uint32_t v) {
+  p[0] = (uint8_t)v;
+  p[1] = (uint8_t)(v >> 8);
+  p[2] = (uint8_t)(v >> 16);
+  p[3] = (uint8_t)(v >> 24);
+}
+
+static inline void lumo_store64(uint8_t *p, uint64_t v) {
+  lumo_store32(p, (uint32_t)v);
+  lumo_store32(p + 4, (uint32_t)(v >> 32));
+}
+
 /* ---- the buffer ---- */
 
 /* A growing run of bytes. Owner: whoever embeds it; freed by lumo_buf_free. Running out of memory sets
@@ -66,16 +89,33 @@ typedef struct lumo_value {
   uint8_t type; /* lumo_bson_type */
 } lumo_value;
 
-int32_t lumo_value_int32(const lumo_value *v);
-int64_t lumo_value_int64(const lumo_value *v); /* also of a date or timestamp */
-double lumo_value_double(const lumo_value *v);
-bool lumo_value_bool(const lumo_value *v);
+static inline int32_t lumo_value_int32(const lumo_value *v) {
+  return (int32_t)lumo_load32(v->data);
+}
+/* Also of a date or timestamp. */
+static inline int64_t lumo_value_int64(const lumo_value *v) {
+  return (int64_t)lumo_load64(v->data);
+}
+static inline double lumo_value_double(const lumo_value *v) {
+  uint64_t bits = lumo_load64(v->data);
+  double d;
+  memcpy(&d, &bits, sizeof d);
+  return d;
+}
+static inline bool lumo_value_bool(const lumo_value *v) {
+  return v->data[0] != 0;
+}
 /* The text of a string, code or symbol; *len without the NUL. */
-const char *lumo_value_text(const lumo_value *v, uint32_t *len);
+static inline const char *lumo_value_text(const lumo_value *v, uint32_t *len) {
+  *len = lumo_load32(v->data) - 1;
+  return (const char *)v->data + 4;
+}
 /* The bytes of a binary (old subtype 2's inner length skipped) and its subtype. */
 const uint8_t *lumo_value_binary(const lumo_value *v, uint32_t *len, uint8_t *subtype);
 /* True for null, undefined and missing. */
-bool lumo_value_is_null(const lumo_value *v);
+static inline bool lumo_value_is_null(const lumo_value *v) {
+  return v->type == LUMO_BSON_NULL || v->type == LUMO_BSON_UNDEFINED || v->type == LUMO_BSON_END;
+}
 /* Equal as MongoDB compares: numbers by value across their types (decimal128 only with itself, by bytes),
  * documents field by field in order, all else by type and bytes. */
 bool lumo_value_equal(const lumo_value *a, const lumo_value *b);

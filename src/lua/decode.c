@@ -281,8 +281,40 @@ static void push_typed(lua_State *L, const lumo_value *v, const lumo_column *col
   push_value(L, v, depth);
 }
 
+/* Pushes a value that is what a column of this type usually holds; false for all others. */
+static inline bool push_usual(lua_State *L, const lumo_value *v, lumo_type type) {
+  switch (v->type) {
+  case LUMO_BSON_STRING:
+    if (type != LUMO_STRING) return false;
+    push_text(L, v);
+    return true;
+  case LUMO_BSON_INT32:
+    if (type != LUMO_INTEGER && type != LUMO_INT32 && type != LUMO_NUMBER) return false;
+    lua_pushinteger(L, lumo_value_int32(v));
+    return true;
+  case LUMO_BSON_DOUBLE:
+    if (type != LUMO_NUMBER) return false;
+    lua_pushnumber(L, lumo_value_double(v));
+    return true;
+  case LUMO_BSON_BOOL:
+    if (type != LUMO_BOOLEAN) return false;
+    lua_pushboolean(L, lumo_value_bool(v));
+    return true;
+  case LUMO_BSON_DATE:
+    if (type != LUMO_DATE) return false;
+    lumo_push_datetime(L, lumo_value_int64(v));
+    return true;
+  case LUMO_BSON_OBJECTID:
+    if (type != LUMO_OBJECTID) return false;
+    lumo_push_objectid(L, v->data);
+    return true;
+  default: return false;
+  }
+}
+
 void lumo_push_column_value(lua_State *L, const lumo_value *v, const lumo_column *column,
                             const lumo_place *place) {
+  if (push_usual(L, v, column->type)) return;
   if (lumo_value_is_null(v))
     lua_pushnil(L);
   else

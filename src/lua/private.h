@@ -67,8 +67,8 @@ const char *lumo_typename(lua_State *L, int i);
 
 /* ---- values.c: BSON values that Lua has no type for ---- */
 
-void lumo_push_objectid(lua_State *L, const uint8_t id[12]); /* interned */
-const uint8_t *lumo_test_objectid(lua_State *L, int i);      /* its 12 bytes, or NULL */
+void lumo_push_new_objectid(lua_State *L, const uint8_t id[12]); /* for objectids.c alone */
+const uint8_t *lumo_test_objectid(lua_State *L, int i);          /* its 12 bytes, or NULL */
 void lumo_push_datetime(lua_State *L, int64_t ms);
 bool lumo_test_datetime(lua_State *L, int i, int64_t *ms);
 /* An integer of 64 bits: Lua 5.4 an integer; LuaJIT a number within 2^53, else a lumo.int64. */
@@ -87,6 +87,11 @@ bool lumo_to_date(lua_State *L, int i, int64_t *ms);
 bool lumo_to_decimal(lua_State *L, int i, uint8_t decimal[16]);
 /* lumo.null and the null of cjson and nginx: lightuserdata NULL. */
 bool lumo_is_null(lua_State *L, int i);
+
+/* ---- objectids.c: one userdata for equal ids ---- */
+
+void lumo_open_objectids(lua_State *L); /* by lumo_open_values */
+void lumo_push_objectid(lua_State *L, const uint8_t id[12]);
 
 /* ---- encode.c: Lua to BSON, the only place that does ---- */
 

@@ -51,15 +51,8 @@ static void push_copy(lua_State *L, const char *slot, uint8_t type, const void *
   if (len) memcpy(box->data, bytes, len);
 }
 
-static void store32(uint8_t *p, uint32_t v) {
-  for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> (8 * i));
-}
-
 static void push_int64_bytes(lua_State *L, const char *slot, uint8_t type, int64_t v) {
-  uint8_t bytes[8];
-  store32(bytes, (uint32_t)v);
-  store32(bytes + 4, (uint32_t)((uint64_t)v >> 32));
-  push_copy(L, slot, type, bytes, 8);
+  lumo_store64(push_boxed(L, slot, type, 8)->data, (uint64_t)v);
 }
 
 static lumo_value view(const boxed *box) {
@@ -125,29 +118,8 @@ static int value_le(lua_State *L) {
 
 /* ---- objectid ---- */
 
-/* Interned in a weak table from the 12 bytes to the userdata: equal ids are one object, so that == and table
- * keys work. Making the userdata may run a finalizer that makes the same id: then that one is the object. */
-void lumo_push_objectid(lua_State *L, const uint8_t id[12]) {
-  lumo_get(L, &LUMO_OBJECTIDS);
-  lua_pushlstring(L, (const char *)id, 12);
-  lua_pushvalue(L, -1);
-  lua_rawget(L, -3);
-  if (lua_isnil(L, -1)) {
-    lua_pop(L, 1);
-    push_copy(L, &LUMO_MT_OBJECTID, LUMO_BSON_OBJECTID, id, 12);
-    lua_pushvalue(L, -2);
-    lua_rawget(L, -4);
-    if (lua_isnil(L, -1)) {
-      lua_pop(L, 1);
-      lua_pushvalue(L, -2);
-      lua_pushvalue(L, -2);
-      lua_rawset(L, -5);
-    } else {
-      lua_remove(L, -2);
-    }
-  }
-  lua_replace(L, -3);
-  lua_pop(L, 1);
+void lumo_push_new_objectid(lua_State *L, const uint8_t id[12]) {
+  push_copy(L, &LUMO_MT_OBJECTID, LUMO_BSON_OBJECTID, id, 12);
 }
 
 const uint8_t *lumo_test_objectid(lua_State *L, int i) {
@@ -446,9 +418,9 @@ enum { SUBTYPE_OLD = 2, SUBTYPE_UUID = 4 };
 static void push_binary(lua_State *L, const char *slot, uint8_t subtype, const void *bytes, size_t len) {
   uint32_t inner = subtype == SUBTYPE_OLD ? 4 : 0;
   boxed *box = push_boxed(L, slot, LUMO_BSON_BINARY, (uint32_t)len + inner + 5);
-  store32(box->data, (uint32_t)len + inner);
+  lumo_store32(box->data, (uint32_t)len + inner);
   box->data[4] = subtype;
-  if (inner) store32(box->data + 5, (uint32_t)len);
+  if (inner) lumo_store32(box->data + 5, (uint32_t)len);
   if (len) memcpy(box->data + 5 + inner, bytes, len);
 }
 
@@ -578,8 +550,8 @@ static int timestamp_new(lua_State *L) {
   for (int i = 0; i < 2; i++)
     if (!lumo_to_integer(L, i + 1, &parts[i]) || parts[i] < 0 || parts[i] > UINT32_MAX)
       lumo_raise_argument(L, "lumo.timestamp", i + 1, "an integer of 0 to 4294967295", i + 1);
-  store32(bytes, (uint32_t)parts[1]);
-  store32(bytes + 4, (uint32_t)parts[0]);
+  lumo_store32(bytes, (uint32_t)parts[1]);
+  lumo_store32(bytes + 4, (uint32_t)parts[0]);
   push_copy(L, &LUMO_MT_VALUE, LUMO_BSON_TIMESTAMP, bytes, 8);
   return 1;
 }
@@ -744,10 +716,5 @@ void lumo_open_values(lua_State *L) {
   lumo_metatable(L, &LUMO_MT_ARRAY, "lumo.array", NULL, NULL);
   lumo_metatable(L, &LUMO_MT_ORDERED, "lumo.ordered", NULL, NULL);
   lua_pop(L, 2);
-  lua_newtable(L);
-  lua_createtable(L, 0, 1);
-  lua_pushliteral(L, "v");
-  lua_setfield(L, -2, "__mode");
-  lua_setmetatable(L, -2);
-  lumo_set(L, &LUMO_OBJECTIDS);
+  lumo_open_objectids(L);
 }
