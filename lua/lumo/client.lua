@@ -1,4 +1,5 @@
 --- The client of a many-to-many relation: what `post.tags` and `post:related("tags")` answer to.
+local accessors = require "lumo.accessors"
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local errors = require "lumo.errors"
@@ -144,7 +145,11 @@ function Client:pivot_data(id)
   local parent, relation, target = open(self, "pivot_data")
   local plan = core.pivot_rows_plan("pivot_data", relation:bound_handle("pivot_data", target), parent, id)
   run(target, plan)
-  return core.pivot_row(plan, relation.handle)
+  local row, state = core.pivot_row(plan, relation.handle), relation.pivot_state
+  for name, value in pairs(state and row or {}) do -- an existing key may be assigned on the way
+    row[name] = accessors.consumed(state.by_attribute[name], value)
+  end
+  return row
 end
 
 -- Writing ---------------------------------------------------------------------------------------------------
@@ -222,6 +227,7 @@ local function write_pairs(self, op, method, value, form)
   local parent, relation, target = open(self, method)
   refuse_deleted(parent, relation, method)
   check_rules(relation, value, form)
+  value = accessors.prepared_pairs(relation.pivot_state, value, form)
   local plan = core.pairs_plan(op, method, relation:bound_handle(method, target), parent, value, form, core.now())
   in_turn(parent, relation, target, function(inner)
     check_related(relation, plan, method, inner)
@@ -319,6 +325,7 @@ local function attach_records(relation, parent, list, attributes, target, method
     pairs_list[i] = { id = one, pivot_data = attributes[i] }
   end
   local op = (relation.duplicates and check_existing) and "sync_keeping" or "attach"
+  pairs_list = accessors.prepared_pairs(relation.pivot_state, pairs_list, "pivot_list")
   local handle = relation:bound_handle(method, target)
   local plan = core.pairs_plan(op, method, handle, parent, pairs_list, "pivot_list", core.now())
   in_turn(parent, relation, target, function(inner) run(inner, plan) end)
@@ -434,6 +441,7 @@ function Client:update_pivot_data(id, attributes)
   if type(attributes) == "table" and relation.pivot_state and relation.pivot_state.rules then
     relation:check_attributes(attributes, true)
   end
+  attributes = accessors.prepared(relation.pivot_state, attributes)
   local handle = relation:bound_handle("update_pivot_data", target)
   local plan = core.pivot_update_plan(handle, parent, id, attributes, core.now())
   in_turn(parent, relation, target, function(inner) run(inner, plan) end)

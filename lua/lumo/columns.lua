@@ -1,5 +1,6 @@
 --- Column definitions, in whatever form they were written, as plain tables with all their names.
 local core = require "lumo.core"
+local defaults = require "lumo.defaults"
 local names = require "lumo.names"
 local registry = require "lumo.registry"
 local raise = require("lumo.errors").raise
@@ -9,9 +10,17 @@ local columns = {}
 local COLUMN_OPTIONS = {
   column = true, serialize_as = true, default = true, required = true, primary = true, auto_create = true,
   auto_update = true, validate = true, enum = true, min = true, max = true, match = true, of = true, columns = true,
+  prepare = true, consume = true, serialize = true,
 }
 
-local RULE_TYPES = { validate = "function", enum = "table", min = "number", max = "number", match = "string" }
+local OPTION_TYPES = {
+  validate = "function", enum = "table", min = "number", max = "number", match = "string",
+  prepare = "function", consume = "function", serialize = "function",
+  required = "boolean", primary = "boolean", auto_create = "boolean", auto_update = "boolean",
+}
+
+--- Options that only the columns of a model have: inside of objects and arrays nothing would read them.
+local OUTER = { "primary", "auto_create", "auto_update", "prepare", "consume", "serialize" }
 
 --- A field name that MongoDB and dotted paths take.
 local function check_name(context, name)
@@ -27,24 +36,38 @@ local normalise_list
 --- The inner definition of `of`: a type name, or a table as a column's.
 local function normalise_inner(context, given)
   local column = type(given) == "table" and given or { given }
-  return normalise_list(context, { { "of", column } })[1]
+  return normalise_list(context, { { "of", column } }, true)[1]
 end
 
 local function check_options(context, options)
-  for rule, wanted in pairs(RULE_TYPES) do
-    if options[rule] ~= nil and type(options[rule]) ~= wanted then
-      raise("E_ARGUMENT", "%s: option \"%s\" is a %s", context, rule, wanted)
-    end
-  end
-  for _, flag in ipairs { "required", "primary", "auto_create", "auto_update" } do
-    if options[flag] ~= nil and type(options[flag]) ~= "boolean" then
-      raise("E_ARGUMENT", "%s: option \"%s\" is a boolean", context, flag)
+  for option, wanted in pairs(OPTION_TYPES) do
+    if options[option] ~= nil and type(options[option]) ~= wanted then
+      raise("E_ARGUMENT", "%s: option \"%s\" is a %s", context, option, wanted)
     end
   end
 end
 
---- One column, whatever the form it was written in, with all its names.
-local function normalise(context, name, given)
+--- What cannot stand together in a model's column.
+local function check_functions(context, column)
+  if column.primary and (column.prepare or column.consume) then
+    raise("E_ARGUMENT", "column \"%s\" is the primary key, which is stored as it is", context)
+  end
+  if column.prepare and (column.auto_create or column.auto_update) then
+    raise("E_ARGUMENT", "column \"%s\" is set automatically, so nothing prepares it", context)
+  end
+end
+
+local function refuse_outer(context, column)
+  for _, option in ipairs(OUTER) do
+    if column[option] then
+      raise("E_ARGUMENT", "%s: option \"%s\" belongs to a column of a model, not to one inside of another",
+        context, option)
+    end
+  end
+end
+
+--- One column, whatever the form it was written in, with all its names. `inside`: of another column.
+local function normalise(context, name, given, inside)
   check_name(context, name)
   context = ("%s.%s"):format(context, name)
   if type(given) == "string" then given = { given } end
@@ -63,12 +86,13 @@ local function normalise(context, name, given)
   check_options(context, options)
   local column = options
   column.name, column.type = name, given[1]
-  column.primary = options.primary or name == "_id"
+  if inside then refuse_outer(context, column) end
+  column.primary = options.primary or (not inside and name == "_id")
   column.stored = check_name(context, options.column or (column.primary and "_id" or name))
   if column.primary and column.stored ~= "_id" then
     raise("E_ARGUMENT", "column \"%s\" is the primary key, which MongoDB stores as _id", context)
   end
-  if not column.primary and column.stored == "_id" then
+  if not inside and not column.primary and column.stored == "_id" then
     raise("E_ARGUMENT", "column \"%s\" cannot be stored as _id: say primary = true if it is the key", context)
   end
   column.serialized = options.serialize_as
@@ -86,13 +110,15 @@ local function normalise(context, name, given)
     if column.type ~= "object" then
       raise("E_ARGUMENT", "column \"%s\": only an object has \"columns\"", context)
     end
-    column.columns = normalise_list(context, options.columns)
+    column.columns = normalise_list(context, options.columns, true)
   end
+  check_functions(context, column)
+  if not inside then column.complete = defaults.completer(column) end
   return column
 end
 
 --- Columns written as a map (then in alphabetical order) or as a list of { name, definition }.
-function normalise_list(context, given)
+function normalise_list(context, given, inside)
   local list = {}
   if type(given) ~= "table" then raise("E_ARGUMENT", "\"%s\": columns are a table", context) end
   if given[1] ~= nil then
@@ -100,7 +126,7 @@ function normalise_list(context, given)
       if type(entry) ~= "table" then
         raise("E_ARGUMENT", "\"%s\": a list of columns has entries { \"name\", \"type\" }", context)
       end
-      list[#list + 1] = normalise(context, entry[1], entry[2])
+      list[#list + 1] = normalise(context, entry[1], entry[2], inside)
     end
     return list
   end
@@ -110,7 +136,7 @@ function normalise_list(context, given)
   end
   table.sort(keys)
   for _, name in ipairs(keys) do
-    list[#list + 1] = normalise(context, name, given[name])
+    list[#list + 1] = normalise(context, name, given[name], inside)
   end
   return list
 end

@@ -170,10 +170,11 @@ end
 local function compile(state, definition)
   state.names = records.names()
   state.columns = compile_columns(state.name, definition, state.base, state.names)
-  state.by_attribute, state.by_stored = {}, {}
+  state.by_attribute, state.by_stored, state.prepares = {}, {}, false
   for _, column in ipairs(state.columns) do
     state.by_attribute[column.name] = column
     state.by_stored[column.stored] = column
+    state.prepares = state.prepares or column.prepare ~= nil
     if validation.has_rules(column) then
       state.rules = state.rules or {}
       table.insert(state.rules, column)

@@ -1,5 +1,6 @@
 --- The query builder: what of it calls functions of the user or sends. Conditions, orders and limits are
 --- methods in C, in the same table.
+local accessors = require "lumo.accessors"
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local hooks = require "lumo.hooks"
@@ -306,7 +307,8 @@ end
 ---@param values table<string, any> lumo.null stores null
 ---@return integer matched
 function Query:update(values)
-  return bulk(self, core.query_update_plan(self, values), "nMatched")
+  local stored = accessors.prepared(state_of(self).state, values)
+  return bulk(self, core.query_update_plan(self, stored), "nMatched")
 end
 
 --- Adds n to a number in all documents that match. Commands: update.
@@ -378,7 +380,12 @@ function Query:pluck(column)
   end
   local plan = core.query_find_plan(self:clone():select(column), "pluck", 0, false)
   run(client_of(kept), plan)
-  return core.plan_values(plan, stored, true)
+  local values, definition = core.plan_values(plan, stored, true), kept.state.by_attribute[column]
+  for i = 1, definition and definition.consume and #values or 0 do
+    values[i] = accessors.consumed(definition, values[i])
+    if values[i] == nil then values[i] = core.null end
+  end
+  return values
 end
 
 --- The values that a column has in what matches, each once and in MongoDB's order; of an array its elements. null is
@@ -402,7 +409,7 @@ function Query:find_one_and_update(values)
   end
   local kept = state_of(self)
   refuse_lean(kept, "find_one_and_update")
-  local plan, client = core.query_modify_plan(self, values), client_of(kept)
+  local plan, client = core.query_modify_plan(self, accessors.prepared(kept.state, values)), client_of(kept)
   run(client, plan)
   return core.plan_modified(plan, kept.state.class, ambient.connection(client).number, record.companion(client))
 end

@@ -1,6 +1,7 @@
 --- Records: the methods that wait, and the properties that Lua computes. Attributes are read and written in
 --- C.
 local core = require "lumo.core"
+local accessors = require "lumo.accessors"
 local errors = require "lumo.errors"
 local ambient = require "lumo.ambient"
 local connections = require "lumo.connection"
@@ -501,9 +502,10 @@ local function pivot_fields(self, prefix)
   local side = core.record_side(self)
   local relation = side and side.relation
   local row = relation and core.record_pivot(self)
+  local columns = relation and relation.pivot_state and relation.pivot_state.by_stored or {}
   for stored, value in pairs(row or {}) do
     if stored ~= "_id" and value ~= core.null then
-      fields[prefix .. relation:pivot_attribute(stored)] = value
+      fields[prefix .. relation:pivot_attribute(stored)] = accessors.consumed(columns[stored], value)
     end
   end
   return fields

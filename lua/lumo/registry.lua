@@ -18,6 +18,7 @@ local states = setmetatable({}, { __mode = "k" })
 ---@field primary string the primary column's attribute name
 ---@field columns table[] normalised column definitions, in writing order
 ---@field by_attribute table<string, table>
+---@field prepares boolean a column has a function `prepare`
 ---@field relations table<string, lumo.Relation>
 ---@field connection string|table|nil
 ---@field strict boolean|nil as the definition says; nil when it says nothing

@@ -1,4 +1,5 @@
 --- What a model answers to: finding, creating and counting. Definition is in model.lua.
+local accessors = require "lumo.accessors"
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local hooks = require "lumo.hooks"
@@ -170,7 +171,7 @@ local function check_search(search, extra, method)
 end
 
 local function search_for(state, search, client)
-  return queries.of_model(state, { client = client }):where(search):first()
+  return queries.of_model(state, { client = client }):where(accessors.prepared(state, search)):first()
 end
 
 --- What a call runs on, as a value for `client =`: the ambient transaction stays ambient.
@@ -240,14 +241,24 @@ local function text_of(value)
   return (math.type and math.type(value) == "integer" and "%d" or "%.17g"):format(value)
 end
 
---- The key attributes of a record as one text.
-local function signature(record, keys)
+--- The values of the key attributes as one text.
+local function signature(values, keys)
   local parts = {}
   for i, key in ipairs(keys) do
-    local text = text_of(record[key])
-    parts[i] = ("%s %d:%s"):format(type(record[key]), #text, text)
+    local text = text_of(values[key])
+    parts[i] = ("%s %d:%s"):format(type(values[key]), #text, text)
   end
   return table.concat(parts)
+end
+
+--- The key attributes of a record that is stored, those that a function prepares as it has stored them.
+local function stored_keys(record, state, keys)
+  local values = {}
+  for _, key in ipairs(keys) do
+    local column = state.by_attribute[key]
+    values[key] = record:get(key, { raw = column ~= nil and column.prepare ~= nil })
+  end
+  return values
 end
 
 --- The names of key columns as a list.
@@ -278,7 +289,8 @@ local function match_rows(self, state, keys, rows, client, method)
         raise("E_MISSING_ATTRIBUTE_VALUE", "%s: row %d of \"%s\" has no \"%s\"", method, i, state.name, key)
       end
     end
-    local text = signature(made[i], keys)
+    search = accessors.prepared(state, search)
+    local text = signature(search, keys)
     if places[text] then raise("E_ARGUMENT", "%s: rows %d and %d have the same keys",
       method, places[text], i) end
     places[text] = i
@@ -286,7 +298,7 @@ local function match_rows(self, state, keys, rows, client, method)
   end
   local stored = {}
   for _, one in ipairs(#made > 0 and q:exec() or {}) do
-    local place = places[signature(one, keys)]
+    local place = places[signature(stored_keys(one, state, keys), keys)]
     if place and not stored[place] then stored[place] = one end
   end
   return made, stored

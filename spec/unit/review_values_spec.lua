@@ -17,7 +17,8 @@ local function loaded(model, fields)
   return record
 end
 
---- Saves the record, and gives the JSON of one of its stored tables; nil when there was nothing to save.
+--- Saves the record, and gives the JSON of one of its stored tables (the columns here have their stored names in JSON,
+--- too); nil when there was nothing to save.
 local function saved(record, name)
   local plan, pending = core.update_plan(record, 0, false)
   if not plan then return nil end
@@ -170,7 +171,7 @@ end)
 ---- fields that reading leaves out
 
 describe("a stored field under the name of another one's attribute", function()
-  local columns = { a = { "string", column = "b" } }
+  local columns = { a = { "string", column = "b", serialize_as = "b" } }
   local Hidden = lumo.model("ReviewValuesHidden", {
     columns = {
       meta = { "object", columns = columns },
@@ -245,7 +246,7 @@ describe("a key that only stored documents may have", function()
   local Strict = lumo.model("ReviewValuesStrict", {
     columns = {
       arr = "array",
-      typed = { "array", of = { "object", columns = { x = "integer", deep = { "array", column = "d",
+      typed = { "array", of = { "object", columns = { x = "integer", deep = { "array", column = "d", serialize_as = "d",
         of = { "object", columns = { y = "integer" } } } } } },
     },
   })

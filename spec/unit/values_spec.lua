@@ -413,7 +413,7 @@ describe("a column", function()
     uuid = "uuid", array = "array", object = "object", any = "any",
     words = { "array", of = "string" },
     grid = { "array", of = { "array", of = "integer" } },
-    address = { "object", columns = { street = "string", number = { "integer", column = "no" } } },
+    address = { "object", columns = { street = "string", number = { "integer", column = "no", serialize_as = "no" } } },
   }
   local Value = lumo.model("ValuesSpecValue", { collection = "values", columns = columns })
   local Loose = lumo.model("ValuesSpecLoose", { strict = false, columns = columns })

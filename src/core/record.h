@@ -13,11 +13,13 @@ enum {
   LUMO_RECORD_SIDE_SHARED = 16, /* and that table belongs to others too: copied before it is written */
 };
 
-/* The two high bits of a place tell of the value that the companion table holds for the column. */
+/* The high bits of a place tell of the value that the companion table holds for the column. */
 #define LUMO_PLACE_ASSIGNED 0x80000000u /* it replaces the document's */
 #define LUMO_PLACE_HANDED_OUT                                                                                \
-  0x40000000u /* a table decoded from the document, which may have been changed in place */
-#define LUMO_PLACE_OFFSET 0x3FFFFFFFu /* the element's offset in the document; 0: the field is missing */
+  0x40000000u /* made from the document, and, as a table, perhaps changed in place */
+#define LUMO_PLACE_PREPARED                                                                                  \
+  0x20000000u /* assigned, and a write under way stores what the column's function has made of it */
+#define LUMO_PLACE_OFFSET 0x1FFFFFFFu /* the element's offset in the document; 0: the field is missing */
 
 typedef struct lumo_record {
   const lumo_schema *schema; /* kept alive by the class of the record */

@@ -163,6 +163,18 @@ static bool enter_column(lumo_schema *schema, const lumo_column *column, bool st
   return true;
 }
 
+/* Whether what a column holds is spelt differently by its three names. */
+static bool renames_inside(const lumo_column *column) {
+  if (column->of && renames_inside(column->of)) return true;
+  for (uint32_t i = 0; column->fields && i < column->fields->count; i++) {
+    const lumo_column *inner = column->fields->columns[i];
+    if (!inner->serialized || strcmp(inner->name, inner->stored) != 0 ||
+        strcmp(inner->name, inner->serialized) != 0 || renames_inside(inner))
+      return true;
+  }
+  return false;
+}
+
 bool lumo_schema_seal(lumo_schema *schema, lumo_error *error) {
   uint32_t slots = 4;
   while (slots < schema->count * 2) slots *= 2;
@@ -173,6 +185,7 @@ bool lumo_schema_seal(lumo_schema *schema, lumo_error *error) {
   schema->mask = slots - 1;
   for (uint32_t i = 0; i < schema->count; i++) {
     schema->columns[i]->index = i;
+    schema->columns[i]->renamed = renames_inside(schema->columns[i]);
     if (!enter_column(schema, schema->columns[i], false, error) ||
         !enter_column(schema, schema->columns[i], true, error))
       return false;

@@ -26,6 +26,14 @@ typedef enum {
 typedef struct lumo_schema lumo_schema;
 typedef struct lumo_column lumo_column;
 
+/* What stands with a column as a function in Lua; the core only knows that it is there. */
+enum {
+  LUMO_COLUMN_PREPARE = 1,   /* attribute to stored value */
+  LUMO_COLUMN_CONSUME = 2,   /* stored value to attribute */
+  LUMO_COLUMN_SERIALIZE = 4, /* attribute to what serialize and to_json give */
+  LUMO_COLUMN_COMPLETE = 8,  /* fills in the defaults of the columns inside */
+};
+
 /* Texts are NUL-terminated and owned by the schema. */
 struct lumo_column {
   const char *name;       /* attribute */
@@ -35,6 +43,8 @@ struct lumo_column {
   uint32_t index; /* place in the schema, from 0 */
   lumo_type type;
   bool primary, auto_create, auto_update;
+  bool renamed; /* a column inside has another name as an attribute, stored, or in JSON; set by sealing */
+  uint8_t functions;   /* LUMO_COLUMN_… */
   lumo_column *of;     /* ARRAY: the type of the elements, or NULL; owned */
   lumo_schema *fields; /* OBJECT: the declared columns inside, or NULL; owned */
 };

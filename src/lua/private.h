@@ -162,6 +162,8 @@ void lumo_push_document(lua_State *L, const uint8_t *doc, size_t len);
 const lumo_schema *lumo_check_schema(lua_State *L, int i);
 /* Whether the companion table of the schema userdata at i holds defaults by column number (from 1). */
 bool lumo_schema_has_defaults(lua_State *L, int i);
+/* Pushes a function (one LUMO_COLUMN_…) of a column from the schema userdata at i; nil: it has none. */
+void lumo_push_column_function(lua_State *L, int i, uint32_t column, int function);
 /* Pushes the list of the attribute names of the schema userdata at i, by column number (from 1). */
 void lumo_push_names(lua_State *L, int i);
 

@@ -193,6 +193,40 @@ static bool is_unset(lua_State *L, int i) {
   return lua_touserdata(L, i) == (void *)&UNSET;
 }
 
+/* The value on top of the stack gives way to what a function of the column, which has one, makes of it. */
+static void call_function(lua_State *L, int i, const lumo_column *column, int function) {
+  i = lua_absindex(L, i);
+  lua_getmetatable(L, i);
+  lua_rawgeti(L, -1, 1);
+  lumo_push_column_function(L, -1, column->index, function);
+  lua_replace(L, -3);
+  lua_pop(L, 1);
+  lua_insert(L, -2);
+  lua_pushlstring(L, column->name, column->name_len);
+  lua_pushvalue(L, i);
+  lumo_call_column_function(L, 3);
+}
+
+/* Pushes the stored value of a column as its attribute: nil when missing or null. */
+static void push_stored(lua_State *L, int i, const lumo_record *record, uint32_t number) {
+  const lumo_column *column = record->schema->columns[number];
+  lumo_value value = lumo_record_value(record, number);
+  lumo_place place = place_of(record, column);
+  lumo_push_column_value(L, &value, column, &place);
+  if ((column->functions & LUMO_COLUMN_CONSUME) && !lua_isnil(L, -1))
+    call_function(L, i, column, LUMO_COLUMN_CONSUME);
+}
+
+/* Keeps the attribute on top of the stack, as it was made from the document: a table may be changed in place
+ * and is compared when saving, and what a function made is not made again. */
+static void keep_handed_out(lua_State *L, int i, lumo_record *record, uint32_t number) {
+  push_own_side(L, i, record);
+  lua_pushvalue(L, -2);
+  lua_rawseti(L, -2, (int)number + 1);
+  lua_pop(L, 1);
+  record->places[number] |= LUMO_PLACE_HANDED_OUT;
+}
+
 /* Pushes the attribute as a script sees it. */
 static void push_attribute(lua_State *L, int i, lumo_record *record, uint32_t number) {
   const lumo_column *column = record->schema->columns[number];
@@ -204,18 +238,17 @@ static void push_attribute(lua_State *L, int i, lumo_record *record, uint32_t nu
     }
     return;
   }
+  i = lua_absindex(L, i);
+  if (column->functions & LUMO_COLUMN_CONSUME) {
+    push_stored(L, i, record, number);
+    if (!lua_isnil(L, -1) && !lua_islightuserdata(L, -1)) keep_handed_out(L, i, record, number);
+    return;
+  }
   lumo_value value = lumo_record_value(record, number);
   lumo_place place = place_of(record, column);
-  i = lua_absindex(L, i);
   lumo_push_column_value(L, &value, column, &place);
-  /* A table may be changed in place: keep it, to compare it when saving. */
-  if (value.type == LUMO_BSON_DOCUMENT || value.type == LUMO_BSON_ARRAY) {
-    push_own_side(L, i, record);
-    lua_pushvalue(L, -2);
-    lua_rawseti(L, -2, (int)number + 1);
-    lua_pop(L, 1);
-    record->places[number] |= LUMO_PLACE_HANDED_OUT;
-  }
+  if (value.type == LUMO_BSON_DOCUMENT || value.type == LUMO_BSON_ARRAY)
+    keep_handed_out(L, i, record, number);
 }
 
 enum { PROP_PERSISTED = -1, PROP_NEW = -2, PROP_LOCAL = -3, PROP_DELETED = -4 };
@@ -266,12 +299,17 @@ static void refuse_deleted(lua_State *L, const lumo_record *record) {
     lumo_raise_code(L, "E_MODEL_DELETED", "a deleted \"%s\" record cannot be changed", record->schema->model);
 }
 
-/* Casts the value at `value` and pushes it as the record will give it back: a scalar in the column's own
- * type, a table as it is (it stays shared with the caller). Raises without having changed anything. */
-static void push_cast(lua_State *L, int value, const lumo_schema *schema, const lumo_column *column) {
+/* Casts the value at `value` for the record at i and pushes it as that will give it back: a scalar in the
+ * column's own type, a table as it is (it stays shared with the caller). What a function prepares for storing
+ * is cast then. Raises without having changed anything. */
+static void push_cast(lua_State *L, int i, int value, const lumo_schema *schema, const lumo_column *column) {
   lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
   if (lua_isnil(L, value)) {
     lua_pushlightuserdata(L, (void *)&UNSET);
+    return;
+  }
+  if (column->functions & LUMO_COLUMN_PREPARE) {
+    lua_pushvalue(L, value);
     return;
   }
   lumo_buf *buf = lumo_lend_scratch(L);
@@ -287,6 +325,8 @@ static void push_cast(lua_State *L, int value, const lumo_schema *schema, const 
     lumo_push_column_value(L, &cast, column, &place);
   lumo_return_scratch(buf);
   lua_remove(L, -2);
+  if ((column->functions & LUMO_COLUMN_COMPLETE) && lua_istable(L, -1))
+    call_function(L, i, column, LUMO_COLUMN_COMPLETE);
 }
 
 static void refuse_primary(lua_State *L, const lumo_record *record, const lumo_column *column) {
@@ -307,7 +347,7 @@ static void put_attribute(lua_State *L, int i, lumo_record *record, uint32_t num
 static void assign(lua_State *L, int i, lumo_record *record, uint32_t number, int value) {
   const lumo_column *column = record->schema->columns[number];
   refuse_primary(L, record, column);
-  push_cast(L, value, record->schema, column);
+  push_cast(L, i, value, record->schema, column);
   put_attribute(L, i, record, number);
 }
 
@@ -441,7 +481,7 @@ static int record_merge(lua_State *L) {
     const lumo_column *column = writable_column(L, record, 1, 6);
     if (column) {
       refuse_primary(L, record, column);
-      push_cast(L, 7, schema, column);
+      push_cast(L, 1, 7, schema, column);
       lua_rawseti(L, 4, (int)column->index + 1);
     } else {
       size_t len;
@@ -562,8 +602,21 @@ static void encode_undeclared_row(lua_State *L, const lumo_schema *schema, int v
   }
 }
 
+/* The table on top of the stack, a row's value of a column of columns, gives way to a copy that has their
+ * defaults. */
+static void complete_value(lua_State *L, int klass, const lumo_column *column) {
+  lua_rawgeti(L, klass, 1);
+  lumo_push_column_function(L, -1, column->index, LUMO_COLUMN_COMPLETE);
+  lua_replace(L, -2);
+  lua_insert(L, -2);
+  lua_pushnil(L);
+  lua_pushnil(L);
+  lua_pushboolean(L, 1);
+  lumo_call_column_function(L, 4);
+}
+
 /* Appends the document of a row. With now >= 0 the row is about to be inserted: a missing ObjectId and the
- * automatic dates are filled in. */
+ * automatic dates are filled in. Values that a function prepares for storing are left out. */
 static void encode_row(lua_State *L, const lumo_schema *schema, const row *at, int64_t now, lumo_buf *buf) {
   int found = 0;
   bool given;
@@ -572,7 +625,11 @@ static void encode_row(lua_State *L, const lumo_schema *schema, const row *at, i
     const lumo_column *column = schema->columns[i];
     push_row_value(L, schema, column, at, &given);
     found += given;
-    if (!lua_isnil(L, -1)) {
+    if ((column->functions & LUMO_COLUMN_COMPLETE) && lua_istable(L, -1))
+      complete_value(L, at->klass, column);
+    if (column->functions & LUMO_COLUMN_PREPARE) {
+      /* assigned once there is a record */
+    } else if (!lua_isnil(L, -1)) {
       lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
       if (column->primary && lumo_is_null(L, -1)) lumo_raise_cast(L, &place, column, lua_gettop(L), NULL);
       lumo_encode(L, -1, column, column->stored, column->stored_len, NULL, buf, &place, LUMO_ENCODE_DATA);
@@ -593,6 +650,20 @@ static void encode_row(lua_State *L, const lumo_schema *schema, const row *at, i
   lumo_check_buffer(L, buf);
 }
 
+/* Assigns the new record on top of the stack the values of its row that are prepared when it is stored. */
+static void assign_unprepared(lua_State *L, const lumo_schema *schema, const row *at) {
+  int i = lua_gettop(L);
+  bool given;
+  for (uint32_t n = 0; n < schema->count; n++) {
+    if (!(schema->columns[n]->functions & LUMO_COLUMN_PREPARE)) continue;
+    push_row_value(L, schema, schema->columns[n], at, &given);
+    if (lua_isnil(L, -1))
+      lua_pop(L, 1);
+    else
+      put_attribute(L, i, lua_touserdata(L, i), n);
+  }
+}
+
 /* core.record_new(class, values or nil, connection number, now or nil): a local record, not stored yet. */
 static int record_new(lua_State *L) {
   const lumo_schema *schema = lumo_class_schema(L, 1);
@@ -609,27 +680,70 @@ static int record_new(lua_State *L) {
   push_defaults(L, 3, schema, 2);       /* 4 */
   lumo_push_names(L, 3);                /* 5 */
   lumo_buf *buf = lumo_lend_scratch(L); /* 6 */
-  encode_row(L, schema, &(row){.klass = 1, .values = 2, .defaults = 4, .names = 5}, now, buf);
+  const row at = {.klass = 1, .values = 2, .defaults = 4, .names = 5};
+  encode_row(L, schema, &at, now, buf);
   lumo_record *record =
       lumo_push_record(L, 1, schema, 0, false, buf->data, (uint32_t)buf->len, NULL, 0, connection);
   lumo_return_scratch(buf);
   record->flags = LUMO_RECORD_LOCAL;
+  assign_unprepared(L, schema, &at);
   return 1;
 }
 
 /* ---- what changed ---- */
+
+/* Whether the table on top of the stack, which was made from the document, still is what is stored. */
+static bool is_as_stored(lua_State *L, const lumo_record *record, uint32_t number) {
+  const lumo_column *column = record->schema->columns[number];
+  lumo_value stored = lumo_record_value(record, number);
+  lumo_place place = place_of(record, column);
+  int value = lua_gettop(L);
+  lumo_buf *buf = lumo_push_buffer(L);
+  lumo_encode(L, value, column, "", 0, &stored, buf, &place, LUMO_ENCODE_DATA);
+  bool same = !buf->failed && buf->data[0] == stored.type && buf->len == 2 + stored.len &&
+              memcmp(buf->data + 2, stored.data, stored.len) == 0;
+  lua_pop(L, 1);
+  return same;
+}
+
+/* The companion's value of a column with functions, on top of the stack, as what is stored of it: it gives
+ * way to that, or nil. False: it stands for the document's value, which has not changed. */
+static bool prepare_value(lua_State *L, int i, const lumo_record *record, uint32_t number) {
+  const lumo_column *column = record->schema->columns[number];
+  bool prepares = column->functions & LUMO_COLUMN_PREPARE;
+  if (record->places[number] & LUMO_PLACE_HANDED_OUT) {
+    bool consumed = column->functions & LUMO_COLUMN_CONSUME;
+    if (consumed && (!prepares || !lua_istable(L, -1))) return false;
+    if (!consumed && is_as_stored(L, record, number)) return false;
+  }
+  if (prepares && !lua_islightuserdata(L, -1)) {
+    call_function(L, i, column, LUMO_COLUMN_PREPARE);
+    if (lua_isnil(L, -1)) {
+      lua_pop(L, 1);
+      lua_pushlightuserdata(L, (void *)&UNSET);
+    }
+  }
+  return true;
+}
 
 bool lumo_record_element(lua_State *L, int i, uint32_t number, const char *key, size_t key_len,
                          lumo_buf *buf) {
   lumo_record *record = lua_touserdata(L, i);
   const lumo_column *column = record->schema->columns[number];
   lumo_value stored = lumo_record_value(record, number);
-  if (!(record->places[number] & ~LUMO_PLACE_OFFSET)) {
+  bool as_stored = !(record->places[number] & ~LUMO_PLACE_OFFSET);
+  if (!as_stored) {
+    push_side_value(L, i, record, number);
+    if (column->functions && !prepare_value(L, i, record, number)) {
+      as_stored = true;
+      lua_pop(L, 1);
+    }
+  }
+  if (as_stored) {
     if (stored.type == LUMO_BSON_END) return false;
     lumo_bson_value(buf, key, key_len, &stored);
     return true;
   }
-  push_side_value(L, i, record, number);
   bool there = !is_unset(L, -1);
   if (there) {
     lumo_place place = place_of(record, column);
@@ -753,8 +867,12 @@ static int record_dirty(lua_State *L) {
   }
   lumo_iter it = lumo_iter_elements(set);
   while (lumo_iter_next(&it)) {
+    const lumo_column *column = lumo_schema_find_stored(record->schema, it.key, it.key_len);
     push_attribute_name(L, record->schema, it.key, it.key_len);
-    lumo_push_value(L, &it.value);
+    if (column && column->functions)
+      push_attribute(L, 1, record, column->index);
+    else
+      lumo_push_value(L, &it.value);
     lua_rawset(L, 4);
   }
   it = lumo_iter_elements(unset);
@@ -773,11 +891,8 @@ static int record_original(lua_State *L) {
   lua_newtable(L);
   if (!(record->flags & LUMO_RECORD_PERSISTED)) return 1;
   for (uint32_t i = 0; i < record->schema->count; i++) {
-    const lumo_column *column = record->schema->columns[i];
-    lumo_value value = lumo_record_value(record, i);
-    lumo_place place = place_of(record, column);
-    lua_pushlstring(L, column->name, column->name_len);
-    lumo_push_column_value(L, &value, column, &place);
+    lua_pushlstring(L, record->schema->columns[i]->name, record->schema->columns[i]->name_len);
+    push_stored(L, 1, record, i);
     lua_rawset(L, -3);
   }
   return 1;
@@ -789,6 +904,14 @@ static int record_original(lua_State *L) {
  * without any further allocation that could fail. */
 static void push_pending(lua_State *L, const lumo_buf *doc, size_t from) {
   memcpy(lumo_newud(L, doc->len - from), doc->data + from, doc->len - from);
+}
+
+/* A write is about to store what functions have prepared of the assigned attributes. */
+static void mark_prepared(lumo_record *record) {
+  for (uint32_t n = 0; n < record->schema->count; n++)
+    if ((record->schema->columns[n]->functions & LUMO_COLUMN_PREPARE) &&
+        (record->places[n] & LUMO_PLACE_ASSIGNED))
+      record->places[n] |= LUMO_PLACE_PREPARED;
 }
 
 /* What the record lacks that an insert gives: an ObjectId and the automatic dates, as elements of `set`. */
@@ -840,6 +963,7 @@ static void write_insert(lua_State *L, int i, int64_t now, lumo_buf *statements)
       lumo_bson_value(statements, it.key, it.key_len, &it.value);
   }
   lumo_bson_end(statements, mark);
+  mark_prepared(record);
   keep_work(L, lua_gettop(L));
   lua_pop(L, 1);
 }
@@ -992,8 +1116,23 @@ static int update_plan(lua_State *L) {
   lumo_fill_plan(L, 4, LUMO_PLAN_WRITE,
                  lumo_write_plan_new("save", record->schema->collection, statement, true, false, &error),
                  &error);
+  mark_prepared(record);
   keep_work(L, 2);
   return 2;
+}
+
+/* Whether the write has stored what the companion holds for the column. What a function prepares is not
+ * prepared anew to see that: it may come out differently. */
+static bool is_settled(lua_State *L, int i, uint32_t number, lumo_buf *probe) {
+  const lumo_record *record = lua_touserdata(L, i);
+  uint32_t place = record->places[number];
+  if ((record->schema->columns[number]->functions & LUMO_COLUMN_PREPARE) && (place & LUMO_PLACE_ASSIGNED))
+    return place & LUMO_PLACE_PREPARED;
+  push_side_value(L, i, record, number);
+  bool removed = is_unset(L, -1) && !(place & LUMO_PLACE_OFFSET);
+  lua_pop(L, 1);
+  lumo_buf_clear(probe);
+  return removed || column_change(L, i, number, probe) == SAME;
 }
 
 /* A column whose companion value is the document's again needs no flag: a scalar is dropped, a table stays
@@ -1002,11 +1141,7 @@ static void settle(lua_State *L, int i, uint32_t number, lumo_buf *probe) {
   lumo_record *record = lua_touserdata(L, i);
   uint32_t *place = &record->places[number];
   if (!(*place & ~LUMO_PLACE_OFFSET)) return;
-  push_side_value(L, i, record, number);
-  bool removed = is_unset(L, -1) && !(*place & LUMO_PLACE_OFFSET);
-  lua_pop(L, 1);
-  lumo_buf_clear(probe);
-  if (!removed && column_change(L, i, number, probe) != SAME) {
+  if (!is_settled(L, i, number, probe)) {
     *place = (*place & LUMO_PLACE_OFFSET) | LUMO_PLACE_ASSIGNED;
     return;
   }
@@ -1266,6 +1401,85 @@ static int record_connection(lua_State *L) {
   return 1;
 }
 
+/* Whether a field that no column declares has the name that a column goes by. */
+static bool is_taken(const lumo_schema *fields, const lumo_iter *it, bool serialized) {
+  if (lumo_schema_find_stored(fields, it->key, it->key_len)) return false;
+  for (uint32_t i = 0; i < fields->count; i++) {
+    const char *name = serialized ? fields->columns[i]->serialized : fields->columns[i]->name;
+    if (name && strcmp(name, it->key) == 0) return true;
+  }
+  return false;
+}
+
+/* A value under another key, and what its declared columns hold under their names as attributes or in JSON.
+ */
+static void write_renamed(lumo_buf *out, const char *key, size_t key_len, const lumo_value *value,
+                          const lumo_column *column, bool serialized) {
+  lumo_iter it;
+  bool array = value->type == LUMO_BSON_ARRAY && column && column->of;
+  bool object = value->type == LUMO_BSON_DOCUMENT && column && column->fields;
+  if ((!array && !object) || !lumo_iter_value(&it, value)) {
+    lumo_bson_value(out, key, key_len, value);
+    return;
+  }
+  lumo_bson_key(out, value->type, key, key_len);
+  size_t mark = lumo_bson_begin(out);
+  while (lumo_iter_next(&it)) {
+    if (object && is_taken(column->fields, &it, serialized)) continue;
+    const lumo_column *inner =
+        array ? column->of : lumo_schema_find_stored(column->fields, it.key, it.key_len);
+    const char *name = array || !inner ? it.key : serialized ? inner->serialized : inner->name;
+    if (name)
+      write_renamed(out, name, name == it.key ? it.key_len : strlen(name), &it.value, inner, serialized);
+  }
+  lumo_bson_end(out, mark);
+}
+
+/* Whether a column that reads as nil is null rather than missing. */
+static bool is_null(lua_State *L, int i, const lumo_record *record, uint32_t number) {
+  if (!(record->places[number] & ~LUMO_PLACE_OFFSET))
+    return lumo_record_value(record, number).type == LUMO_BSON_NULL;
+  push_side_value(L, i, record, number);
+  bool is = lumo_is_null(L, -1);
+  lua_pop(L, 1);
+  return is;
+}
+
+/* An attribute that functions make: as they make it. */
+static void write_made(lua_State *L, int i, uint32_t number, bool serialized, const char *name,
+                       lumo_buf *out) {
+  lumo_record *record = lua_touserdata(L, i);
+  const lumo_column *column = record->schema->columns[number];
+  lumo_place place = place_of(record, column);
+  push_attribute(L, i, record, number);
+  if (serialized && (column->functions & LUMO_COLUMN_SERIALIZE) && !lua_isnil(L, -1))
+    call_function(L, i, column, LUMO_COLUMN_SERIALIZE);
+  if (!lua_isnil(L, -1))
+    lumo_encode(L, lua_gettop(L), NULL, name, strlen(name), NULL, out, &place, LUMO_ENCODE_RAW);
+  else if (is_null(L, i, record, number))
+    lumo_bson_null(out, name, strlen(name));
+  lua_pop(L, 1);
+}
+
+static void write_column(lua_State *L, int i, uint32_t number, bool serialized, const char *name,
+                         lumo_buf *out) {
+  lumo_record *record = lua_touserdata(L, i);
+  const lumo_column *column = record->schema->columns[number];
+  if (column->functions & ~LUMO_COLUMN_COMPLETE) {
+    write_made(L, i, number, serialized, name, out);
+  } else if (column->renamed) {
+    lumo_buf *buf = lumo_push_buffer(L);
+    if (lumo_record_element(L, i, number, "", 0, buf)) {
+      lumo_check_buffer(L, buf);
+      lumo_value value = {.type = buf->data[0], .data = buf->data + 2, .len = (uint32_t)buf->len - 2};
+      write_renamed(out, name, strlen(name), &value, column, serialized);
+    }
+    lua_pop(L, 1);
+  } else {
+    lumo_record_element(L, i, number, name, strlen(name), out);
+  }
+}
+
 /* The current document (changes applied) under the attribute names of its columns, or the serialized ones.
  * Fields that no column declares come along only where the model is not strict. */
 static void write_document(lua_State *L, int i, bool serialized, lumo_buf *out) {
@@ -1275,7 +1489,7 @@ static void write_document(lua_State *L, int i, bool serialized, lumo_buf *out) 
   for (uint32_t n = 0; n < schema->count; n++) {
     const lumo_column *column = schema->columns[n];
     const char *name = serialized ? column->serialized : column->name;
-    if (name) lumo_record_element(L, i, n, name, strlen(name), out);
+    if (name) write_column(L, i, n, serialized, name, out);
   }
   if (!schema->strict) {
     lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *whole = lumo_push_buffer(L);

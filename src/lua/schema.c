@@ -1,5 +1,5 @@
 /* A model's compiled columns as a userdata. Its companion table holds, by column number, the defaults that
- * are Lua values, and at [0] the list of the attribute names. */
+ * are Lua values, at [0] the list of the attribute names, and below 0 the functions of columns. */
 #include <string.h>
 
 #include "private.h"
@@ -17,6 +17,23 @@ const lumo_schema *lumo_check_schema(lua_State *L, int i) {
 
 bool lumo_schema_has_defaults(lua_State *L, int i) {
   return ((schema_box *)lua_touserdata(L, i))->defaults;
+}
+
+/* The kinds of functions: their names in a definition. */
+static const char *const function_names[] = {"prepare", "consume", "serialize", "complete"};
+enum { FUNCTION_KINDS = sizeof function_names / sizeof *function_names };
+
+/* Where the companion table has a column's function; `kind` counts from 0. */
+static int function_slot(uint32_t column, int kind) {
+  return -1 - (int)column * FUNCTION_KINDS - kind;
+}
+
+void lumo_push_column_function(lua_State *L, int i, uint32_t column, int function) {
+  int kind = 0;
+  while (function >> (kind + 1)) kind++;
+  lumo_getuv(L, i);
+  lua_rawgeti(L, -1, function_slot(column, kind));
+  lua_remove(L, -2);
 }
 
 void lumo_push_names(lua_State *L, int i) {
@@ -54,7 +71,7 @@ static lumo_type type_field(lua_State *L, int definition) {
   return type;
 }
 
-static void add_columns(lua_State *L, int definition, lumo_schema *schema, int defaults);
+static void add_columns(lua_State *L, int list, lumo_schema *schema, int definitions);
 
 /* What an array's elements and an object's fields are. The parts are put into the column as soon as they are
  * made, so the schema's owner frees them whatever is raised. */
@@ -79,8 +96,17 @@ static void add_inner(lua_State *L, int definition, const lumo_schema *schema, l
   lua_pop(L, 1);
 }
 
-/* `list` is a list of column definitions; defaults, if not 0, the table for their default values. */
-static void add_columns(lua_State *L, int list, lumo_schema *schema, int defaults) {
+/* Which functions the definition has. */
+static uint8_t functions_of(lua_State *L, int definition) {
+  uint8_t functions = 0;
+  for (int kind = 0; kind < FUNCTION_KINDS; kind++)
+    if (flag_field(L, definition, function_names[kind])) functions |= (uint8_t)(1 << kind);
+  return functions;
+}
+
+/* `list` is a list of column definitions. `definitions`, unless it is 0 as for columns inside of others, is a
+ * table that gets them by name. */
+static void add_columns(lua_State *L, int list, lumo_schema *schema, int definitions) {
   lumo_error error;
   lumo_error_init(&error);
   luaL_checkstack(L, 10, "too many nested columns");
@@ -96,11 +122,25 @@ static void add_columns(lua_State *L, int list, lumo_schema *schema, int default
     column->auto_create = flag_field(L, definition, "auto_create");
     column->auto_update = flag_field(L, definition, "auto_update");
     add_inner(L, definition, schema, column);
-    if (defaults) {
-      lua_getfield(L, definition, "default");
-      lua_setfield(L, defaults, name);
+    if (definitions) {
+      column->functions = functions_of(L, definition);
+      lua_pushvalue(L, definition);
+      lua_setfield(L, definitions, name);
     }
     lua_pop(L, 1);
+  }
+}
+
+/* Puts what a column's definition (on top of the stack) has for Lua into the companion table. */
+static void keep_for_lua(lua_State *L, schema_box *box, const lumo_column *column, int companion) {
+  int definition = lua_gettop(L);
+  lua_getfield(L, definition, "default");
+  if (!lua_isnil(L, -1)) box->defaults = true;
+  lua_rawseti(L, companion, (int)column->index + 1);
+  for (int kind = 0; kind < FUNCTION_KINDS; kind++) {
+    if (!(column->functions & 1 << kind)) continue;
+    lua_getfield(L, definition, function_names[kind]);
+    lua_rawseti(L, companion, function_slot(column->index, kind));
   }
 }
 
@@ -113,7 +153,7 @@ static void push_names(lua_State *L, const lumo_schema *schema) {
 }
 
 /* core.schema{ model, collection, strict, columns = { { name, stored, serialized, type, primary, auto_create,
- * auto_update, default, of, columns }, … } } */
+ * auto_update, default, prepare, consume, serialize, complete, of, columns }, … } } */
 static int schema_new(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -126,15 +166,15 @@ static int schema_new(lua_State *L) {
   box->schema = lumo_schema_new(text_field(L, 1, "model"), text_field(L, 1, "collection"),
                                 flag_field(L, 1, "strict"), &error);
   if (!box->schema) lumo_raise(L, &error);
-  lua_newtable(L); /* 3: default values by name */
+  lua_newtable(L); /* 3: definitions by name */
   lua_getfield(L, 1, "columns");
   add_columns(L, 4, box->schema, 3);
   if (!lumo_schema_seal(box->schema, &error)) lumo_raise(L, &error);
-  lua_newtable(L); /* 5: the same by number, as sealing orders the columns */
+  lua_newtable(L); /* 5: the companion, by number, as sealing orders the columns */
   for (uint32_t i = 0; i < box->schema->count; i++) {
     lua_getfield(L, 3, box->schema->columns[i]->name);
-    if (!lua_isnil(L, -1)) box->defaults = true;
-    lua_rawseti(L, 5, (int)i + 1);
+    keep_for_lua(L, box, box->schema->columns[i], 5);
+    lua_pop(L, 1);
   }
   push_names(L, box->schema);
   lua_rawseti(L, 5, 0);
