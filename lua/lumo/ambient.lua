@@ -6,7 +6,8 @@ local raise = errors.raise
 
 local ambient = {}
 
----@alias lumo.Client lumo.Connection|lumo.Transaction|{ connection: lumo.Connection, is_outside: true }
+---@alias lumo.ClientView { connection: lumo.Connection, is_outside: true?, policy: table? }
+---@alias lumo.Client lumo.Connection|lumo.Transaction|lumo.ClientView
 
 -- For each coroutine, the open transaction of each connection.
 local open_of = setmetatable({}, { __mode = "k" })
@@ -21,6 +22,11 @@ end
 ---@return lumo.Client
 function ambient.outside(connection)
   return { connection = connection, is_outside = true }
+end
+
+--- Whether a value stands for a connection in a certain way: outside of the ambient transaction, or with a policy.
+function ambient.is_view(value)
+  return type(value) == "table" and (rawget(value, "is_outside") or rawget(value, "policy")) and true or false
 end
 
 local function is_transaction(client)
@@ -54,7 +60,19 @@ function ambient.transaction(client)
   end
   if rawget(client, "is_outside") then return nil end
   local open = open_of[this_coroutine()]
-  return open and open[client] or nil
+  return open and open[ambient.connection(client)] or nil
+end
+
+--- The client with a policy for its commands; a transaction has its own. Raises E_ARGUMENT in one.
+---@param client lumo.Client
+---@param policy table|nil of lumo.policy
+---@return lumo.Client
+function ambient.with_policy(client, policy)
+  if not policy then return client end
+  if ambient.transaction(client) then
+    raise("E_ARGUMENT", "read preference, read concern and write concern are a transaction's, not of what runs in it")
+  end
+  return { connection = ambient.connection(client), is_outside = rawget(client, "is_outside"), policy = policy }
 end
 
 --- Ends what ambient.run began, then packs what pcall gave: packing may find no memory.

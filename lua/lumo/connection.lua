@@ -3,6 +3,7 @@ local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local errors = require "lumo.errors"
 local names = require "lumo.names"
+local policies = require "lumo.policy"
 local run = require "lumo.run"
 local raise = errors.raise
 local not_called_on = errors.not_called_on
@@ -19,7 +20,20 @@ local by_name, by_number = {}, {}
 ---@field embedded table|nil the server that was started for it, see lumo.embedded
 local Connection = {}
 
-local CONNECT_OPTIONS = { name = true, database = true, pool_size = true, timeout_ms = true, app_name = true }
+---@class lumo.ConnectOptions
+---@field name string|nil "default" when nil
+---@field database string|nil overrides the URI's
+---@field pool_size integer|nil connections at most, 32 when nil
+---@field timeout_ms integer|nil the longest wait for a server, an answer or a free connection, 10000 when nil
+---@field app_name string|nil shown by the server's log
+---@field read_preference lumo.ReadPreference|nil these three override the URI's
+---@field read_concern lumo.ReadConcern|nil
+---@field write_concern lumo.WriteConcern|nil
+
+local CONNECT_OPTIONS = {
+  name = true, database = true, pool_size = true, timeout_ms = true, app_name = true,
+  read_preference = true, read_concern = true, write_concern = true,
+}
 
 local function check_options(options)
   for _, name in ipairs { "pool_size", "timeout_ms" } do
@@ -56,6 +70,8 @@ function connection.open(uri, options)
   if type(uri) ~= "string" then
     raise("E_ARGUMENT", "lumo.connect needs a URI, got %s", type(uri))
   end
+  local policy = policies.of(options)
+  options.policy = policy and policy.handle
   local handle = core.connection_new(uri, options)
   local number = #by_number + 1
   if number > 65535 then -- records keep the number in 16 bits
@@ -85,7 +101,7 @@ end
 --- its place.
 --- Sends nothing (but for "embedded:", which starts a server).
 ---@param uri string|nil "mongodb://…", "mongodb+srv://…", "embedded:", "embedded:DIR"; nil: MONGODB_URI
----@param options { name: string?, database: string?, pool_size: integer?, timeout_ms: integer?, app_name: string? }|nil
+---@param options lumo.ConnectOptions|nil
 ---@return lumo.Connection
 function connection.connect(uri, options)
   if uri == nil then
@@ -147,11 +163,11 @@ end
 --- Runs a database command and gives its reply as a plain table. Raises on `ok: 0`.
 --- Commands: that one.
 ---@param document table a lumo.ordered whose first key is the command's name, or a table with that one key
----@param options { database: string? }|nil
+---@param options { database: string?, read_preference: lumo.ReadPreference? }|nil
 ---@return table reply
 function Connection:command(document, options)
   check(self, "command")
-  options = names.options("command", options, { database = true })
+  options = names.options("command", options, { database = true, read_preference = true })
   if options.database ~= nil and type(options.database) ~= "string" then
     raise("E_ARGUMENT", "option \"database\" of command is a string")
   end
@@ -159,7 +175,7 @@ function Connection:command(document, options)
     raise("E_ARGUMENT", "the name of a database cannot hold NUL")
   end
   local plan = core.command_plan(options.database, document, false)
-  run(self, plan)
+  run(ambient.with_policy(self, policies.of(options)), plan)
   return core.plan_reply(plan)
 end
 

@@ -93,10 +93,13 @@ local function by_client(list, state)
   return groups, order
 end
 
-local function load_group(list, node, relation, target)
+--- `policy` is that of the query for whose records it loads.
+local function load_group(list, node, relation, target, policy)
   local q = relation:related_query("load", nil, target, "is_related_preload_query")
   if node.callback then node.callback(q) end
   hooks.run(relation.related_state, "before", "fetch", q)
+  policy = core.query_state(q).policy or policy
+  target = ambient.with_policy(target, policy)
   local plan, owners, places = core.load_plan(q, list)
   run(target, plan)
   local companion = records.companion(target, { relation = relation, partial = core.query_partial(q) })
@@ -104,24 +107,24 @@ local function load_group(list, node, relation, target)
     ambient.connection(target).number, owners)
   local all = distribute(list, relation, lists, places)
   hooks.run(relation.related_state, "after", "fetch", all)
-  load.tree(all, core.query_state(q).preloads or {})
-  load.tree(all, node.children)
+  load.tree(all, core.query_state(q).preloads or {}, policy)
+  load.tree(all, node.children, policy)
 end
 
-local function load_node(list, node)
+local function load_node(list, node, policy)
   local state = core.record_is(list[1])
   local relation = load.relation(state, node.name):boot()
   local groups, order = by_client(list, state)
   for _, target in ipairs(order) do
-    load_group(groups[target], node, relation, target)
+    load_group(groups[target], node, relation, target, policy)
   end
 end
 
 --- Loads a tree of relations into records of one model. Commands: 2 for each relation.
-function load.tree(list, tree)
+function load.tree(list, tree, policy)
   if #list == 0 then return end
   for _, node in ipairs(tree) do
-    load_node(list, node)
+    load_node(list, node, policy)
   end
 end
 
@@ -225,7 +228,7 @@ end
 
 --- What a query calls with the records that it has read.
 function queries.after_read(list, kept)
-  load.tree(list, kept.preloads or {})
+  load.tree(list, kept.preloads or {}, kept.policy)
   return list
 end
 

@@ -5,6 +5,7 @@ local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local hooks = require "lumo.hooks"
 local names = require "lumo.names"
+local policies = require "lumo.policy"
 local record = require "lumo.record"
 local run = require "lumo.run"
 local transactions = require "lumo.transaction"
@@ -13,7 +14,6 @@ local raise = require("lumo.errors").raise
 ---@class lumo.Query
 local Query = core.query_methods
 
-local QUERY_OPTIONS = { client = true, connection = true }
 
 local query = {}
 
@@ -25,7 +25,7 @@ end
 --- What a query runs on: what it was given, else its model's connection, which may not be open before it is
 --- sent.
 local function client_of(kept)
-  return kept.client or transactions.client({}, kept.state.connection)
+  return ambient.with_policy(kept.client or transactions.client({}, kept.state.connection), kept.policy)
 end
 
 --- A query over all documents of a model.
@@ -33,11 +33,14 @@ end
 ---@param options table|nil { client =, connection = }
 ---@return lumo.Query
 function query.of_model(state, options)
-  options = names.options("query", options, QUERY_OPTIONS)
+  options = names.options("query", options, transactions.CLIENT_OPTIONS)
   local q = core.query_new(state.schema)
   local kept = state_of(q)
   kept.state = state
-  if options.client or options.connection then kept.client = transactions.client(options) end
+  if options.client or options.connection then
+    kept.client = transactions.client { client = options.client, connection = options.connection }
+  end
+  kept.policy = policies.of(options)
   return q
 end
 
@@ -493,6 +496,37 @@ end
 ---@param text string
 function Query:comment(text)
   return core.query_extra(self, "comment", check_type(text, "comment", "string"))
+end
+
+local function set_policy(q, options)
+  local kept = state_of(q)
+  kept.policy = policies.of(options, kept.policy)
+  return q
+end
+
+--- From which servers of a replica set it reads, in place of what the connection says. In a transaction, which reads
+--- from the primary, sending it raises E_ARGUMENT.
+---@param preference lumo.ReadPreference
+---@return lumo.Query self
+function Query:read_preference(preference)
+  if preference == nil then raise("E_ARGUMENT", "read_preference needs a mode, got nil") end
+  return set_policy(self, { read_preference = preference })
+end
+
+--- Which of the stored data it may read.
+---@param level lumo.ReadConcern
+---@return lumo.Query self
+function Query:read_concern(level)
+  if level == nil then raise("E_ARGUMENT", "read_concern needs a level, got nil") end
+  return set_policy(self, { read_concern = level })
+end
+
+--- How sure update, increment, delete and find_one_and_… must be before they return.
+---@param concern lumo.WriteConcern
+---@return lumo.Query self
+function Query:write_concern(concern)
+  if concern == nil then raise("E_ARGUMENT", "write_concern needs a concern, got nil") end
+  return set_policy(self, { write_concern = concern })
 end
 
 --- Reads these fields of the pivot, too: `extras.pivot_<name>`.

@@ -7,6 +7,7 @@ local ambient = require "lumo.ambient"
 local connections = require "lumo.connection"
 local hooks = require "lumo.hooks"
 local names = require "lumo.names"
+local policies = require "lumo.policy"
 local registry = require "lumo.registry"
 local run = require "lumo.run"
 local transactions = require "lumo.transaction"
@@ -95,7 +96,7 @@ function record.in_transaction(client, fn)
   if open then return fn(open) end
   local connection = ambient.connection(client)
   if not core.connection_server(ambient.handle(connection)).capabilities.transactions then return fn(client) end
-  return transactions.transaction(fn, { client = connection })
+  return transactions.transaction(fn, { client = ambient.is_view(client) and client or connection })
 end
 
 local function any_hook(state, when, events)
@@ -189,10 +190,17 @@ local function update(self, state, client)
   if forced then core.record_side(self, true).force_update = nil end
 end
 
-local function save(self, method, quiet)
+local WRITE_OPTIONS = { write_concern = true }
+
+--- What a write of the record runs on, with the write concern of the call's options.
+local function writing_client(self, state, options, method)
+  return ambient.with_policy(record.client(self, state), policies.of(names.options(method, options, WRITE_OPTIONS)))
+end
+
+local function save(self, options, method, quiet)
   local state = state_of(self, method)
   refuse_deleted(self, state, "saved")
-  local client = record.client(self, state)
+  local client = writing_client(self, state, options, method)
   if self.is_new then
     record.insert({ self }, state, client, false, quiet)
   else
@@ -205,15 +213,16 @@ end
 --- E_ROW_NOT_FOUND when the
 --- document is gone, E_MODEL_DELETED, E_VALIDATION, E_CAST, E_DUPLICATE_KEY. Commands: insert or update, or
 --- none; with after-hooks a commit.
+---@param options { write_concern: lumo.WriteConcern? }|nil
 ---@return lumo.Record self
-function Record:save()
-  return save(self, "save", false)
+function Record:save(options)
+  return save(self, options, "save", false)
 end
 
 --- save without hooks.
 ---@return lumo.Record self
-function Record:save_quietly()
-  return save(self, "save_quietly", true)
+function Record:save_quietly(options)
+  return save(self, options, "save_quietly", true)
 end
 
 --- Makes the record's commands run in this transaction, until it ends.
@@ -252,13 +261,13 @@ local function detached_relations(state)
   return found
 end
 
-local function delete(self, method, quiet)
+local function delete(self, options, method, quiet)
   local state = state_of(self, method)
   refuse_deleted(self, state, "deleted again")
   if self.is_new then
     raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be deleted", state.name)
   end
-  with_hooks({ self }, state, record.client(self, state), { "delete" }, quiet, function(client)
+  with_hooks({ self }, state, writing_client(self, state, options, method), { "delete" }, quiet, function(client)
     local detached = detached_relations(state)
     local function remove(inner) -- may be tried again: a plan is run once
       for _, relation in ipairs(detached) do
@@ -277,13 +286,14 @@ end
 
 --- Removes the document. Raises E_ROW_NOT_FOUND when it is gone already. Commands: delete; with after-hooks a
 --- commit.
-function Record:delete()
-  delete(self, "delete", false)
+---@param options { write_concern: lumo.WriteConcern? }|nil
+function Record:delete(options)
+  delete(self, options, "delete", false)
 end
 
 --- delete without hooks.
-function Record:delete_quietly()
-  delete(self, "delete_quietly", true)
+function Record:delete_quietly(options)
+  delete(self, options, "delete_quietly", true)
 end
 
 --- Adds n to a column of the stored document and takes over its new value.

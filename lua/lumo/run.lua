@@ -21,6 +21,8 @@ end
 local function run(client, plan)
   local trx, handle = ambient.transaction(client), ambient.handle(client)
   if trx then return run_inside(trx, handle, plan) end
+  local policy = rawget(client, "policy")
+  if policy then core.plan_policy(plan, policy.handle) end
   return core.run(handle, plan)
 end
 

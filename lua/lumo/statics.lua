@@ -16,7 +16,7 @@ local raise = require("lumo.errors").raise
 ---@class lumo.Model
 local Model = {}
 
-local CLIENT_OPTIONS = { client = true, connection = true }
+local CLIENT_OPTIONS = transactions.CLIENT_OPTIONS
 
 --- What a static's commands run on.
 local function client_of(state, options, method)
@@ -177,8 +177,9 @@ end
 --- What a call runs on, as a value for `client =`: the ambient transaction stays ambient.
 local function same_client(state, options, method)
   options = names.options(method, options, CLIENT_OPTIONS)
-  if options.client or options.connection then return transactions.client(options) end
-  return nil, transactions.client({}, state.connection)
+  local client = transactions.client(options, state.connection)
+  if options.client or options.connection or ambient.is_view(client) then return client end
+  return nil, client
 end
 
 --- The first record that matches, or a new one, not stored, of both tables. Commands: find.
@@ -231,7 +232,8 @@ function Model:update_or_create(search, values, options)
   if not found then
     found, made = create_or_find(self, state, search, values, options, explicit or default)
   end
-  return made and found or found:merge(values or {}):save()
+  if made then return found end
+  return found:merge(values or {}):save { write_concern = options and (options.write_concern or options.writeConcern) }
 end
 
 --- A value as a text, the same for equal values whether they were assigned or read.
@@ -404,7 +406,8 @@ function Model:find_many(ids, options)
   return core.order_records(state.class, queries.of_model(state, options):where_in(state.primary, ids):exec(), ids)
 end
 
-local AGGREGATE_OPTIONS = { each = true, client = true, connection = true }
+local AGGREGATE_OPTIONS = { each = true }
+for name in pairs(CLIENT_OPTIONS) do AGGREGATE_OPTIONS[name] = true end
 
 --- MongoDB's own aggregation: stages as they are, plain tables as results. Commands: aggregate, and a getMore
 --- for each further batch.

@@ -6,6 +6,7 @@ local core = require "lumo.core"
 local connections = require "lumo.connection"
 local errors = require "lumo.errors"
 local names = require "lumo.names"
+local policies = require "lumo.policy"
 local raise = errors.raise
 local not_called_on = errors.not_called_on
 
@@ -33,19 +34,31 @@ function Transaction_mt.__tostring(self)
   return ("Transaction(%s)"):format(self.is_active and "open" or "over")
 end
 
---- What the options { client =, connection = } of a call name.
----@param options { client: lumo.Client?, connection: string? }
----@param default lumo.Connection|string|nil
----@return lumo.Client
-function transaction.client(options, default)
+---@class lumo.ClientOptions: lumo.PolicyOptions
+---@field client lumo.Client|nil
+---@field connection lumo.Connection|string|nil
+
+--- The options by which a call says what it runs on, and how.
+transaction.CLIENT_OPTIONS = {
+  client = true, connection = true, read_preference = true, read_concern = true, write_concern = true,
+}
+
+local function named_client(options, default)
   local client = options.client
   if client ~= nil then
-    local is_client = type(client) == "table" and (rawget(client, "is_transaction") or rawget(client, "is_outside"))
-    if is_client then return client end
+    if type(client) == "table" and rawget(client, "is_transaction") or ambient.is_view(client) then return client end
     return ambient.outside(connections.resolve(client))
   end
   local given = options.connection or default
   return given and connections.resolve(given) or connections.get()
+end
+
+--- What the options of a call name: transaction.CLIENT_OPTIONS.
+---@param options lumo.ClientOptions
+---@param default lumo.Connection|string|nil
+---@return lumo.Client
+function transaction.client(options, default)
+  return ambient.with_policy(named_client(options, default), policies.of(options))
 end
 
 -- The object ------------------------------------------------------------------------------------------------
@@ -55,9 +68,10 @@ local function check(self, method)
   return self
 end
 
-local function begin(connection)
+local function begin(connection, policy)
   return setmetatable({
-    is_transaction = true, connection = connection, session = core.session_new(ambient.handle(connection)),
+    is_transaction = true, connection = connection,
+    session = core.session_new(ambient.handle(connection), policy and policy.handle),
     snapshots = {}, order = {}, after_commit = {}, after_rollback = {},
   }, Transaction_mt)
 end
@@ -196,7 +210,9 @@ local function attempt(trx, fn)
   return ok and results or { false, err, n = 2 }
 end
 
-local OPTIONS = { client = true, connection = true }
+local OPTIONS = {
+  client = true, connection = true, read_concern = true, write_concern = true, max_commit_time_ms = true,
+}
 
 --- Runs fn in a transaction and commits, or rolls back and raises fn's error. Everything on that connection
 --- in that coroutine belongs to it. Transient
@@ -205,7 +221,7 @@ local OPTIONS = { client = true, connection = true }
 --- standalone server. Without fn it gives a transaction that is used by passing it, and ended by commit or
 --- rollback.
 ---@param fn (fun(trx: lumo.Transaction): any)|nil
----@param options { connection: string|lumo.Connection? }|nil
+---@param options lumo.ClientOptions|nil without a read preference: it reads from the primary
 ---@param default lumo.Connection|string|nil
 ---@return any
 function transaction.transaction(fn, options, default)
@@ -218,12 +234,13 @@ function transaction.transaction(fn, options, default)
   end
   local client = transaction.client(options, default)
   local connection = ambient.connection(client)
-  if not fn then return begin(connection) end
+  local policy = rawget(client, "policy")
+  if not fn then return begin(connection, policy) end
   local outer = ambient.transaction(client)
   if outer then return results_or_raise(ambient.run(outer, fn)) end
   local deadline, pause = core.now() + RETRY_SECONDS * 1000, 1
   while true do
-    local trx = begin(connection)
+    local trx = begin(connection, policy)
     local results = attempt(trx, fn)
     if results[1] then
       run_after(trx, "after_commit")

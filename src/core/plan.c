@@ -43,6 +43,8 @@ void lumo_plan_free(lumo_plan *plan) {
   if (!plan) return;
   if (plan->lease) plan->release_lease(plan->lease);
   plan->lease = NULL;
+  if (plan->policy) plan->release_policy(plan->policy);
+  plan->policy = NULL;
   plan->class->free(plan);
 }
 

@@ -95,6 +95,10 @@ struct lumo_plan {
    * lumo_plan_free. */
   void *lease;
   void (*release_lease)(void *lease);
+  /* How its commands read and write, a lumo_policy of the driver; NULL: as the connection does. Released by
+   * lumo_plan_free. */
+  void *policy;
+  void (*release_policy)(void *policy);
 };
 
 /* Sets class and name of a zeroed plan. */

@@ -94,6 +94,7 @@ static bool bound_waits(lumo_connection *connection, int32_t timeout_ms) {
 static bool configure(lumo_connection *connection, const lumo_connection_options *options,
                       lumo_error *error) {
   mongoc_uri_t *uri = connection->uri;
+  if (options->policy) lumo_policy_apply(options->policy, uri);
   const char *database = options->database ? options->database : mongoc_uri_get_database(uri);
   if (!check_database(database, error)) return false;
   connection->database = lumo_malloc(strlen(database) + 1);
@@ -101,8 +102,7 @@ static bool configure(lumo_connection *connection, const lumo_connection_options
   strcpy(connection->database, database);
   const mongoc_write_concern_t *concern = mongoc_uri_get_write_concern(uri);
   if (!mongoc_write_concern_is_acknowledged(concern))
-    return lumo_error_set(error, "E_ARGUMENT",
-                          "w=0 in the connection URI: unacknowledged writes are not supported");
+    return lumo_error_set(error, "E_ARGUMENT", "w=0: unacknowledged writes are not supported");
   connection->majority = mongoc_write_concern_get_w(concern) == MONGOC_WRITE_CONCERN_W_DEFAULT;
   int32_t timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : DEFAULT_TIMEOUT_MS;
   int32_t pool_size = options->pool_size > 0 ? options->pool_size : DEFAULT_POOL_SIZE;

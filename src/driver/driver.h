@@ -7,6 +7,31 @@
 #include "../core/error.h"
 #include "../core/plan.h"
 
+/* ---- policies: from which servers and how surely is read and written ---- */
+
+/* Immutable and counted: starts with one reference. */
+typedef struct lumo_policy lumo_policy;
+/* A zero or NULL leaves to the connection what it says. */
+typedef struct lumo_policy_options {
+  const char *read_mode; /* "secondaryPreferred" */
+  const uint8_t *tags;   /* a BSON array of documents */
+  uint32_t tags_len;
+  int32_t max_staleness_s;
+  const char *read_concern; /* "majority" */
+  const char *w_tag;        /* "majority", or a name that the replica set's configuration defines; or … */
+  int32_t w;                /* … a number of servers */
+  int journal;              /* 1, -1: no */
+  int32_t wtimeout_ms;
+  int32_t max_commit_ms; /* how long the server may work on a commit */
+} lumo_policy_options;
+/* E_ARGUMENT for names that MongoDB does not know and combinations that it does not take. */
+lumo_policy *lumo_policy_new(const lumo_policy_options *options, lumo_error *error);
+lumo_policy *lumo_policy_ref(lumo_policy *policy);
+void lumo_policy_unref(lumo_policy *policy); /* NULL is allowed */
+/* Makes the plan's commands go by the policy. In a transaction that others have begun they go by that one's.
+ */
+void lumo_policy_give(lumo_policy *policy, lumo_plan *plan);
+
 /* ---- connections ---- */
 
 typedef struct lumo_connection lumo_connection;
@@ -17,6 +42,7 @@ typedef struct lumo_connection_options {
   int32_t pool_size;    /* clients at most, 0: 32 */
   int32_t timeout_ms; /* bounds server selection, connecting and each wait on a socket or for a pooled client,
                          0: 10000 */
+  const lumo_policy *policy; /* overrides what the URI says of reading and writing, or NULL */
 } lumo_connection_options;
 
 /* Parses and checks; sends nothing, starts no thread (so it may run before a fork). Counted: starts with one
@@ -49,8 +75,9 @@ bool lumo_connection_server(lumo_connection *connection, lumo_server_info *info,
 /* ---- sessions: transactions that several plans share ---- */
 
 typedef struct lumo_session lumo_session;
-/* A session with an open transaction; nothing is sent yet. E_UNSUPPORTED on a standalone server. */
-lumo_session *lumo_session_new(lumo_connection *connection, lumo_error *error);
+/* A session with an open transaction; nothing is sent yet. E_UNSUPPORTED on a standalone server. The policy
+ * (or NULL) is that of the transaction. */
+lumo_session *lumo_session_new(lumo_connection *connection, const lumo_policy *policy, lumo_error *error);
 /* Retries an unknown commit within the connection's timeout. A failed commit leaves the session to be freed.
  */
 bool lumo_session_commit(lumo_session *session, lumo_error *error);

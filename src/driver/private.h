@@ -40,6 +40,20 @@ void lumo_trace_end(void);
 /* Makes the pool's clients report to the traces. */
 void lumo_trace_pool(mongoc_client_pool_t *pool);
 
+/* ---- policy.c ---- */
+
+struct lumo_policy {
+  atomic_uint references;
+  mongoc_read_prefs_t *read; /* each NULL: the connection's */
+  mongoc_read_concern_t *read_concern;
+  mongoc_write_concern_t *write_concern;
+  int32_t max_commit_ms;
+};
+void lumo_policy_apply(const lumo_policy *policy, mongoc_uri_t *uri);
+/* Add its concern to the options of a command; a NULL policy adds nothing. */
+bool lumo_policy_append_read(const lumo_policy *policy, bson_t *opts);
+bool lumo_policy_append_write(const lumo_policy *policy, bson_t *opts);
+
 /* ---- connection.c: pools and clients ---- */
 
 /* Guards the state of all connections and the log of commands; never held over I/O. One for the process, so
@@ -153,8 +167,8 @@ struct lumo_session {
 
 /* A session whose clock does not order its reads (no causal consistency). NULL with an error of libmongoc. */
 mongoc_client_session_t *lumo_session_start(mongoc_client_t *client, bson_error_t *error);
-bool lumo_transaction_start(const lumo_connection *connection, mongoc_client_session_t *session,
-                            bson_error_t *error);
+bool lumo_transaction_start(const lumo_connection *connection, const lumo_policy *policy,
+                            mongoc_client_session_t *session, bson_error_t *error);
 /* Repeats the commit while its result is unknown, to the deadline (monotonic ms). On failure error->labels
  * tell whether the result is unknown or the whole transaction may be run again; a transaction that is not
  * committed for sure is ended on the server, too. */

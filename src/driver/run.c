@@ -110,7 +110,7 @@ static progress attempt(lumo_run_state *run, int64_t deadline) {
   run->transaction = lumo_session_start(run->client, &cause);
   if (!run->transaction) return fail_setup(run, &cause);
   run->own_transaction = true;
-  bool started = lumo_transaction_start(run->connection, run->transaction, &cause);
+  bool started = lumo_transaction_start(run->connection, run->plan->policy, run->transaction, &cause);
   progress result = started ? run_to_commit(run, deadline) : fail_setup(run, &cause);
   lumo_run_drop_lease(run);
   if (!lumo_session_end(run->connection, run->client, run->transaction, !run->gave_up)) run->gave_up = true;

@@ -35,12 +35,17 @@ mongoc_client_session_t *lumo_session_start(mongoc_client_t *client, bson_error_
   return session;
 }
 
-bool lumo_transaction_start(const lumo_connection *connection, mongoc_client_session_t *session,
-                            bson_error_t *error) {
+bool lumo_transaction_start(const lumo_connection *connection, const lumo_policy *policy,
+                            mongoc_client_session_t *session, bson_error_t *error) {
   mongoc_transaction_opt_t *opts = mongoc_transaction_opts_new();
   mongoc_read_prefs_t *primary = mongoc_read_prefs_new(MONGOC_READ_PRIMARY);
   mongoc_transaction_opts_set_read_prefs(opts, primary);
-  if (connection->majority) {
+  if (policy && policy->read_concern) mongoc_transaction_opts_set_read_concern(opts, policy->read_concern);
+  if (policy && policy->max_commit_ms)
+    mongoc_transaction_opts_set_max_commit_time_ms(opts, policy->max_commit_ms);
+  if (policy && policy->write_concern) {
+    mongoc_transaction_opts_set_write_concern(opts, policy->write_concern);
+  } else if (connection->majority) {
     mongoc_write_concern_t *concern = mongoc_write_concern_new();
     mongoc_write_concern_set_w(concern, MONGOC_WRITE_CONCERN_W_MAJORITY);
     mongoc_transaction_opts_set_write_concern(opts, concern);
@@ -228,7 +233,7 @@ static lumo_context session_context(const lumo_connection *connection) {
 }
 
 /* Fills session->session; false with *error when the deployment has no transactions or no server answers. */
-static bool open_transaction(lumo_session *session, lumo_error *error) {
+static bool open_transaction(lumo_session *session, const lumo_policy *policy, lumo_error *error) {
   lumo_connection *connection = session->connection;
   lumo_context context = session_context(connection);
   lumo_server_info info;
@@ -237,7 +242,8 @@ static bool open_transaction(lumo_session *session, lumo_error *error) {
   bool found = lumo_connection_describe(connection, session->client, &info, &answer.error);
   if (found && info.transactions) {
     session->session = lumo_session_start(session->client, &answer.error);
-    answer.ok = session->session && lumo_transaction_start(connection, session->session, &answer.error);
+    answer.ok =
+        session->session && lumo_transaction_start(connection, policy, session->session, &answer.error);
   }
   lumo_trace_end();
   if (answer.ok) return true;
@@ -248,7 +254,7 @@ static bool open_transaction(lumo_session *session, lumo_error *error) {
   return false;
 }
 
-lumo_session *lumo_session_new(lumo_connection *connection, lumo_error *error) {
+lumo_session *lumo_session_new(lumo_connection *connection, const lumo_policy *policy, lumo_error *error) {
   lumo_context context = session_context(connection);
   lumo_session *session = lumo_calloc(1, sizeof *session);
   if (!session) {
@@ -258,7 +264,7 @@ lumo_session *lumo_session_new(lumo_connection *connection, lumo_error *error) {
   session->connection = lumo_connection_ref(connection);
   session->generation = lumo_driver_generation();
   session->client = lumo_connection_checkout(connection, error);
-  if (session->client && open_transaction(session, error)) return session;
+  if (session->client && open_transaction(session, policy, error)) return session;
   lumo_session_free(session);
   lumo_error_complete(error, &context);
   return NULL;

@@ -148,11 +148,13 @@ static int32_t batch_size_of(const lumo_step *step) {
 
 static void call_read(lumo_run_state *run, const lumo_step *step, const bson_t *command, const bson_t *opts,
                       lumo_answer *answer) {
+  const lumo_policy *policy = run->plan->policy;
   /* In a transaction the read preference must be given as primary, whatever the URI's is. */
   mongoc_read_prefs_t *primary = run->transaction ? mongoc_read_prefs_new(MONGOC_READ_PRIMARY) : NULL;
+  const mongoc_read_prefs_t *preference = primary ? primary : policy ? policy->read : NULL;
   lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
-  answer->ok = mongoc_client_read_command_with_opts(run->client, run->connection->database, command, primary,
-                                                    opts, &answer->reply, &answer->error);
+  answer->ok = mongoc_client_read_command_with_opts(run->client, run->connection->database, command,
+                                                    preference, opts, &answer->reply, &answer->error);
   lumo_trace_end();
   answer->has_reply = true;
   mongoc_read_prefs_destroy(primary);
@@ -172,7 +174,8 @@ static lumo_sent send_read(lumo_run_state *run, const lumo_step *step, lumo_repl
   }
   lumo_lease *lease = run->plan->lease;
   mongoc_client_session_t *session = run->transaction ? run->transaction : lease ? lease->session : NULL;
-  if (ready && append_session(session, &opts, &answer)) {
+  if (ready && append_session(session, &opts, &answer) &&
+      (run->transaction || lumo_policy_append_read(run->plan->policy, &opts))) {
     call_series calls = calls_begin(run, &answer, run->connection->retry_reads);
     do call_read(run, step, &command, &opts, &answer);
     while (calls_again(&calls, run, &answer));
@@ -335,7 +338,10 @@ static mongoc_bulk_operation_t *new_bulk(const lumo_run_state *run, const lumo_s
   mongoc_bulk_operation_set_database(bulk, run->connection->database);
   mongoc_bulk_operation_set_collection(bulk, step->collection);
   mongoc_bulk_operation_set_client(bulk, run->client);
-  mongoc_bulk_operation_set_write_concern(bulk, mongoc_client_get_write_concern(run->client));
+  const lumo_policy *policy = run->transaction ? NULL : run->plan->policy;
+  mongoc_bulk_operation_set_write_concern(bulk, policy && policy->write_concern
+                                                    ? policy->write_concern
+                                                    : mongoc_client_get_write_concern(run->client));
   if (run->transaction) mongoc_bulk_operation_set_client_session(bulk, run->transaction);
   return bulk;
 }
@@ -444,6 +450,11 @@ static lumo_sent send_write(lumo_run_state *run, const lumo_step *step, lumo_rep
 
 /* ---- COMMAND ---- */
 
+static const mongoc_read_prefs_t *read_preference(const lumo_run_state *run) {
+  const lumo_policy *policy = run->transaction ? NULL : run->plan->policy;
+  return policy ? policy->read : NULL;
+}
+
 static void call_command(lumo_run_state *run, const lumo_step *step, const bson_t *command,
                          const bson_t *opts, lumo_answer *answer) {
   const char *database = step->database ? step->database : run->connection->database;
@@ -453,8 +464,8 @@ static void call_command(lumo_run_state *run, const lumo_step *step, const bson_
     answer->ok = mongoc_client_write_command_with_opts(run->client, database, command, opts, &answer->reply,
                                                        &answer->error);
   else
-    answer->ok = mongoc_client_command_with_opts(run->client, database, command, NULL, opts, &answer->reply,
-                                                 &answer->error);
+    answer->ok = mongoc_client_command_with_opts(run->client, database, command, read_preference(run), opts,
+                                                 &answer->reply, &answer->error);
   lumo_trace_end();
   answer->has_reply = true;
   if (answer->ok && lumo_answer_refused(answer)) answer->ok = false;
@@ -466,7 +477,8 @@ static lumo_sent send_command(lumo_run_state *run, const lumo_step *step, lumo_r
   if (!bson_init_static(&command, step->command, step->command_len) || bson_empty(&command))
     return refuse_argument(run, step, "the command is not a document, or an empty one");
   answer_init(run, step, &answer);
-  if (append_session(run->transaction, &opts, &answer)) {
+  if (append_session(run->transaction, &opts, &answer) &&
+      (!step->writes || run->transaction || lumo_policy_append_write(run->plan->policy, &opts))) {
     call_series calls = calls_begin(run, &answer, false);
     do call_command(run, step, &command, &opts, &answer);
     while (calls_again(&calls, run, &answer));

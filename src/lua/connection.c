@@ -22,7 +22,7 @@ static int connection_gc(lua_State *L) {
   return 0;
 }
 
-/* core.connection_new(uri, { database, app_name, pool_size, timeout_ms }) */
+/* core.connection_new(uri, { database, app_name, pool_size, timeout_ms, policy }) */
 static int connection_new(lua_State *L) {
   lumo_error error;
   lumo_connection_options options = {0};
@@ -37,6 +37,8 @@ static int connection_new(lua_State *L) {
   options.pool_size = (int32_t)lua_tointeger(L, -1);
   lua_getfield(L, 2, "timeout_ms");
   options.timeout_ms = (int32_t)lua_tointeger(L, -1);
+  lua_getfield(L, 2, "policy");
+  options.policy = lumo_opt_policy(L, -1);
   connection_box *box = lumo_newud(L, sizeof *box);
   box->connection = NULL;
   lumo_get(L, &LUMO_MT_CONNECTION);
@@ -130,16 +132,17 @@ static int session_gc(lua_State *L) {
   return 0;
 }
 
-/* core.session_new(connection): a session with an open transaction. */
+/* core.session_new(connection, policy or nil): a session with an open transaction. */
 static int session_new(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   lumo_connection *connection = lumo_check_connection(L, 1);
+  const lumo_policy *policy = lumo_opt_policy(L, 2);
   session_box *box = lumo_newud(L, sizeof *box);
   box->session = NULL;
   lumo_get(L, &LUMO_MT_SESSION);
   lua_setmetatable(L, -2);
-  box->session = lumo_session_new(connection, &error);
+  box->session = lumo_session_new(connection, policy, &error);
   if (!box->session) lumo_raise(L, &error);
   return 1;
 }

@@ -22,6 +22,7 @@ void lumo_open_record(lua_State *L);
 void lumo_open_query(lua_State *L);
 void lumo_open_relation(lua_State *L);
 void lumo_open_plan(lua_State *L);
+void lumo_open_policy(lua_State *L);
 void lumo_open_run(lua_State *L);
 void lumo_open_connection(lua_State *L);
 void lumo_open_embedded(lua_State *L);
@@ -31,8 +32,8 @@ void lumo_open_embedded(lua_State *L);
 /* Registry slots by address: lumo_get pushes, lumo_set pops. */
 extern const char LUMO_MT_ERROR, LUMO_MT_OBJECTID, LUMO_MT_DATETIME, LUMO_MT_DECIMAL, LUMO_MT_BINARY,
     LUMO_MT_UUID, LUMO_MT_INT64, LUMO_MT_VALUE, LUMO_MT_ARRAY, LUMO_MT_ORDERED, LUMO_MT_SCHEMA, LUMO_MT_QUERY,
-    LUMO_MT_RELATION, LUMO_MT_PLAN, LUMO_MT_CONNECTION, LUMO_MT_SESSION, LUMO_OBJECTIDS, LUMO_COLUMN_FUNCTION,
-    LUMO_SCRATCH;
+    LUMO_MT_RELATION, LUMO_MT_PLAN, LUMO_MT_CONNECTION, LUMO_MT_SESSION, LUMO_MT_POLICY, LUMO_OBJECTIDS,
+    LUMO_COLUMN_FUNCTION, LUMO_SCRATCH;
 void lumo_get(lua_State *L, const char *slot);
 void lumo_set(lua_State *L, const char *slot);
 /* A new registered metatable with these methods as __index and these metamethods; leaves it on the stack.
@@ -215,6 +216,9 @@ void lumo_prepare_plan(lua_State *L);
 void lumo_fill_plan(lua_State *L, int i, lumo_plan_kind kind, void *plan, lumo_error *error);
 void *lumo_check_plan(lua_State *L, int i, lumo_plan_kind kind);
 lumo_plan *lumo_check_any_plan(lua_State *L, int i);
+
+/* ---- policy.c ---- */
+lumo_policy *lumo_opt_policy(lua_State *L, int i); /* NULL for nil */
 
 /* ---- connection.c ---- */
 lumo_connection *lumo_check_connection(lua_State *L, int i);
