@@ -32,6 +32,7 @@ unsigned lumo_driver_generation(void) {
  * child. */
 static void forked_child(void) {
   generation++;
+  lumo_workers_forked();
   lumo_driver_unlock();
 }
 
@@ -149,6 +150,10 @@ void lumo_connection_unref(lumo_connection *connection) {
   lumo_free(connection);
 }
 
+int32_t lumo_connection_timeout(const lumo_connection *connection) {
+  return connection->timeout_ms;
+}
+
 const char *lumo_connection_database(const lumo_connection *connection) {
   return connection->database;
 }
@@ -183,6 +188,7 @@ static void leave_parent(lumo_connection *connection) {
   if (connection->generation == generation) return;
   connection->generation = generation;
   connection->pool = NULL;
+  connection->workers = NULL;
   connection->in_use = 0;
   connection->warm = false;
   while (connection->abandoned) {
@@ -282,7 +288,8 @@ void lumo_connection_checkin(lumo_connection *connection, mongoc_client_t *clien
 void lumo_connection_close(lumo_connection *connection) {
   lumo_driver_lock();
   leave_parent(connection);
-  bool kill = !connection->closed && connection->pool && connection->abandoned;
+  /* Who has workers must not wait; the end of their sessions ends the cursors, too. */
+  bool kill = !connection->closed && connection->pool && connection->abandoned && !connection->workers;
   lumo_driver_unlock();
   lumo_error ignored;
   lumo_error_init(&ignored);
@@ -298,13 +305,34 @@ void lumo_connection_close(lumo_connection *connection) {
   connection->abandoned = NULL;
   lumo_orphans_free(connection);
   mongoc_client_pool_t *pool = take_idle_pool(connection);
+  lumo_workers *workers = connection->workers;
+  connection->workers = NULL;
   lumo_driver_unlock();
+  if (workers) {
+    lumo_workers_close(workers);
+    lumo_workers_unref(workers);
+  }
   while (left) {
     lumo_lease *next = left->next;
     lumo_free(left);
     left = next;
   }
   end_pool(pool);
+}
+
+/* ---- the workers ---- */
+
+lumo_workers *lumo_connection_workers(lumo_connection *connection, bool make, lumo_error *error) {
+  lumo_driver_lock();
+  leave_parent(connection);
+  if (connection->closed)
+    lumo_error_set(error, "E_UNDEFINED_CONNECTION", "the connection to database \"%s\" is closed",
+                   connection->database);
+  else if (!connection->workers && make)
+    connection->workers = lumo_workers_new((unsigned)connection->pool_size, error);
+  lumo_workers *workers = connection->workers ? lumo_workers_ref(connection->workers) : NULL;
+  lumo_driver_unlock();
+  return workers;
 }
 
 /* ---- the server ---- */

@@ -6,6 +6,7 @@
 
 #include "../core/error.h"
 #include "../core/plan.h"
+#include "worker.h"
 
 /* ---- policies: from which servers and how surely is read and written ---- */
 
@@ -75,14 +76,18 @@ bool lumo_connection_server(lumo_connection *connection, lumo_server_info *info,
 /* ---- sessions: transactions that several plans share ---- */
 
 typedef struct lumo_session lumo_session;
-/* A session with an open transaction; nothing is sent yet. E_UNSUPPORTED on a standalone server. The policy
- * (or NULL) is that of the transaction. */
+/* A session with an open transaction; nothing is sent yet. Counted: starts with one reference. E_UNSUPPORTED
+ * on a standalone server. The policy (or NULL) is that of the transaction. */
 lumo_session *lumo_session_new(lumo_connection *connection, const lumo_policy *policy, lumo_error *error);
 /* Retries an unknown commit within the connection's timeout. A failed commit leaves the session to be freed.
  */
 bool lumo_session_commit(lumo_session *session, lumo_error *error);
 bool lumo_session_abort(lumo_session *session, lumo_error *error);
-void lumo_session_free(lumo_session *session); /* aborts what is open */
+lumo_connection *lumo_session_connection(const lumo_session *session);
+lumo_session *lumo_session_ref(lumo_session *session);
+/* The last reference aborts what is open: on a thread of the connection's workers where it has any, so that
+ * the caller does not wait. */
+void lumo_session_unref(lumo_session *session);
 
 /* ---- running ---- */
 
@@ -96,6 +101,49 @@ typedef enum { LUMO_RUN_DONE, LUMO_RUN_PAUSED, LUMO_RUN_FAILED } lumo_run_result
  * complete: code, op, ns, outcome, labels, cause. */
 lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_session *session,
                          lumo_error *error);
+
+/* ---- jobs: the same on a thread of the connection's workers ---- */
+
+typedef enum {
+  LUMO_JOB_RUN,    /* lumo_run */
+  LUMO_JOB_BEGIN,  /* lumo_session_new */
+  LUMO_JOB_COMMIT, /* lumo_session_commit */
+  LUMO_JOB_ABORT,  /* lumo_session_abort */
+  LUMO_JOB_SERVER, /* lumo_connection_server */
+} lumo_job_kind;
+
+/* What to do, what it needs for that, and what came of it. */
+typedef struct lumo_job {
+  lumo_task task;
+  lumo_job_kind kind;
+  unsigned generation;
+  lumo_connection *connection; /* a reference */
+  lumo_workers *workers;       /* a reference, from submit on */
+  lumo_plan *plan;             /* RUN: owned from lumo_job_new until it is taken back */
+  lumo_session *session;       /* a reference, or NULL; BEGIN: the result */
+  lumo_policy *policy;         /* BEGIN: of the transaction, a reference, or NULL */
+  lumo_line line;              /* of a plan that has its client already */
+  /* When the job is done: */
+  bool ok;     /* else `error` says why not */
+  bool paused; /* RUN: LUMO_RUN_PAUSED */
+  lumo_server_info info;
+  lumo_error error;
+} lumo_job;
+
+/* Takes the plan (NULL but for RUN), unless there is no memory: NULL. One reference, of who waits for it. */
+lumo_job *lumo_job_new(lumo_job_kind kind, lumo_connection *connection, lumo_plan *plan,
+                       lumo_session *session, lumo_policy *policy);
+/* Submits jobs of one connection; the slot is woken once, when all are done. */
+void lumo_jobs_submit(lumo_job *const *jobs, size_t count, lumo_slot *slot);
+/* False also for a job that was submitted before this process was forked: it is never done here. */
+bool lumo_job_done(lumo_job *job);
+/* Fails a job that waits for a thread: E_TIMEOUT. */
+void lumo_job_cancel(lumo_job *job);
+/* Takes that one reference, at any time. */
+void lumo_job_release(lumo_job *job);
+int32_t lumo_connection_timeout(const lumo_connection *connection);
+/* Zeros when nothing has been submitted in this process. */
+void lumo_connection_workers_count(lumo_connection *connection, lumo_workers_stats *stats);
 
 /* ---- watching commands ---- */
 

@@ -83,10 +83,14 @@ struct lumo_connection {
   unsigned in_use;            /* clients that are out of the pool, and waits for one */
   bool warm;                  /* a first client has been popped: the monitors run */
   bool closed;
+  lumo_workers *workers;         /* NULL until the first job in this process */
   lumo_lease *_Atomic abandoned; /* cursors to be killed at the next opportunity */
   lumo_orphan *_Atomic orphans;  /* sessions whose transactions a server that did not answer may still hold */
 };
 
+/* A reference to the workers of this process, made if so wanted. NULL: there are none, or *error says why
+ * they cannot be made. */
+lumo_workers *lumo_connection_workers(lumo_connection *connection, bool make, lumo_error *error);
 /* A client for this thread; give it back with checkin. NULL: *error says why. */
 mongoc_client_t *lumo_connection_checkout(lumo_connection *connection, lumo_error *error);
 /* Sends nothing. The generation is that of the checkout. */
@@ -158,6 +162,9 @@ bool lumo_answer_unavailable(const lumo_answer *answer);
 /* ---- session.c: transactions ---- */
 
 struct lumo_session {
+  atomic_uint references;
+  lumo_line line;              /* one job at a time */
+  lumo_task end;               /* what the last reference leaves to a worker */
   lumo_connection *connection; /* a reference */
   mongoc_client_t *client;
   mongoc_client_session_t *session; /* NULL once aborted */

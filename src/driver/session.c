@@ -254,6 +254,8 @@ static bool open_transaction(lumo_session *session, const lumo_policy *policy, l
   return false;
 }
 
+static void free_session(lumo_session *session);
+
 lumo_session *lumo_session_new(lumo_connection *connection, const lumo_policy *policy, lumo_error *error) {
   lumo_context context = session_context(connection);
   lumo_session *session = lumo_calloc(1, sizeof *session);
@@ -261,11 +263,12 @@ lumo_session *lumo_session_new(lumo_connection *connection, const lumo_policy *p
     lumo_error_memory(error);
     return NULL;
   }
+  atomic_init(&session->references, 1);
   session->connection = lumo_connection_ref(connection);
   session->generation = lumo_driver_generation();
   session->client = lumo_connection_checkout(connection, error);
   if (session->client && open_transaction(session, policy, error)) return session;
-  lumo_session_free(session);
+  free_session(session);
   lumo_error_complete(error, &context);
   return NULL;
 }
@@ -301,13 +304,64 @@ bool lumo_session_abort(lumo_session *session, lumo_error *error) {
   return true;
 }
 
-void lumo_session_free(lumo_session *session) {
-  if (!session) return;
+lumo_session *lumo_session_ref(lumo_session *session) {
+  atomic_fetch_add_explicit(&session->references, 1, memory_order_relaxed);
+  return session;
+}
+
+lumo_connection *lumo_session_connection(const lumo_session *session) {
+  return session->connection;
+}
+
+/* Gives up what the session holds; may wait. */
+static void close_session(lumo_session *session) {
   bool ours =
       session->generation == lumo_driver_generation(); /* else it is the parent's, who still uses it */
   if (ours && session->session)
     lumo_session_end(session->connection, session->client, session->session, !session->gave_up);
+  session->session = NULL;
   if (session->client) lumo_connection_checkin(session->connection, session->client, session->generation);
+  session->client = NULL;
+}
+
+static void free_session(lumo_session *session) {
+  close_session(session);
   lumo_connection_unref(session->connection);
   lumo_free(session);
+}
+
+/* ---- the end of a session whose owner must not wait ---- */
+
+static lumo_session *session_of(lumo_task *task) {
+  return (lumo_session *)((char *)task - offsetof(lumo_session, end));
+}
+
+static void run_end(lumo_task *task) {
+  close_session(session_of(task));
+}
+
+static void fail_end(lumo_task *task, const lumo_error *error) {
+  (void)task, (void)error;
+}
+
+static void free_end(lumo_task *task) {
+  free_session(session_of(task));
+}
+
+void lumo_session_unref(lumo_session *session) {
+  static const lumo_task_class end_class = {run_end, fail_end, free_end};
+  lumo_error ignored;
+  lumo_workers *workers = NULL;
+  if (!session || atomic_fetch_sub_explicit(&session->references, 1, memory_order_acq_rel) != 1) return;
+  lumo_error_init(&ignored);
+  if (session->generation == lumo_driver_generation() && session->session &&
+      mongoc_client_session_in_transaction(session->session))
+    workers = lumo_connection_workers(session->connection, false, &ignored);
+  if (!workers) {
+    free_session(session);
+    return;
+  }
+  lumo_task_init(&session->end, &end_class, &session->line);
+  lumo_workers_detach(workers, &session->end);
+  lumo_workers_unref(workers);
 }

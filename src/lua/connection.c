@@ -58,24 +58,50 @@ static int connection_database(lua_State *L) {
   return 1;
 }
 
+void lumo_push_server(lua_State *L, const lumo_server_info *info) {
+  static const char *const topologies[] = {"unknown", "single", "replica_set", "sharded"};
+  lua_createtable(L, 0, 4);
+  lua_pushstring(L, topologies[info->topology]);
+  lua_setfield(L, -2, "topology");
+  lua_pushinteger(L, info->wire_version);
+  lua_setfield(L, -2, "wire_version");
+  lua_createtable(L, 0, 1);
+  lua_pushboolean(L, info->transactions);
+  lua_setfield(L, -2, "transactions");
+  lua_setfield(L, -2, "capabilities");
+  lua_pushstring(L, info->host);
+  lua_setfield(L, -2, "host");
+}
+
 /* core.connection_server(connection): { topology, wire_version, host, capabilities = { transactions } } */
 static int connection_server(lua_State *L) {
-  static const char *const topologies[] = {"unknown", "single", "replica_set", "sharded"};
   lumo_error error;
   lumo_server_info info;
   lumo_error_init(&error);
   if (!lumo_connection_server(lumo_check_connection(L, 1), &info, &error)) lumo_raise(L, &error);
+  lumo_push_server(L, &info);
+  return 1;
+}
+
+/* core.connection_timeout(connection): in milliseconds. */
+static int connection_timeout(lua_State *L) {
+  lua_pushinteger(L, lumo_connection_timeout(lumo_check_connection(L, 1)));
+  return 1;
+}
+
+/* core.connection_stats(connection): { threads, running, waiting, dropped } */
+static int connection_stats(lua_State *L) {
+  lumo_workers_stats stats;
+  lumo_connection_workers_count(lumo_check_connection(L, 1), &stats);
   lua_createtable(L, 0, 4);
-  lua_pushstring(L, topologies[info.topology]);
-  lua_setfield(L, -2, "topology");
-  lua_pushinteger(L, info.wire_version);
-  lua_setfield(L, -2, "wire_version");
-  lua_createtable(L, 0, 1);
-  lua_pushboolean(L, info.transactions);
-  lua_setfield(L, -2, "transactions");
-  lua_setfield(L, -2, "capabilities");
-  lua_pushstring(L, info.host);
-  lua_setfield(L, -2, "host");
+  lua_pushinteger(L, (lua_Integer)stats.threads);
+  lua_setfield(L, -2, "threads");
+  lua_pushinteger(L, (lua_Integer)stats.running);
+  lua_setfield(L, -2, "running");
+  lua_pushinteger(L, (lua_Integer)stats.queued);
+  lua_setfield(L, -2, "waiting");
+  lua_pushinteger(L, (lua_Integer)stats.dropped);
+  lua_setfield(L, -2, "dropped");
   return 1;
 }
 
@@ -127,9 +153,17 @@ lumo_session *lumo_opt_session(lua_State *L, int i) {
 
 static int session_gc(lua_State *L) {
   session_box *box = lua_touserdata(L, 1);
-  if (box->session) lumo_session_free(box->session);
+  lumo_session_unref(box->session);
   box->session = NULL;
   return 0;
+}
+
+lumo_session **lumo_prepare_session(lua_State *L) {
+  session_box *box = lumo_newud(L, sizeof *box);
+  box->session = NULL;
+  lumo_get(L, &LUMO_MT_SESSION);
+  lua_setmetatable(L, -2);
+  return &box->session;
 }
 
 /* core.session_new(connection, policy or nil): a session with an open transaction. */
@@ -138,12 +172,9 @@ static int session_new(lua_State *L) {
   lumo_error_init(&error);
   lumo_connection *connection = lumo_check_connection(L, 1);
   const lumo_policy *policy = lumo_opt_policy(L, 2);
-  session_box *box = lumo_newud(L, sizeof *box);
-  box->session = NULL;
-  lumo_get(L, &LUMO_MT_SESSION);
-  lua_setmetatable(L, -2);
-  box->session = lumo_session_new(connection, policy, &error);
-  if (!box->session) lumo_raise(L, &error);
+  lumo_session **session = lumo_prepare_session(L);
+  *session = lumo_session_new(connection, policy, &error);
+  if (!*session) lumo_raise(L, &error);
   return 1;
 }
 
@@ -163,7 +194,7 @@ static int session_abort(lua_State *L) {
   return 0;
 }
 
-/* core.session_free(session): aborts what is open and gives the client back now. */
+/* core.session_free(session): aborts what is open and gives the client back. */
 static int session_free(lua_State *L) {
   lumo_opt_session(L, 1);
   return session_gc(L);
@@ -223,6 +254,8 @@ void lumo_open_connection(lua_State *L) {
       {"connection_close", connection_close},
       {"connection_server", connection_server},
       {"connection_database", connection_database},
+      {"connection_timeout", connection_timeout},
+      {"connection_stats", connection_stats},
       {"command_plan", command_plan},
       {"cursor_plan", cursor_plan},
       {"session_new", session_new},

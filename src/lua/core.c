@@ -25,6 +25,7 @@ __attribute__((visibility("default"))) int luaopen_lumo_core(lua_State *L) {
   lua_pushcfunction(L, pause_ms);
   lua_setfield(L, -2, "pause");
   lumo_open_error(L);
+  lumo_open_job(L); /* before all else that has a finalizer */
   lumo_open_values(L);
   lumo_open_codec(L);
   lumo_open_schema(L);

@@ -6,6 +6,7 @@
 typedef struct {
   lumo_plan *plan;
   lumo_plan_kind kind;
+  bool lent; /* to a job */
 } plan_box;
 
 void lumo_prepare_plan(lua_State *L) {
@@ -31,14 +32,33 @@ void *lumo_check_plan(lua_State *L, int i, lumo_plan_kind kind) {
 
 lumo_plan *lumo_check_any_plan(lua_State *L, int i) {
   plan_box *box = lumo_test(L, i, &LUMO_MT_PLAN);
+  if (box && box->lent)
+    lumo_raise_code(L, "E_ARGUMENT", "the operation has not come to its end; another coroutine waits for it");
   if (!box || !box->plan) lumo_raise_code(L, "E_ARGUMENT", "a plan is expected");
   return box->plan;
+}
+
+void lumo_lend_plan(lua_State *L, int i) {
+  plan_box *box = lua_touserdata(L, i);
+  box->plan = NULL;
+  box->lent = true;
+}
+
+void lumo_return_plan(lua_State *L, int i, lumo_plan *plan) {
+  plan_box *box = lumo_test(L, i, &LUMO_MT_PLAN);
+  if (box && box->lent) {
+    box->plan = plan;
+    box->lent = false;
+  } else {
+    lumo_plan_free(plan); /* it was closed in the meantime */
+  }
 }
 
 static int plan_gc(lua_State *L) {
   plan_box *box = lua_touserdata(L, 1);
   lumo_plan_free(box->plan);
   box->plan = NULL;
+  box->lent = false;
   return 0;
 }
 

@@ -25,6 +25,7 @@ void lumo_open_plan(lua_State *L);
 void lumo_open_policy(lua_State *L);
 void lumo_open_run(lua_State *L);
 void lumo_open_connection(lua_State *L);
+void lumo_open_job(lua_State *L);
 void lumo_open_embedded(lua_State *L);
 
 /* ---- state.c: what the state shares ---- */
@@ -32,8 +33,8 @@ void lumo_open_embedded(lua_State *L);
 /* Registry slots by address: lumo_get pushes, lumo_set pops. */
 extern const char LUMO_MT_ERROR, LUMO_MT_OBJECTID, LUMO_MT_DATETIME, LUMO_MT_DECIMAL, LUMO_MT_BINARY,
     LUMO_MT_UUID, LUMO_MT_INT64, LUMO_MT_VALUE, LUMO_MT_ARRAY, LUMO_MT_ORDERED, LUMO_MT_SCHEMA, LUMO_MT_QUERY,
-    LUMO_MT_RELATION, LUMO_MT_PLAN, LUMO_MT_CONNECTION, LUMO_MT_SESSION, LUMO_MT_POLICY, LUMO_OBJECTIDS,
-    LUMO_COLUMN_FUNCTION, LUMO_SCRATCH;
+    LUMO_MT_RELATION, LUMO_MT_PLAN, LUMO_MT_CONNECTION, LUMO_MT_SESSION, LUMO_MT_POLICY, LUMO_MT_JOB,
+    LUMO_MT_SLOT, LUMO_MT_LISTENER, LUMO_OBJECTIDS, LUMO_COLUMN_FUNCTION, LUMO_SCRATCH;
 void lumo_get(lua_State *L, const char *slot);
 void lumo_set(lua_State *L, const char *slot);
 /* A new registered metatable with these methods as __index and these metamethods; leaves it on the stack.
@@ -44,6 +45,7 @@ void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL
  * for one result. While it runs, lumo sends nothing: lumo_in_column_function says so. */
 void lumo_call_column_function(lua_State *L, int arguments);
 bool lumo_in_column_function(lua_State *L);
+void lumo_refuse_in_column_function(lua_State *L); /* raises there */
 /* The userdata at i if it has this metatable, else NULL. Raises nothing. */
 void *lumo_test(lua_State *L, int i, const char *slot);
 
@@ -216,6 +218,9 @@ void lumo_prepare_plan(lua_State *L);
 void lumo_fill_plan(lua_State *L, int i, lumo_plan_kind kind, void *plan, lumo_error *error);
 void *lumo_check_plan(lua_State *L, int i, lumo_plan_kind kind);
 lumo_plan *lumo_check_any_plan(lua_State *L, int i);
+/* The plan of the userdata at i is somebody else's from now on, until it is returned. Neither raises. */
+void lumo_lend_plan(lua_State *L, int i);
+void lumo_return_plan(lua_State *L, int i, lumo_plan *plan);
 
 /* ---- policy.c ---- */
 lumo_policy *lumo_opt_policy(lua_State *L, int i); /* NULL for nil */
@@ -223,5 +228,8 @@ lumo_policy *lumo_opt_policy(lua_State *L, int i); /* NULL for nil */
 /* ---- connection.c ---- */
 lumo_connection *lumo_check_connection(lua_State *L, int i);
 lumo_session *lumo_opt_session(lua_State *L, int i); /* NULL for nil */
+/* A session userdata, pushed empty first: nothing can raise between making a session and owning it. */
+lumo_session **lumo_prepare_session(lua_State *L);
+void lumo_push_server(lua_State *L, const lumo_server_info *info);
 
 #endif

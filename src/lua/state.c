@@ -6,8 +6,8 @@
 const char LUMO_MT_ERROR = 0, LUMO_MT_OBJECTID = 0, LUMO_MT_DATETIME = 0, LUMO_MT_DECIMAL = 0,
            LUMO_MT_BINARY = 0, LUMO_MT_UUID = 0, LUMO_MT_INT64 = 0, LUMO_MT_VALUE = 0, LUMO_MT_ARRAY = 0,
            LUMO_MT_ORDERED = 0, LUMO_MT_SCHEMA = 0, LUMO_MT_QUERY = 0, LUMO_MT_RELATION = 0, LUMO_MT_PLAN = 0,
-           LUMO_MT_CONNECTION = 0, LUMO_MT_SESSION = 0, LUMO_MT_POLICY = 0, LUMO_OBJECTIDS = 0,
-           LUMO_COLUMN_FUNCTION = 0, LUMO_SCRATCH = 0;
+           LUMO_MT_CONNECTION = 0, LUMO_MT_SESSION = 0, LUMO_MT_POLICY = 0, LUMO_MT_JOB = 0, LUMO_MT_SLOT = 0,
+           LUMO_MT_LISTENER = 0, LUMO_OBJECTIDS = 0, LUMO_COLUMN_FUNCTION = 0, LUMO_SCRATCH = 0;
 
 void lumo_get(lua_State *L, const char *slot) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, slot);
@@ -50,6 +50,13 @@ bool lumo_in_column_function(lua_State *L) {
   bool in = lua_toboolean(L, -1);
   lua_pop(L, 1);
   return in;
+}
+
+void lumo_refuse_in_column_function(lua_State *L) {
+  if (lumo_in_column_function(L))
+    lumo_raise_code(
+        L, "E_ARGUMENT",
+        "a function of a column (default, prepare, consume, …) must not read or write the database");
 }
 
 void lumo_call_column_function(lua_State *L, int arguments) {
