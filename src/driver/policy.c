@@ -62,6 +62,16 @@ static bool make_write_concern(lumo_policy *policy, const lumo_policy_options *o
          refuse(error, "the write concern is not valid");
 }
 
+/* libmongoc encodes a concern when it is first used, and several threads may use it at once: that is done
+ * now.
+ */
+static void encode(const lumo_policy *policy) {
+  bson_t scratch = BSON_INITIALIZER;
+  if (policy->read_concern) mongoc_read_concern_append(policy->read_concern, &scratch);
+  if (policy->write_concern) mongoc_write_concern_append(policy->write_concern, &scratch);
+  bson_destroy(&scratch);
+}
+
 lumo_policy *lumo_policy_new(const lumo_policy_options *options, lumo_error *error) {
   lumo_policy *policy = lumo_calloc(1, sizeof *policy);
   if (!policy) {
@@ -71,8 +81,10 @@ lumo_policy *lumo_policy_new(const lumo_policy_options *options, lumo_error *err
   atomic_init(&policy->references, 1);
   policy->max_commit_ms = options->max_commit_ms;
   if (make_read(policy, options, error) && make_read_concern(policy, options, error) &&
-      make_write_concern(policy, options, error))
+      make_write_concern(policy, options, error)) {
+    encode(policy);
     return policy;
+  }
   lumo_policy_unref(policy);
   return NULL;
 }
