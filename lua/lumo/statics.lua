@@ -11,6 +11,7 @@ local records = require "lumo.record"
 local registry = require "lumo.registry"
 local run = require "lumo.run"
 local transactions = require "lumo.transaction"
+local watch = require "lumo.watch"
 local raise = require("lumo.errors").raise
 
 ---@class lumo.Model
@@ -485,6 +486,17 @@ function Model:ensure_indexes(options)
   local state = registry.check(self, "ensure_indexes")
   local connection = ambient.connection(client_of(state, options, "ensure_indexes"))
   return index_plan.ensure({ state }, function() return connection end)
+end
+
+--- A change stream of the model's documents, `Post:watch{…}`, or of the pairs of a relation, `Post:watch("tags", {…})`.
+--- See watch.lua.
+---@param name string|lumo.WatchOptions|nil a many-to-many relation
+---@param options lumo.WatchOptions|nil
+---@return lumo.Stream
+function Model:watch(name, options)
+  local state = registry.check(self, "watch")
+  if type(name) == "string" then return watch.new(state, name, options) end
+  return watch.new(state, nil, name)
 end
 
 names.alias(Model)

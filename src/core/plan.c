@@ -175,7 +175,10 @@ static bool read_next(lumo_plan *plan, lumo_step *step, lumo_error *error) {
     break;
   case LUMO_READ_OPEN:
     if (read->streaming) docs_clear(&read->docs);
-    *step = (lumo_step){.kind = LUMO_STEP_MORE, .collection = read->collection, .cursor = read->cursor};
+    *step = (lumo_step){.kind = LUMO_STEP_MORE,
+                        .collection = read->collection,
+                        .cursor = read->cursor,
+                        .await_ms = read->await_ms};
     break;
   case LUMO_READ_BATCH:
     read->state = read->cursor ? LUMO_READ_OPEN : LUMO_READ_END;
@@ -189,12 +192,24 @@ static bool read_next(lumo_plan *plan, lumo_step *step, lumo_error *error) {
   return true;
 }
 
+/* A change stream's position moves on even when there is no event for it. */
+static bool take_token(lumo_read_plan *read, const lumo_reply *reply) {
+  lumo_value token;
+  if (!lumo_bson_find_path(reply->data, reply->len, LUMO_KEY("cursor.postBatchResumeToken"), &token) ||
+      token.type != LUMO_BSON_DOCUMENT)
+    return true;
+  lumo_buf_clear(&read->token);
+  lumo_buf_append(&read->token, token.data, token.len);
+  return !read->token.failed;
+}
+
 static bool read_feed(lumo_plan *plan, lumo_reply *reply, lumo_error *error) {
   lumo_read_plan *read = (lumo_read_plan *)plan;
+  if (read->tailing && !take_token(read, reply)) return lumo_error_memory(error);
   if (!lumo_docs_take(&read->docs, reply, &read->cursor, error)) return false;
   if (read->single) read->cursor = 0;
-  /* An empty batch is nothing to pause for. */
-  if (read->streaming && read->docs.count > 0)
+  /* An empty batch is nothing to pause for, unless the caller wants to know how time goes by. */
+  if (read->streaming && (read->docs.count > 0 || (read->tailing && read->cursor)))
     read->state = LUMO_READ_BATCH;
   else
     read->state = read->cursor ? LUMO_READ_OPEN : LUMO_READ_END;
@@ -211,6 +226,7 @@ static void read_restart(lumo_plan *plan) {
 static void read_free(lumo_plan *plan) {
   lumo_read_plan *read = (lumo_read_plan *)plan;
   lumo_docs_free(&read->docs);
+  lumo_buf_free(&read->token);
   lumo_buf_free(&read->command);
   lumo_free(read);
 }
@@ -231,6 +247,11 @@ lumo_read_plan *lumo_read_plan_new(const char *name, const char *collection, lum
   if (take_buffer(&read->command, command, error)) return read;
   lumo_plan_free(&read->plan);
   return NULL;
+}
+
+void lumo_read_plan_tail(lumo_read_plan *plan, int32_t await_ms) {
+  plan->tailing = true;
+  plan->await_ms = await_ms;
 }
 
 /* ---- write ---- */

@@ -29,6 +29,8 @@ typedef struct lumo_step {
   bool writes;    /* COMMAND: it changes data (findAndModify: retried as a write); else it is sent once, as a
                      command */
   int64_t cursor; /* MORE: the cursor's id */
+  int32_t await_ms; /* MORE: how long the server waits for something new, of a cursor that never ends; 0: as
+                       it is used to */
   const lumo_buf *statements; /* WRITE: see lumo_statement_… */
   bool ordered;               /* WRITE: stop at the first error */
   bool feed_duplicates; /* WRITE: if every error is a duplicate key (11000), the reply is fed and the plan
@@ -126,19 +128,25 @@ void lumo_docs_free(lumo_docs *docs);
 bool lumo_docs_take(lumo_docs *docs, lumo_reply *reply, int64_t *cursor, lumo_error *error);
 
 /* One cursor command. `command` is taken. Not streaming: all batches are gathered, then DONE. Streaming:
- * PAUSE after every batch that is not empty, with only that batch in `docs`; DONE comes with none. `single`
- * as in the step. */
+ * PAUSE after every batch that is not empty, with only that batch in `docs`; DONE comes with none. Tailing
+ * (of a change stream): streaming that pauses after empty batches, too, and knows where to go on. `single` as
+ * in the step. */
 typedef struct lumo_read_plan {
   lumo_plan plan;
   lumo_buf command;
   char *collection;
-  bool single, streaming;
+  bool single, streaming, tailing;
+  int32_t await_ms; /* tailing: as in the step */
+  lumo_buf token;   /* tailing: the position behind the last batch, a document; empty: not known */
   lumo_docs docs;
   int64_t cursor;
   enum { LUMO_READ_START, LUMO_READ_OPEN, LUMO_READ_BATCH, LUMO_READ_END } state;
 } lumo_read_plan;
 lumo_read_plan *lumo_read_plan_new(const char *name, const char *collection, lumo_buf *command, bool single,
                                    bool streaming, lumo_error *error);
+
+/* Makes a streaming plan, not run yet, a tailing one. */
+void lumo_read_plan_tail(lumo_read_plan *plan, int32_t await_ms);
 
 /* One run of statements. `statements` is taken. Any write error ends it (E_DUPLICATE_KEY, E_WRITE) by the
  * driver. */

@@ -104,7 +104,9 @@ static bool open_lease(lumo_run_state *run, const lumo_step *step, lumo_answer *
   run->plan->release_lease = lumo_lease_release;
   lease->in_transaction = run->transaction != NULL;
   if (run->transaction) return true;
-  lease->session = lumo_session_start(run->client, &answer->error);
+  call_series calls = calls_begin(run, answer, false);
+  do lease->session = lumo_session_start(run->client, &answer->error); /* which looks for a server */
+  while (!lease->session && calls_again(&calls, run, answer));
   /* A server without sessions has cursors that need none. */
   return lease->session || (answer->error.domain == MONGOC_ERROR_CLIENT &&
                             answer->error.code == MONGOC_ERROR_CLIENT_SESSION_FAILURE);
@@ -201,6 +203,7 @@ static void append_get_more(bson_t *command, bson_t *opts, const lumo_step *step
   BSON_APPEND_INT64(command, "getMore", step->cursor);
   BSON_APPEND_UTF8(command, "collection", step->collection);
   if (lease->batch_size) BSON_APPEND_INT32(command, "batchSize", lease->batch_size);
+  if (step->await_ms) BSON_APPEND_INT64(command, "maxTimeMS", step->await_ms);
   BSON_APPEND_INT64(opts, "serverId", lease->server_id);
 }
 

@@ -171,12 +171,14 @@ static int query_delete_plan(lua_State *L) {
   return 1;
 }
 
-/* core.aggregate_plan(collection, pipeline, streaming) */
+/* core.aggregate_plan(collection, pipeline, streaming, await_ms or nil): with a time to wait for something
+ * new it is a tailing plan, of a change stream. */
 static int aggregate_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   const char *collection = luaL_checkstring(L, 1);
   bool streaming = lua_toboolean(L, 3);
+  int32_t await_ms = (int32_t)luaL_optinteger(L, 4, 0);
   if (!lua_istable(L, 2)) lumo_raise_argument(L, "aggregate", 1, "a list of stages", 2);
   static const lumo_column stages = {.name = "pipeline", .type = LUMO_ARRAY};
   lumo_place place = {.key = "pipeline", .key_len = 8};
@@ -190,8 +192,9 @@ static int aggregate_plan(lua_State *L) {
   lumo_bson_end(command, mark);
   lumo_check_buffer(L, command);
   lumo_prepare_plan(L);
-  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
-                 lumo_read_plan_new("aggregate", collection, command, false, streaming, &error), &error);
+  lumo_read_plan *plan = lumo_read_plan_new("aggregate", collection, command, false, streaming, &error);
+  if (plan && await_ms > 0) lumo_read_plan_tail(plan, await_ms);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ, plan, &error);
   return 1;
 }
 

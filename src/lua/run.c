@@ -135,6 +135,58 @@ static int plan_field(lua_State *L) {
   return 1;
 }
 
+/* core.plan_token(plan): where a tailing plan has got to, as BSON bytes; nil when it is not known. */
+static int plan_token(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  if (plan->token.len == 0)
+    lua_pushnil(L);
+  else
+    lua_pushlstring(L, (const char *)plan->token.data, plan->token.len);
+  return 1;
+}
+
+/* core.plan_field_records(plan, field, class, connection number, companion or nil): the documents in that
+ * field as a list of records, with false where there is none. */
+static int plan_field_records(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  size_t len;
+  const char *field = luaL_checklstring(L, 2, &len);
+  const lumo_schema *schema = lumo_class_schema(L, 3);
+  uint16_t connection = (uint16_t)luaL_checkinteger(L, 4);
+  int companion = lua_istable(L, 5) ? 5 : 0;
+  lua_settop(L, 5);
+  lua_createtable(L, (int)plan->docs.count, 0); /* 6 */
+  for (uint32_t i = 0; i < plan->docs.count; i++) {
+    lumo_value document;
+    lumo_bson_find(plan->docs.items[i].data, plan->docs.items[i].len, field, len, &document);
+    if (document.type == LUMO_BSON_DOCUMENT)
+      lumo_push_record(L, 3, schema, companion, false, document.data, document.len, NULL, 0, connection);
+    else
+      lua_pushboolean(L, false);
+    lua_rawseti(L, 6, (int)i + 1);
+  }
+  return 1;
+}
+
+/* core.plan_field_bytes(plan, field): the documents in that field as BSON bytes, with false where there is
+ * none. */
+static int plan_field_bytes(lua_State *L) {
+  const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
+  size_t len;
+  const char *field = luaL_checklstring(L, 2, &len);
+  lua_createtable(L, (int)plan->docs.count, 0);
+  for (uint32_t i = 0; i < plan->docs.count; i++) {
+    lumo_value document;
+    lumo_bson_find(plan->docs.items[i].data, plan->docs.items[i].len, field, len, &document);
+    if (document.type == LUMO_BSON_DOCUMENT)
+      lua_pushlstring(L, (const char *)document.data, document.len);
+    else
+      lua_pushboolean(L, false);
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  return 1;
+}
+
 /* core.plan_modified(plan, class, connection number, companion or nil): the `value` of a findAndModify as a
  * record, or nil. */
 static int plan_modified(lua_State *L) {
@@ -290,6 +342,9 @@ void lumo_open_run(lua_State *L) {
       {"plan_count", plan_count},
       {"plan_written", plan_written},
       {"plan_field", plan_field},
+      {"plan_token", plan_token},
+      {"plan_field_records", plan_field_records},
+      {"plan_field_bytes", plan_field_bytes},
       {"plan_modified", plan_modified},
       {"plan_reply", plan_reply},
       {"plan_pairs", plan_pairs},
