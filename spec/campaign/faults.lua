@@ -13,7 +13,7 @@ local SLACK_MS = 500
 
 ---- what is counted
 
-local passed, failed = 0, 0
+local passed, failed, late = 0, 0, 0
 
 local function verdict(name, problem)
   if problem then
@@ -237,9 +237,29 @@ for code in ("E_NETWORK E_TIMEOUT E_SERVER E_WRITE E_DUPLICATE_KEY E_ROW_NOT_FOU
   CODES[code] = true
 end
 
-local function check_result(case, result)
+--- A result of attach, sync or toggle that tells less than `whole`: what an attempt had done whose answer was lost was
+--- found there by the next one.
+local function tells_less(result, whole)
+  local fates, unchanged = {}, " unchanged=([%w,]*)"
+  for fate, list in whole:gmatch("(%a+)=([%w,]*)") do
+    for one in list:gmatch("%w+") do fates[one] = fate end
+  end
+  local count = 0
+  for fate, list in result:gmatch("(%a+)=([%w,]*)") do
+    for one in list:gmatch("%w+") do
+      count = count + 1
+      if fate ~= fates[one] and not (fate == "unchanged" and fates[one]) then return false end
+    end
+  end
+  for _ in pairs(fates) do count = count - 1 end
+  return count == 0 and result:match(unchanged) ~= nil
+end
+
+--- `vague`: lumo itself has repeated what libmongoc could not, or the server knows no transaction numbers.
+local function check_result(case, result, vague)
   if result == case.result then return nil end
   if case.operation.fewer and tonumber(result) and tonumber(result) <= tonumber(case.result) then return nil end
+  if vague and type(result) == "string" and tells_less(result, case.result) then return nil end
   return ("gave %s in place of %s"):format(tostring(result), tostring(case.result))
 end
 
@@ -266,10 +286,12 @@ local function check_next(case, post, ok)
   return not same(state(), case.after) and "the repetition did not finish it" or nil
 end
 
+--- A machine that is busy makes a call late now and then; the same call thrice in a row it does not.
+local LATE = "took %d ms: %s"
+
 --- Runs a case with a fault that `inject` sets up and `mend` takes away; `must` is "succeed", or nil. `mend` may say
 --- that the fault never happened.
-local function try(case, fault, inject, mend, must)
-  local name = case.name .. ", " .. fault
+local function try_once(case, inject, mend, must, vague)
   local fine, problem = pcall(function()
     reset()
     local post = world.Post:find(POST)
@@ -281,13 +303,23 @@ local function try(case, fault, inject, mend, must)
     local missed = mend()
     if missed then return missed end
     if err and not CODES[type(err) ~= "string" and err.code or 0] then return word_of(err) end
-    if took > world.timeout_ms + SLACK_MS then return ("took %d ms: %s"):format(took, err and word_of(err) or "ok") end
+    if took > world.timeout_ms + SLACK_MS then return LATE:format(took, err and word_of(err) or "ok") end
     if must == "succeed" and err then return word_of(err) end
-    local wrong = ok and check_result(case, result) or check_state(case, ok, err, state())
+    local wrong = ok and check_result(case, result, vague) or check_state(case, ok, err, state())
     if wrong then return wrong .. (err and " after " .. word_of(err) or "") end
     return check_next(case, post, ok)
   end)
-  verdict(name, not fine and tostring(problem) or problem)
+  return not fine and tostring(problem) or problem
+end
+
+local function try(case, fault, inject, mend, must, vague)
+  local problem
+  for _ = 1, 3 do
+    problem = try_once(case, inject, mend, must, vague)
+    if not problem or not problem:match("^took ") then break end
+    late = late + 1
+  end
+  verdict(case.name .. ", " .. fault, problem)
 end
 
 ---- faults by the server's own failCommand
@@ -345,11 +377,11 @@ local function errors_for(case, command, alone)
 end
 
 --- What libmongoc or lumo sends again after one failure: everything but updates of many documents on a replica set;
---- on a standalone server, which knows no retryable writes, reads and deletes of many.
+--- on a standalone server, which knows no retryable writes, what comes to the same when it is done twice.
 local function is_resent(case, command, alone)
-  if case.operation[1] == "bulk update" and command.name == "update" then return false end
-  if not alone or not WRITES[command.name] then return true end
-  return command.name == "delete" and case.operation[1] ~= "delete"
+  local name = case.operation[1]
+  if name == "bulk update" and command.name == "update" then return false end
+  return not alone or not WRITES[command.name] or not (name == "delete" or name:match("^create"))
 end
 
 local function errors_part(alone)
@@ -359,7 +391,7 @@ local function errors_part(alone)
         for _, times in ipairs(long and { 1, 2, 3 } or one.quick and { 1, 2 } or { 1 }) do
           local sure = times == 1 and one.retried and is_resent(case, command, alone)
           try(case, ("%s %dx at %d. %s"):format(one[1], times, i, command.name),
-            fail_on(command, times, copy(one[2])), fail_nothing, sure and "succeed" or nil)
+            fail_on(command, times, copy(one[2])), fail_nothing, sure and "succeed" or nil, alone or times > 1)
         end
       end
     end
@@ -389,7 +421,7 @@ local function cut_part(list, proxy, moments, alone)
           local sure = count == 1 and is_resent(case, command, alone)
           try(case, ("connection cut %dx %s %d. %s"):format(count, when, i, command.name),
             order(proxy, command, when, "cut", count), function() return order_met(proxy, count) end,
-            sure and "succeed" or nil)
+            sure and "succeed" or nil, alone or count > 1)
         end
       end
     end
@@ -410,7 +442,7 @@ local function some_cases()
   return list
 end
 
-local function stop_part(proxy, server)
+local function stop_part(proxy, server, alone)
   for _, case in ipairs(some_cases()) do
     for i, command in ipairs(case.commands) do
       for _, when in ipairs { "before", "after" } do
@@ -419,13 +451,13 @@ local function stop_part(proxy, server)
             server:signal("CONT")
             servers.sleep(0.2) -- what it had been sent while it was frozen, it does now
             return order_met(proxy, 1)
-          end)
+          end, nil, alone)
       end
     end
   end
 end
 
-local function kill_part(proxy, server)
+local function kill_part(proxy, server, alone)
   for _, case in ipairs(some_cases()) do
     for i, command in ipairs(case.commands) do
       if long or i == 1 or i == #case.commands then
@@ -435,7 +467,7 @@ local function kill_part(proxy, server)
               local missed = order_met(proxy, 1)
               if not missed then server:wait(true) end
               return missed
-            end)
+            end, nil, alone)
         end
       end
     end
@@ -517,9 +549,9 @@ local conn = lumo.connect(uri, { timeout_ms = 20000 })
 local deadline = os.time() + seconds
 while os.time() < deadline do
   local ok, err = pcall(conn.command, conn, lumo.ordered {
-    { "replSetStepDown", 2 }, { "secondaryCatchUpPeriodSecs", 1 }, { "force", true } })
+    { "replSetStepDown", 1 }, { "secondaryCatchUpPeriodSecs", 1 }, { "force", true } })
   if ok or err.code == "E_NETWORK" then count = count + 1 end
-  os.execute("sleep 4") -- a new primary lives for two seconds or so
+  os.execute("sleep 2") -- a new primary lives for a second or so
 end
 print(count)
 ]]
@@ -603,7 +635,7 @@ local function alone(timeout_ms, fn)
   local proxy = servers.proxy(server.port, server, LIFE)
   -- Without journal=true a standalone server acknowledges what the next kill -9 takes back.
   open(("mongodb://127.0.0.1:%d/%s?journal=true"):format(proxy.port, DATABASE), server:direct(), timeout_ms)
-  local ok, err = pcall(fn, proxy, server)
+  local ok, err = pcall(fn, proxy, server, true)
   proxy.remove()
   server:remove()
   return ok, err
@@ -654,6 +686,7 @@ end
 local began = servers.now_ms()
 local ok, problem = parts[part_name]()
 if not ok then verdict("the campaign itself", tostring(problem or "broke off")) end
-io.write(("   faults %s: %d s\n"):format(part_name, math.floor((servers.now_ms() - began) / 1000)))
+io.write(("   faults %s: %d s, %d calls made again because they were late\n"):format(part_name,
+  math.floor((servers.now_ms() - began) / 1000), late))
 io.write(("%d passed, %d failed\n"):format(passed, failed))
 os.exit(failed == 0 and passed > 0 and 0 or 1)

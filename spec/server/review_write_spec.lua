@@ -253,6 +253,15 @@ describe("the outcome of a relation's write that failed", function()
     { "update_pivot_data", function(tags) tags:update_pivot_data(ids[1], { w = 1 }) end },
   }
 
+  --- The post on a connection that soon gives up.
+  local function brief_post()
+    local brief = lumo.connect(helper.uri_with {}, {
+      name = "review brief", database = helper.database, timeout_ms = 400, app_name = "brief",
+    })
+    finally(function() brief:close() end)
+    return Post:query({ client = brief }):where("id", post._id):first()
+  end
+
   it("is not_applied when no server is there", function()
     local mongod = helper.start_mongod()
     local away = lumo.connect(mongod.address, { name = "review away", database = "away", timeout_ms = 200 })
@@ -277,12 +286,14 @@ describe("the outcome of a relation's write that failed", function()
         fail_next("find", { errorCode = 13 })
         local err = expect_error("E_AUTH", function() write[2](post[name]) end)
         assert.equal("not_applied", err.outcome, name .. " " .. write[1])
-        if name == "stepwise" then
-          fail({ times = 2 }, { failCommands = lumo.array { "find" }, closeConnection = true })
-          err = expect_error("E_NETWORK", function() write[2](post[name]) end)
-          assert.equal("not_applied", err.outcome, name .. " " .. write[1])
-        end
       end
+    end
+    local owner = brief_post()
+    for _, write in ipairs { WRITES[2], WRITES[3], WRITES[4], WRITES[5] } do
+      fail("alwaysOn", { failCommands = lumo.array { "find" }, appName = "brief", closeConnection = true })
+      local err = expect_error("E_NETWORK", function() write[2](owner.stepwise) end)
+      assert.equal("not_applied", err.outcome, write[1])
+      fail "off"
     end
     fail_next("find", { errorCode = 13 })
     assert.is_nil(expect_error("E_AUTH", function() post.tags:ids() end).outcome)
@@ -317,8 +328,75 @@ describe("the outcome of a relation's write that failed", function()
     -- Nothing is missing any more: the find is followed by the update that fails.
     fail_next("update", { errorCode = 20 })
     assert.equal("not_applied", expect_error("E_SERVER", sync).outcome)
-    fail({ times = 2 }, { failCommands = lumo.array { "update" }, closeConnection = true })
-    assert.equal("unknown", expect_error("E_NETWORK", sync).outcome)
+    local owner = brief_post()
+    fail("alwaysOn", { failCommands = lumo.array { "update" }, appName = "brief", closeConnection = true })
+    assert.equal("unknown", expect_error("E_NETWORK", function()
+      owner.stepwise:sync { [ids[1]] = { w = 1 }, [ids[2]] = { w = 1 } }
+    end).outcome)
+  end)
+
+  it("is unknown when an update of many documents fails at one of them", function()
+    helper.create_index("rows", { { "payload", 1 } }, { unique = true, sparse = true })
+    finally(function() conn:command(lumo.ordered { { "dropIndexes", "rows" }, { "index", "payload" } }) end)
+    helper.insert("rows", { { n = 1 }, { n = 1 }, { n = 2 } })
+    local function update(n)
+      return expect_error("E_DUPLICATE_KEY", function() Row:query():where("n", n):update { payload = "same" } end)
+    end
+    assert.equal("unknown", update(1).outcome)
+    assert.equal(1, #helper.docs("rows", { payload = "same" })) -- though the server counts none
+    assert.equal("unknown", update(2).outcome)
+  end)
+
+  it("is unknown when the server breaks off a write of many", function()
+    for _, write in ipairs {
+      { "update", function(rows) rows:update { payload = "x" } end },
+      { "delete", function(rows) rows:delete() end },
+    } do
+      fail_next(write[1], { errorCode = 11601 }) -- killOp
+      assert.equal("unknown", expect_error("E_SERVER", function() write[2](Row:query():where("n", 1)) end).outcome)
+    end
+    fail_next("update", { errorCode = 11601 })
+    local row = Row:create { n = 1 }
+    row.n = 2
+    assert.equal("not_applied", expect_error("E_SERVER", function() row:save() end).outcome)
+  end)
+
+  it("succeeds where several servers after another are not the primary", function()
+    local function thrice(command, code)
+      fail({ times = 3 }, { failCommands = lumo.array { command }, errorCode = code })
+    end
+    thrice("update", 10107)
+    assert.same({ ids[1] }, post.stepwise:attach(ids[1]).attached)
+    thrice("insert", 11602)
+    Row:create { n = 1 }
+    assert.equal(1, count("rows"))
+    thrice("findAndModify", 10107)
+    assert.is_truthy(Row:query():where("n", 1):find_one_and_update { payload = "found" })
+  end)
+
+  it("succeeds where the write concern fails once more than libmongoc repeats it", function()
+    local concern = { code = 11602, errmsg = "stepping down", errorLabels = lumo.array { "RetryableWriteError" } }
+    local function without_concern(command)
+      fail({ times = 3 }, { failCommands = lumo.array { command }, writeConcernError = concern,
+        errorLabels = lumo.array { "RetryableWriteError" } })
+    end
+    without_concern "update"
+    post.stepwise:attach(ids[1])
+    without_concern "update"
+    assert.is_true(post.stepwise:update_pivot_data(ids[1], { w = 5 }))
+    without_concern "insert"
+    post.stepwise:attach { ids[1], ids[2] }
+    assert.same({ 5 }, helper.pluck(helper.docs("pairs", { tag_id = ids[1] }), "w"))
+    assert.equal(2, count("pairs"))
+    local row = Row:create { n = 1 }
+    row.n = 2
+    without_concern "update"
+    row:save()
+    -- What a second execution would change is not repeated once more.
+    without_concern "findAndModify"
+    assert.equal("applied", expect_error("E_WRITE", function() row:increment("n", 1) end).outcome)
+    fail "off"
+    assert.equal(3, helper.doc("rows", { _id = row._id }).n)
   end)
 
   for _, name in ipairs { "bag", "stepwise" } do

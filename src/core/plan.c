@@ -266,7 +266,8 @@ static bool write_next(lumo_plan *plan, lumo_step *step, lumo_error *error) {
   *step = (lumo_step){.kind = LUMO_STEP_WRITE,
                       .collection = write->collection,
                       .statements = &write->statements,
-                      .ordered = write->ordered};
+                      .ordered = write->ordered,
+                      .repeatable = write->repeatable};
   return true;
 }
 

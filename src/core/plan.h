@@ -33,6 +33,8 @@ typedef struct lumo_step {
                        it is used to */
   const lumo_buf *statements; /* WRITE: see lumo_statement_… */
   bool ordered;               /* WRITE: stop at the first error */
+  bool repeatable; /* WRITE: it comes to the same when it is executed again after it may have been; a reply
+                      then may count less than was done */
   bool feed_duplicates; /* WRITE: if every error is a duplicate key (11000), the reply is fed and the plan
                            decides */
 } lumo_step;
@@ -155,7 +157,8 @@ typedef struct lumo_write_plan {
   lumo_buf statements;
   char *collection;
   bool ordered, sent;
-  uint8_t *reply; /* the merged reply, as in lumo_reply; owned */
+  bool repeatable; /* as in the step; to be set by who makes the plan */
+  uint8_t *reply;  /* the merged reply, as in lumo_reply; owned */
   uint32_t reply_len;
 } lumo_write_plan;
 lumo_write_plan *lumo_write_plan_new(const char *name, const char *collection, lumo_buf *statements,

@@ -839,6 +839,7 @@ static bool pairs_next(lumo_plan *base, lumo_step *step, lumo_error *error) {
     step->kind = now->kind;
     if (now->kind == LUMO_STEP_WRITE) {
       step->statements = &plan->out;
+      step->repeatable = !plan->pivot.duplicates;
       step->feed_duplicates = (plan->phase == UPSERT || plan->phase == INSERT) && !plan->pivot.duplicates;
     } else {
       step->command = plan->out.data;
@@ -995,7 +996,9 @@ lumo_write_plan *lumo_pivot_update_plan_new(const char *name, const lumo_pivot *
     lumo_bson_end(&statements, begun);
     lumo_bson_end(&statements, update);
   }
-  return lumo_write_plan_new(name, pivot->collection, &statements, false, false, error);
+  lumo_write_plan *plan = lumo_write_plan_new(name, pivot->collection, &statements, false, false, error);
+  if (plan) plan->repeatable = true;
+  return plan;
 }
 
 /* ---- reads of pairs ---- */

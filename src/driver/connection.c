@@ -87,6 +87,7 @@ static bool bound_waits(lumo_connection *connection, int32_t timeout_ms) {
   int32_t wait = mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, timeout_ms);
   connection->selection_timeout_ms = wait;
   connection->retry_reads = mongoc_uri_get_option_as_bool(uri, MONGOC_URI_RETRYREADS, true);
+  connection->retry_writes = mongoc_uri_get_option_as_bool(uri, MONGOC_URI_RETRYWRITES, true);
   return set_int(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS,
                  wait < SELECTION_SLICE_MS ? wait : SELECTION_SLICE_MS, true) &&
          mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, false);

@@ -25,6 +25,14 @@ static bool is_state_change(int32_t code) {
   return IS_ONE_OF(code, 6, 7, 91, 189, 9001, 10107, 11600, 11602, 13388, 13435, 13436);
 }
 
+bool lumo_code_refuses(int32_t code) {
+  return IS_ONE_OF(code, 10107, 13435);
+}
+
+bool lumo_code_interrupts(int32_t code) {
+  return IS_ONE_OF(code, CODE_MAX_TIME_EXPIRED, 91, 189, 237, 262, 279, 11600, 11601, 11602);
+}
+
 /* Between choosing a server and writing the command its description can be dropped by another thread's
  * failure; libmongoc has no code for it. */
 static bool is_invalidated(const bson_error_t *error) {
@@ -196,6 +204,8 @@ static lumo_outcome outcome_of(const lumo_answer *answer, const lumo_context *co
   if (!find(answer, "nInserted", &v) && answer->trace.answered > 0) return LUMO_UNKNOWN;
   if (answer->has_reply && lumo_reply_changed(bson_get_data(&answer->reply), answer->reply.len))
     return LUMO_APPLIED; /* of several statements some were */
+  if (context->many && answer->trace.answered > 0)
+    return LUMO_UNKNOWN; /* the counters leave out what a statement has changed before it failed */
   return outcome_before(context);
 }
 

@@ -76,8 +76,6 @@ bool lumo_commands_end(size_t begin, lumo_command_event **events, size_t *count)
  * libmongoc retries at once and with all the time of a first attempt. Here is the only moment to keep that
  * within the timeout of the call. */
 
-#define STEPPING_DOWN 8 /* for lumo_backoff: some 200 ms */
-
 static mongoc_stream_t *refuse_connection(const mongoc_uri_t *uri, const mongoc_host_list_t *host, void *data,
                                           bson_error_t *error) {
   (void)uri, (void)host, (void)data;
@@ -87,11 +85,11 @@ static mongoc_stream_t *refuse_connection(const mongoc_uri_t *uri, const mongoc_
 
 static void hold_retry(lumo_trace *trace, bool answered) {
   bson_error_t ignored;
-  int64_t deadline = trace->began_ms + trace->connection->selection_timeout_ms;
   mongoc_server_description_t *server = NULL;
-  if (answered) lumo_backoff(STEPPING_DOWN); /* who steps down calls itself the primary for a moment longer */
-  if (!trace->timed_out && lumo_clock_ms() < deadline)
-    server = lumo_connection_select(trace->connection, trace->client, deadline, &ignored);
+  if (answered)
+    lumo_backoff(LUMO_STEPPING_DOWN); /* who steps down calls itself the primary for a moment longer */
+  if (!trace->timed_out && lumo_clock_ms() < trace->deadline_ms)
+    server = lumo_connection_select(trace->connection, trace->client, trace->deadline_ms, &ignored);
   /* The attempt's connection is closed, so that a retry needs a new one. */
   trace->refusing = !server;
   if (server)
@@ -108,7 +106,7 @@ static void on_succeeded(const mongoc_apm_command_succeeded_t *event) {
   trace->server_id = mongoc_apm_command_succeeded_get_server_id(event);
   /* After a failure that libmongoc retries this is the retry. After any other one it is the next command of
    * an unordered write, and the failure stands: libmongoc forgets it. */
-  if (trace->failed && trace->retried) trace->failed = trace->lost = false;
+  if (trace->failed && trace->retried) trace->failed = trace->lost = trace->interrupted = false;
   log_command(mongoc_apm_command_succeeded_get_command_name(event),
               mongoc_apm_command_succeeded_get_duration(event), false);
   /* Written, but the primary stepped down before the others had it: this is retried, too. */
@@ -141,6 +139,7 @@ static void on_failed(const mongoc_apm_command_failed_t *event) {
   bool answered = trace->error.domain == MONGOC_ERROR_SERVER;
   trace->retried = !answered || (reply && mongoc_error_has_label(reply, "RetryableWriteError"));
   copy_code_name(trace, reply);
+  if (answered && lumo_code_interrupts((int32_t)trace->error.code)) trace->interrupted = true;
   if (!answered) {
     trace->lost = true;
     /* libmongoc's own error does not tell a timeout from a broken connection. Its clock counts whole
@@ -154,13 +153,13 @@ static void on_failed(const mongoc_apm_command_failed_t *event) {
 
 void lumo_trace_reset(lumo_trace *trace, const lumo_connection *connection, const char *collection) {
   /* The error is left as it is: it is half a kilobyte, and `failed` tells whether there is one. */
-  trace->began_ms = lumo_clock_ms();
+  trace->deadline_ms = lumo_clock_ms() + connection->selection_timeout_ms;
   trace->collection = collection ? collection : "";
   trace->connection = connection;
   trace->client = NULL;
   trace->retries = trace->refusing = false;
   trace->sent = trace->answered = trace->server_id = 0;
-  trace->lost = trace->timed_out = trace->failed = trace->retried = false;
+  trace->lost = trace->interrupted = trace->timed_out = trace->failed = trace->retried = false;
   trace->code_name[0] = '\0';
 }
 

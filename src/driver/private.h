@@ -15,7 +15,8 @@ typedef struct lumo_trace {
   const char *collection; /* of the step, for the log of commands; "" for commands on the database */
   const lumo_connection *connection;
   mongoc_client_t *client; /* whose call it is */
-  int64_t began_ms;        /* by lumo_clock_ms */
+  int64_t deadline_ms; /* by lumo_clock_ms: until when a server is waited for. The selection timeout from the
+                        * beginning, if the caller says nothing else after it */
   bool retries;  /* set by the caller after the beginning: libmongoc retries the command. It is held back then
                   * until there is a server, or the time for waiting is over */
   bool refusing; /* the client opens no connections until the end of the call: a retry would exceed the
@@ -24,6 +25,7 @@ typedef struct lumo_trace {
   uint32_t answered;  /* attempts that came back with ok: 1 */
   uint32_t server_id; /* of the last attempt */
   bool lost; /* an attempt got no answer, and no later one has made up for it: it may have been executed */
+  bool interrupted;   /* the server broke an attempt off, and no later one has made up for it */
   bool timed_out;     /* an attempt waited the whole socket timeout */
   bool failed;        /* a command failed as a whole, and no retry of it succeeded: … */
   bool retried;       /* … libmongoc retries such a failure once */
@@ -72,11 +74,12 @@ struct lumo_connection {
   mongoc_uri_t *uri;
   char *database;
   int32_t pool_size, timeout_ms;
-  int32_t socket_timeout_ms;    /* as the URI has it in the end */
-  int32_t selection_timeout_ms; /* the time to wait for a server. libmongoc is given a slice of it, as it
-                                 * waits whatever else has taken its time before */
-  bool retry_reads;             /* the URI's: reads are repeated here, where the time is known */
-  bool majority;                /* the URI names no write concern: transactions commit with majority */
+  int32_t socket_timeout_ms;      /* as the URI has it in the end */
+  int32_t selection_timeout_ms;   /* the time to wait for a server. libmongoc is given a slice of it, as it
+                                   * waits whatever else has taken its time before */
+  bool retry_reads, retry_writes; /* the URI's: reads are repeated here, where the time is known, and so are
+                                   * writes when libmongoc's one retry has failed, too */
+  bool majority;                  /* the URI names no write concern: transactions commit with majority */
   /* Under the lock: */
   unsigned generation;        /* of the pool */
   mongoc_client_pool_t *pool; /* NULL until the first use in this process */
@@ -142,6 +145,7 @@ typedef struct lumo_context {
   bool written;                           /* an earlier step of the plan has changed some */
   bool to_write;                          /* the plan is there to change data, though this call may not */
   bool in_transaction;                    /* so that nothing of it stays if this fails */
+  bool many; /* a statement of this call changes many documents: one that fails may have changed some */
 } lumo_context;
 
 /* Fills *error from a failed answer. */
@@ -158,6 +162,10 @@ bool lumo_answer_duplicates_only(const lumo_answer *answer);
 bool lumo_error_is_selection(const bson_error_t *error);
 /* True if a call with a fresh connection may succeed: no answer came, or the server was not the primary. */
 bool lumo_answer_unavailable(const lumo_answer *answer);
+/* True if the server refuses with this code before it does anything: it is not the primary. */
+bool lumo_code_refuses(int32_t code);
+/* True if a server breaks off with this code what it may have done in part. */
+bool lumo_code_interrupts(int32_t code);
 
 /* ---- session.c: transactions ---- */
 
@@ -194,6 +202,8 @@ void lumo_orphans_free(lumo_connection *connection);
 int64_t lumo_clock_ms(void);
 /* Sleeps before the n-th repetition (from 1): about 2 ms doubled each time, at most 250, with jitter. */
 void lumo_backoff(unsigned n);
+#define LUMO_STEPPING_DOWN                                                                                   \
+  8 /* such an n: some 200 ms, as who steps down calls itself the primary for a while */
 
 /* ---- step.c: one step of a plan ---- */
 

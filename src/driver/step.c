@@ -47,10 +47,29 @@ static void take_reply(lumo_answer *answer, lumo_reply *reply) {
   answer->has_reply = false;
 }
 
+/* What a WRITE that failed may have done in part: it has several statements, or one that changes many
+ * documents. */
+typedef struct extent {
+  bool several, many;
+} extent;
+
+static extent extent_of(const lumo_step *step) {
+  extent found = {0};
+  lumo_statement statement;
+  size_t at = 0;
+  if (step->kind != LUMO_STEP_WRITE) return found;
+  for (unsigned n = 0; lumo_statement_next(step->statements, &at, &statement); n++) {
+    if (n > 0) found.several = true;
+    if (statement.kind == LUMO_UPDATE_MANY || statement.kind == LUMO_DELETE_MANY) found.many = true;
+  }
+  return found;
+}
+
 /* The one place that turns a failed call into an error; frees the answer. */
 static lumo_sent fail(lumo_run_state *run, const lumo_step *step, lumo_answer *answer) {
   lumo_context context = context_of(run, step);
   lumo_error *error = run->error;
+  context.many = extent_of(step).many;
   lumo_error_classify(error, answer, &context);
   run->gave_up = answer->error.domain == MONGOC_ERROR_SERVER_SELECTION || answer->trace.timed_out;
   /* libmongoc leaves the label out when the connection fails before the command is written. */
@@ -59,35 +78,54 @@ static lumo_sent fail(lumo_run_state *run, const lumo_step *step, lumo_answer *a
   return LUMO_SEND_FAILED;
 }
 
-/* The calls that one step makes of libmongoc, all in the time of one. */
+/* The calls that one step makes of libmongoc, all in the time of one. Where primaries step down one after the
+ * other, libmongoc's single retry is not enough. */
 typedef struct call_series {
   int64_t deadline;
-  bool harmless; /* executing it twice comes to the same as once */
-  bool resent;   /* once it has been, which is enough */
-  bool lost;     /* one of the calls may have been executed */
+  bool allowed;     /* to repeat what has been sent */
+  bool harmless;    /* executing it twice comes to the same as once */
+  bool lost;        /* one of the calls may have been executed */
+  unsigned repeats; /* of what has been sent */
 } call_series;
 
-static call_series calls_begin(const lumo_run_state *run, const lumo_answer *answer, bool harmless) {
-  return (call_series){.deadline = answer->trace.began_ms + run->connection->selection_timeout_ms,
-                       .harmless = harmless};
+static call_series calls_begin(const lumo_run_state *run, const lumo_answer *answer, bool allowed) {
+  return (call_series){.deadline = answer->trace.deadline_ms, .allowed = allowed && !run->transaction};
+}
+
+/* No attempt of this call has been executed: each was refused, or broken off before anything stayed. */
+static bool is_unexecuted(const lumo_answer *answer) {
+  const lumo_trace *trace = &answer->trace;
+  return trace->failed && trace->answered == 0 && !trace->lost &&
+         (lumo_code_refuses((int32_t)trace->error.code) || trace->interrupted);
+}
+
+/* Waits before what has been sent is sent again; false: there is no time for it. */
+static bool hold_back(call_series *calls, const lumo_answer *answer) {
+  bool stepping_down = answer->trace.interrupted || answer->error.domain != MONGOC_ERROR_STREAM;
+  lumo_backoff(stepping_down ? LUMO_STEPPING_DOWN : ++calls->repeats);
+  return lumo_clock_ms() < calls->deadline;
 }
 
 /* Whether to make the call again. Nothing was sent: no server is known yet (libmongoc waits a slice of our
- * time), or a connection could not be set up; a transaction is restarted for the latter. Or something was,
- * and no harm is done. */
-static bool calls_again(call_series *calls, const lumo_run_state *run, lumo_answer *answer) {
+ * time), or a connection could not be set up; a transaction is restarted for the latter. Or nothing was
+ * executed, or no harm is done. */
+static bool calls_again(call_series *calls, const lumo_run_state *run, const lumo_step *step,
+                        lumo_answer *answer) {
+  lumo_trace *trace = &answer->trace;
   if (answer->ok) return false;
-  calls->lost |= answer->trace.lost;
-  answer->trace.lost = calls->lost;
-  bool again = false;
-  if (answer->trace.timed_out || lumo_clock_ms() >= calls->deadline) return false;
-  if (answer->trace.sent == 0) {
-    again = lumo_error_is_selection(&answer->error) || (!run->transaction && lumo_answer_unavailable(answer));
-  } else if (calls->harmless && !calls->resent && !run->transaction && lumo_answer_unavailable(answer)) {
-    calls->resent = again = true;
-  }
-  if (again) answer_free(answer);
-  return again;
+  extent touched = extent_of(step);
+  if (trace->interrupted && (touched.several || touched.many)) trace->lost = true;
+  trace->lost |= calls->lost;
+  bool again = false, unavailable = lumo_answer_unavailable(answer);
+  if (trace->timed_out || lumo_clock_ms() >= calls->deadline) return false;
+  if (trace->sent == 0)
+    again = lumo_error_is_selection(&answer->error) || (!run->transaction && unavailable);
+  else if (calls->allowed && unavailable && (calls->harmless || is_unexecuted(answer)))
+    again = hold_back(calls, answer);
+  if (!again) return false;
+  calls->lost = trace->lost || trace->answered > 0;
+  answer_free(answer);
+  return true;
 }
 
 /* ---- READ and MORE ---- */
@@ -179,8 +217,9 @@ static lumo_sent send_read(lumo_run_state *run, const lumo_step *step, lumo_repl
   if (ready && append_session(session, &opts, &answer) &&
       (run->transaction || lumo_policy_append_read(run->plan->policy, &opts))) {
     call_series calls = calls_begin(run, &answer, run->connection->retry_reads);
+    calls.harmless = true;
     do call_read(run, step, &command, &opts, &answer);
-    while (calls_again(&calls, run, &answer));
+    while (calls_again(&calls, run, step, &answer));
   }
   bson_destroy(&opts);
   if (!answer.ok) {
@@ -282,8 +321,8 @@ static bool add_statement(mongoc_bulk_operation_t *bulk, const lumo_statement *s
 }
 
 /* What statements say about sending them again. libmongoc repeats what the server recognizes by its
- * transaction number: inserts, and updates and deletes of one. Deletes of many are repeated here, as they
- * come to the same; what the first attempt had removed is then missing in the count. */
+ * transaction number, once: inserts, and updates and deletes of one. Deletes of many are repeated here, as
+ * they come to the same; what the first attempt had removed is then missing in the count. */
 typedef struct repeat_rules {
   bool numbered;     /* there are such as libmongoc repeats */
   bool only_deletes; /* of many */
@@ -355,9 +394,10 @@ static bool call_write(const lumo_run_state *run, const lumo_step *step, write_p
   mongoc_bulk_operation_t *bulk = new_bulk(run, step);
   repeat_rules repeats;
   bool ok = add_statements(bulk, step->statements, !run->transaction, part, &repeats, &answer->error);
-  calls->harmless = repeats.only_deletes;
+  calls->harmless = repeats.only_deletes || step->repeatable;
   if (ok) {
     lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
+    answer->trace.deadline_ms = calls->deadline;
     answer->trace.retries = repeats.numbered && !run->transaction;
     answer->ok = mongoc_bulk_operation_execute(bulk, &answer->reply, &answer->error) != 0;
     lumo_trace_end();
@@ -370,10 +410,10 @@ static bool call_write(const lumo_run_state *run, const lumo_step *step, write_p
 static bool send_part(const lumo_run_state *run, const lumo_step *step, write_part *part,
                       lumo_answer *answer) {
   answer_init(run, step, answer);
-  call_series calls = calls_begin(run, answer, false);
+  call_series calls = calls_begin(run, answer, run->connection->retry_writes);
   do {
     if (!call_write(run, step, part, answer, &calls)) return false;
-  } while (calls_again(&calls, run, answer));
+  } while (calls_again(&calls, run, step, answer));
   return true;
 }
 
@@ -459,9 +499,10 @@ static const mongoc_read_prefs_t *read_preference(const lumo_run_state *run) {
 }
 
 static void call_command(lumo_run_state *run, const lumo_step *step, const bson_t *command,
-                         const bson_t *opts, lumo_answer *answer) {
+                         const bson_t *opts, lumo_answer *answer, const call_series *calls) {
   const char *database = step->database ? step->database : run->connection->database;
   lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
+  answer->trace.deadline_ms = calls->deadline;
   answer->trace.retries = step->writes && !run->transaction;
   if (step->writes)
     answer->ok = mongoc_client_write_command_with_opts(run->client, database, command, opts, &answer->reply,
@@ -482,9 +523,9 @@ static lumo_sent send_command(lumo_run_state *run, const lumo_step *step, lumo_r
   answer_init(run, step, &answer);
   if (append_session(run->transaction, &opts, &answer) &&
       (!step->writes || run->transaction || lumo_policy_append_write(run->plan->policy, &opts))) {
-    call_series calls = calls_begin(run, &answer, false);
-    do call_command(run, step, &command, &opts, &answer);
-    while (calls_again(&calls, run, &answer));
+    call_series calls = calls_begin(run, &answer, step->writes && run->connection->retry_writes);
+    do call_command(run, step, &command, &opts, &answer, &calls);
+    while (calls_again(&calls, run, step, &answer));
   }
   bson_destroy(&opts);
   if (!answer.ok) return fail(run, step, &answer);

@@ -1113,9 +1113,10 @@ static int update_plan(lua_State *L) {
   lumo_prepare_plan(L); /* 4 */
   push_pending(L, document, 0);
   lumo_check_buffer(L, statement);
-  lumo_fill_plan(L, 4, LUMO_PLAN_WRITE,
-                 lumo_write_plan_new("save", record->schema->collection, statement, true, false, &error),
-                 &error);
+  lumo_write_plan *plan =
+      lumo_write_plan_new("save", record->schema->collection, statement, true, false, &error);
+  if (plan) plan->repeatable = true; /* values are set, to what they are */
+  lumo_fill_plan(L, 4, LUMO_PLAN_WRITE, plan, &error);
   mark_prepared(record);
   keep_work(L, 2);
   return 2;
