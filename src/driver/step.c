@@ -144,7 +144,7 @@ static bool open_lease(lumo_run_state *run, const lumo_step *step, lumo_answer *
   if (run->transaction) return true;
   call_series calls = calls_begin(run, answer, false);
   do lease->session = lumo_session_start(run->client, &answer->error); /* which looks for a server */
-  while (!lease->session && calls_again(&calls, run, answer));
+  while (!lease->session && calls_again(&calls, run, step, answer));
   /* A server without sessions has cursors that need none. */
   return lease->session || (answer->error.domain == MONGOC_ERROR_CLIENT &&
                             answer->error.code == MONGOC_ERROR_CLIENT_SESSION_FAILURE);
