@@ -84,6 +84,14 @@ function helper.connect(name)
   return helper.conn
 end
 
+--- Forgets the models of other files, for what looks at all models: their connections may be gone.
+function helper.forget_models()
+  local _, by_name = debug.getupvalue(require("lumo.registry").find, 1)
+  for name in pairs(by_name) do
+    by_name[name] = nil
+  end
+end
+
 --- For `teardown(helper.drop)`.
 function helper.drop()
   helper.conn:command { dropDatabase = 1 }

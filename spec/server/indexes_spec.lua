@@ -3,6 +3,7 @@ local helper = dofile("spec/helper.lua")
 local lumo = helper.lumo
 
 helper.connect("indexes")
+helper.forget_models()
 
 local columns = {
   slug = { "string", column = "post_slug" }, a = "integer", b = "integer", meta = "object", place = "object",
