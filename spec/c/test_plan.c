@@ -191,7 +191,10 @@ static void statements(void) {
   static const lumo_statement_kind kinds[] = {LUMO_INSERT,     LUMO_UPDATE_ONE, LUMO_UPDATE_MANY,
                                               LUMO_UPSERT_ONE, LUMO_DELETE_ONE, LUMO_DELETE_MANY};
   lumo_buf buf = {0};
+  lumo_buf hint = {0};
+  lumo_bson_string(&hint, LUMO_KEY("hint"), "by", 2);
   for (int i = 0; i < 6; i++) {
+    lumo_statement_options(&buf, hint.data, i % 2 ? hint.len : 0);
     lumo_statement_begin(&buf, kinds[i]);
     append_document(&buf, "a", i);
     if (i >= 1 && i <= 3) append_document(&buf, "b", i);
@@ -203,11 +206,15 @@ static void statements(void) {
     CHECK_INT(s.kind, kinds[i]);
     CHECK_INT(s.filter != NULL, i != 0);
     CHECK_INT(s.document != NULL, i <= 3);
+    CHECK_INT(s.options != NULL, i % 2);
     lumo_value v;
     const uint8_t *first = i ? s.filter : s.document;
     CHECK(lumo_bson_find(first, i ? s.filter_len : s.document_len, LUMO_KEY("a"), &v) &&
           lumo_value_int32(&v) == i);
+    CHECK(i % 2 == 0 ||
+          (lumo_bson_find(s.options, s.options_len, LUMO_KEY("hint"), &v) && v.type == LUMO_BSON_STRING));
   }
+  lumo_buf_free(&hint);
   CHECK(!lumo_statement_next(&buf, &at, &s));
   CHECK_INT(at, buf.len);
   /* A run that ends inside a statement stops before it, and at tells so. */

@@ -11,6 +11,17 @@ void lumo_statement_begin(lumo_buf *statements, lumo_statement_kind kind) {
   lumo_buf_append(statements, &byte, 1);
 }
 
+#define OPTIONS 'o' /* in the place of a kind: a document of options comes before it */
+
+void lumo_statement_options(lumo_buf *statements, const uint8_t *elements, size_t len) {
+  const uint8_t byte = OPTIONS;
+  if (len == 0) return;
+  lumo_buf_append(statements, &byte, 1);
+  size_t mark = lumo_bson_begin(statements);
+  lumo_buf_append(statements, elements, len);
+  lumo_bson_end(statements, mark);
+}
+
 /* The BSON document at *at; false when its length does not fit. */
 static bool take_document(const lumo_buf *statements, size_t *at, const uint8_t **data, uint32_t *len) {
   if (statements->len - *at < 5) return false;
@@ -27,8 +38,13 @@ static bool take_document(const lumo_buf *statements, size_t *at, const uint8_t 
 bool lumo_statement_next(const lumo_buf *statements, size_t *at, lumo_statement *out) {
   if (*at >= statements->len) return false;
   size_t end = *at + 1;
-  lumo_statement_kind kind = (lumo_statement_kind)statements->data[*at];
-  *out = (lumo_statement){.kind = kind};
+  *out = (lumo_statement){.kind = (lumo_statement_kind)statements->data[*at]};
+  if (statements->data[*at] == OPTIONS) {
+    if (!take_document(statements, &end, &out->options, &out->options_len) || end >= statements->len)
+      return false;
+    out->kind = (lumo_statement_kind)statements->data[end++];
+  }
+  lumo_statement_kind kind = out->kind;
   if (kind != LUMO_INSERT && !take_document(statements, &end, &out->filter, &out->filter_len)) return false;
   if (kind != LUMO_DELETE_ONE && kind != LUMO_DELETE_MANY &&
       !take_document(statements, &end, &out->document, &out->document_len))

@@ -62,8 +62,11 @@ typedef enum {
 } lumo_statement_kind;
 
 /* The layout is the kind's byte and then its one or two BSON documents. To write a statement in place: append
- * the kind, then build the document(s) with lumo_bson_begin/end. */
+ * the kind, then build the document(s) with lumo_bson_begin/end. Options, if any, stand before the kind. */
 void lumo_statement_begin(lumo_buf *statements, lumo_statement_kind kind);
+/* How the next statement is to be executed, as elements: hint, collation, comment, maxTimeMS. None: nothing.
+ */
+void lumo_statement_options(lumo_buf *statements, const uint8_t *elements, size_t len);
 
 /* Walks statements; *at starts at 0. False at the end. An update that is a pipeline is an array's bytes,
  * known by its keys: no operator is called "0". */
@@ -71,6 +74,8 @@ typedef struct lumo_statement {
   lumo_statement_kind kind;
   const uint8_t *filter, *document; /* an insert has only the document, a delete only the filter */
   uint32_t filter_len, document_len;
+  const uint8_t *options; /* a document, or NULL */
+  uint32_t options_len;
 } lumo_statement;
 bool lumo_statement_next(const lumo_buf *statements, size_t *at, lumo_statement *out);
 

@@ -151,6 +151,7 @@ static void build_related_write(related_plan *plan) {
   lumo_buf *out = &plan->out;
   for (uint32_t from = 0, to; from < plan->keys.count; from = to) {
     to = lumo_keys_portion(&plan->keys, from, LUMO_PORTION_KEYS);
+    lumo_statement_options(out, query->extra, query->extra_len);
     lumo_statement_begin(out, is_update ? LUMO_UPDATE_MANY : LUMO_DELETE_MANY);
     size_t filter = lumo_bson_begin(out);
     write_related_filter(plan, out, from, to);

@@ -229,4 +229,33 @@ lumo_sent lumo_step_send(lumo_run_state *run, const lumo_step *step, lumo_reply 
 /* Gives up the cursor that a step left open; in an aborted transaction the server has closed it. */
 void lumo_run_drop_lease(lumo_run_state *run);
 
+void lumo_answer_init(const lumo_run_state *run, const lumo_step *step, lumo_answer *answer);
+
+/* The calls that one step makes of libmongoc, all in the time of one. Where primaries step down one after the
+ * other, libmongoc's single retry is not enough. */
+typedef struct lumo_calls {
+  int64_t deadline;
+  bool allowed;     /* to repeat what has been sent */
+  bool harmless;    /* executing it twice comes to the same as once */
+  bool lost;        /* one of the calls may have been executed */
+  unsigned repeats; /* of what has been sent */
+} lumo_calls;
+lumo_calls lumo_calls_begin(const lumo_run_state *run, const lumo_answer *answer, bool allowed);
+/* Whether to make the call again. Nothing was sent: no server is known yet (libmongoc waits a slice of our
+ * time), or a connection could not be set up; a transaction is restarted for the latter. Or nothing was
+ * executed, or no harm is done. */
+bool lumo_calls_again(lumo_calls *calls, const lumo_run_state *run, const lumo_step *step,
+                      lumo_answer *answer);
+
+/* The session and the write concern of a command that writes. */
+bool lumo_append_write_options(const lumo_run_state *run, bson_t *opts, lumo_answer *answer);
+/* A command to the step's database; what the server refuses in its reply, too, is a failure. */
+void lumo_call_command(const lumo_run_state *run, const lumo_step *step, const bson_t *command,
+                       const bson_t *opts, lumo_answer *answer, const lumo_calls *calls);
+
+/* ---- write.c ---- */
+
+/* Sends the statements, up to the first failure, and fills *answer. False if one is not well formed. */
+bool lumo_write_send(const lumo_run_state *run, const lumo_step *step, lumo_answer *answer);
+
 #endif

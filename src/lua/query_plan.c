@@ -68,8 +68,6 @@ static void check_bulk(lua_State *L, const lumo_query_box *box, const char *meth
     lumo_raise_code(L, "E_ARGUMENT",
                     "%s without a filter would change every document; say everything() if that is meant",
                     method);
-  if (box->query.extra.len > 0)
-    lumo_raise_code(L, "E_UNSUPPORTED", "%s takes no hint, collation, comment or time limit", method);
   if (box->query.limit || box->query.skip)
     lumo_raise_code(L, "E_ARGUMENT", "%s cannot be limited: MongoDB changes all that match", method);
 }
@@ -85,6 +83,7 @@ static void push_bulk_plan(lua_State *L, lumo_query_box *box, const char *method
   }
   lumo_buf *statement = lumo_push_buffer(L);
   const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_statement_options(statement, box->query.extra.data, box->query.extra.len);
   lumo_statement_begin(statement, update ? LUMO_UPDATE_MANY : LUMO_DELETE_MANY);
   lumo_query_filter(&box->query, bound, bound_len, statement);
   if (update) lumo_buf_append(statement, update->data, update->len);
