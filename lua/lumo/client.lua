@@ -4,6 +4,7 @@ local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local errors = require "lumo.errors"
 local names = require "lumo.names"
+local operators = require "lumo.operators"
 local queries = require "lumo.query"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
@@ -204,7 +205,7 @@ local function in_turn(parent, relation, target, write)
   local column = relation.definition.options.serial
   if not column then return write(target) end
   return records.in_transaction(target, function(inner)
-    records.count_up(parent, column, inner)
+    operators.count_up(parent, column, inner)
     return write(inner)
   end)
 end

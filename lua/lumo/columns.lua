@@ -110,7 +110,8 @@ local function normalise(context, name, given, inside)
     if column.type ~= "object" then
       raise("E_ARGUMENT", "column \"%s\": only an object has \"columns\"", context)
     end
-    column.columns = normalise_list(context, options.columns, true)
+    column.columns, column.by_name = normalise_list(context, options.columns, true), {}
+    for _, one in ipairs(column.columns) do column.by_name[one.name] = one end
   end
   check_functions(context, column)
   if not inside then column.complete = defaults.completer(column) end
@@ -141,6 +142,26 @@ function normalise_list(context, given, inside)
   return list
 end
 
+--- The definition at the end of a dotted path of attribute names and positions, as far as columns are
+--- declared; else nil.
+---@param state lumo.State
+---@param path string
+---@return table|nil
+local function at(state, path)
+  local column, inner = nil, state.by_attribute
+  for part in path:gmatch("[^.]+") do
+    while column and column.of and not part:find("^%d+$") do column = column.of end -- a field of the elements
+    if column and column.of then
+      column = column.of
+    else
+      if column then inner = column.by_name end
+      column = inner and inner[part]
+      if not column then return nil end
+    end
+  end
+  return column
+end
+
 local function has_primary(list)
   for _, column in ipairs(list) do
     if column.primary then return true end
@@ -152,5 +173,7 @@ columns.check_name = check_name
 columns.normalise = normalise
 columns.normalise_list = normalise_list
 columns.has_primary = has_primary
+columns.at = at
+columns.complete = defaults.complete
 
 return columns

@@ -72,6 +72,14 @@ function fill(column, value, copy)
   return result
 end
 
+--- A value of any kind with the defaults of the columns inside of this one; the value given stays as it is.
+---@param column table as columns.normalise gives it
+---@param value any
+---@return any
+function defaults.complete(column, value)
+  return fill(column, value, true)
+end
+
 local function has_any(column)
   if column.of and has_any(column.of) then return true end
   for _, inner in ipairs(column.columns or {}) do

@@ -88,6 +88,21 @@ local function gone(state, verb)
     { model = state.name, op = verb, outcome = verb ~= "refresh" and "not_applied" or nil })
 end
 
+--- Raises E_ROW_NOT_FOUND for a record whose document is no longer there.
+record.raise_gone = gone
+
+--- The state of a record's model, if the record can be changed in the database.
+---@param method string for the message
+---@return lumo.State
+function record.check_stored(self, method)
+  local state = state_of(self, method)
+  refuse_deleted(self, state, "changed")
+  if self.is_new then
+    raise("E_ARGUMENT", "%s: a \"%s\" record that was never saved has no document to change", method, state.name)
+  end
+  return state
+end
+
 --- Runs fn in the client's transaction, or in one of its own where none is open and the deployment has them:
 --- for what is more than one write, and for writes whose after-hooks may still refuse them. fn gets what it
 --- runs on.
@@ -176,15 +191,29 @@ function record.insert(list, state, client, atomic, quiet)
   end)
 end
 
+--- An update of positions in an array has matched nothing: raises, if the document is there, that the array
+--- is not what it was.
+local function refuse_moved(self, state, client, attribute)
+  local plan = core.reload_plan(self)
+  run(client, plan)
+  if core.plan_size(plan) == 0 then return end
+  core.raise("E_WRITE", ("the array in \"%s.%s\" is no longer what was read, so its elements cannot be told apart; "
+    .. "refresh the record and change it again, or assign the attribute whole"):format(state.name, attribute),
+    { model = state.name, attribute = attribute, op = "save", outcome = "not_applied" })
+end
+
 --- Sends what changed in a stored record.
 local function update(self, state, client)
   local side = core.record_side(self)
   local forced = side and side.force_update or false
   if state.rules then validation.check(self, state, core.record_dirty(self)) end
-  local plan, pending = core.update_plan(self, core.now(), forced)
+  local plan, pending, guarded = core.update_plan(self, core.now(), forced)
   if not plan then return end
   run(client, plan)
-  if core.plan_written(plan, "nMatched") == 0 then gone(state, "save") end
+  if core.plan_written(plan, "nMatched") == 0 then
+    if guarded then refuse_moved(self, state, client, guarded) end
+    gone(state, "save")
+  end
   record.remember({ self }, client)
   core.record_stored(self, pending, ambient.connection(client).number)
   if forced then core.record_side(self, true).force_update = nil end
@@ -294,29 +323,6 @@ end
 --- delete without hooks.
 function Record:delete_quietly(options)
   delete(self, options, "delete_quietly", true)
-end
-
---- Adds n to a column of the stored document and takes over its new value.
-function record.count_up(self, column, client, n)
-  local plan = core.increment_plan(self, column, n == nil and 1 or n)
-  run(client, plan)
-  record.remember({ self }, client)
-  if not core.record_incremented(self, plan, column) then gone(core.record_is(self), "increment") end
-end
-
---- Adds n to a number of the stored document, in one atomic update, and reads the new value back. Commands:
---- findAndModify.
----@param column string
----@param n number|nil 1 when nil
----@return lumo.Record self
-function Record:increment(column, n)
-  local state = state_of(self, "increment")
-  refuse_deleted(self, state, "changed")
-  if self.is_new then
-    raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be incremented", state.name)
-  end
-  record.count_up(self, column, record.client(self, state), n)
-  return self
 end
 
 --- Reads the document again; changes that were not saved are dropped. Raises E_ROW_NOT_FOUND when it is gone.

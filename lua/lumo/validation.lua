@@ -86,6 +86,30 @@ local function check_value(column, value, path, errors)
   end
 end
 
+--- Raises E_VALIDATION if there is anything in the list of failures.
+local function raise_failures(state, errors)
+  if #errors == 0 then return end
+  local texts = {}
+  for i, one in ipairs(errors) do
+    texts[i] = ("\"%s.%s\" %s"):format(state.name, one.attribute, one.message)
+  end
+  local fields = { model = state.name, errors = errors, outcome = "not_applied" }
+  core.raise("E_VALIDATION", table.concat(texts, "; "), fields)
+end
+
+--- Raises E_VALIDATION if values that are to be elements of an array break the rules for them.
+---@param state lumo.State
+---@param column table of the elements
+---@param path string of the array
+---@param values any[]
+function validation.check_elements(state, column, path, values)
+  local errors = {}
+  for i, value in ipairs(values) do
+    check_value(column, value, ("%s.%d"):format(path, i), errors)
+  end
+  raise_failures(state, errors)
+end
+
 --- Raises E_VALIDATION with `errors`, a list of { attribute, rule, message }, if the record breaks any rule
 --- of its model.
 ---@param record lumo.Record
@@ -99,13 +123,7 @@ function validation.check(record, state, only)
       check_value(column, record[column.name], column.name, errors)
     end
   end
-  if #errors == 0 then return end
-  local texts = {}
-  for i, one in ipairs(errors) do
-    texts[i] = ("\"%s.%s\" %s"):format(state.name, one.attribute, one.message)
-  end
-  local fields = { model = state.name, errors = errors, outcome = "not_applied" }
-  core.raise("E_VALIDATION", table.concat(texts, "; "), fields)
+  raise_failures(state, errors)
 end
 
 return validation

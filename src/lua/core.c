@@ -30,6 +30,7 @@ __attribute__((visibility("default"))) int luaopen_lumo_core(lua_State *L) {
   lumo_open_codec(L);
   lumo_open_schema(L);
   lumo_open_record(L);
+  lumo_open_operators(L);
   lumo_open_query(L);
   lumo_open_relation(L);
   lumo_open_plan(L);

@@ -19,6 +19,7 @@ void lumo_open_values(lua_State *L);
 void lumo_open_codec(lua_State *L);
 void lumo_open_schema(lua_State *L);
 void lumo_open_record(lua_State *L);
+void lumo_open_operators(lua_State *L);
 void lumo_open_query(lua_State *L);
 void lumo_open_relation(lua_State *L);
 void lumo_open_plan(lua_State *L);
@@ -187,6 +188,17 @@ const lumo_schema *lumo_class_schema(lua_State *L, int i);
  * none. */
 bool lumo_record_element(lua_State *L, int record, uint32_t column, const char *key, size_t key_len,
                          lumo_buf *buf);
+
+/* Raises E_MISSING_ATTRIBUTE_VALUE if the record has no key by which it is found again. */
+void lumo_check_record_key(lua_State *L, const lumo_record *record, const char *method);
+/* Appends the filter {_id: id} of a record that is stored, with further conditions (or NULL). */
+void lumo_write_id_filter(const lumo_record *record, const lumo_buf *conditions, lumo_buf *out);
+/* Whether a column's value differs from what is stored. */
+bool lumo_record_changed(lua_State *L, int record, uint32_t column);
+/* The record takes over a field as the server has it now; a missing one is removed. Other changes of the
+ * record stay as they are. */
+void lumo_record_take_field(lua_State *L, int record, const char *stored, size_t len,
+                            const lumo_value *value);
 
 /* ---- query.c ---- */
 typedef struct lumo_relation lumo_relation;

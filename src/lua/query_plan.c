@@ -150,6 +150,9 @@ static int query_increment_plan(lua_State *L) {
   if (column && column->type != LUMO_ANY && column->type != LUMO_NUMBER && column->type != LUMO_INTEGER &&
       column->type != LUMO_INT32 && column->type != LUMO_INT64 && column->type != LUMO_DECIMAL)
     lumo_raise_code(L, "E_CAST", "\"%s.%s\" is not a number", box->query.schema->model, column->name);
+  if (column && (column->functions & LUMO_COLUMN_PREPARE))
+    lumo_raise_code(L, "E_ARGUMENT", "%s cannot change \"%s.%s\": a function prepares what is stored of it",
+                    method, box->query.schema->model, column->name);
   const char *name = column ? column->name : "value";
   lumo_place place = {.model = box->query.schema->model, .key = name, .key_len = strlen(name)};
   size_t document = lumo_bson_begin(update);

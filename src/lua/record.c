@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/diff.h"
 #include "../core/json.h"
 #include "../core/text.h"
 #include "private.h"
@@ -21,7 +22,7 @@ static const char CLASS = 0, UNSET = 0, UNDECLARED = 0;
 
 /* What a write needs side by side, as one userdata. One that has been used is kept in its registry slot
  * (which else holds false) for the next write. */
-enum { WORK_BUFFERS = 4, WORK_KEPT = 64 * 1024 /* bytes that each of them holds on to */ };
+enum { WORK_BUFFERS = 8, WORK_KEPT = 64 * 1024 /* bytes that each of them holds on to */ };
 static const char slot_work, slot_work_meta;
 
 static int work_gc(lua_State *L) {
@@ -1033,9 +1034,9 @@ static int insert_plan(lua_State *L) {
   return 2;
 }
 
-/* The filter {_id: id} of a record that is stored. A document or a regular expression could be read as an
- * operator, so that they are compared by $eq; the server finds what stands for itself without its planner. */
-static void write_id_filter(const lumo_record *record, lumo_buf *out) {
+/* A document or a regular expression could be read as an operator, so that they are compared by $eq; the
+ * server finds what stands for itself without its planner. */
+void lumo_write_id_filter(const lumo_record *record, const lumo_buf *conditions, lumo_buf *out) {
   const lumo_column *primary = record->schema->columns[record->schema->primary];
   lumo_value id = lumo_record_value(record, (uint32_t)record->schema->primary);
   size_t filter = lumo_bson_begin(out);
@@ -1046,6 +1047,7 @@ static void write_id_filter(const lumo_record *record, lumo_buf *out) {
   } else {
     lumo_bson_value(out, primary->stored, primary->stored_len, &id);
   }
+  if (conditions) lumo_buf_append(out, conditions->data, conditions->len);
   lumo_bson_end(out, filter);
 }
 
@@ -1065,37 +1067,68 @@ static void touch(const lumo_record *record, int64_t now, lumo_buf *set) {
   }
 }
 
-/* A key without which the record cannot be found again. */
-static void check_key(lua_State *L, const lumo_record *record, const char *method) {
+void lumo_check_record_key(lua_State *L, const lumo_record *record, const char *method) {
   if (!(record->places[record->schema->primary] & LUMO_PLACE_OFFSET))
     lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s a \"%s\" record, value of \"%s.%s\" is nil",
                     method, record->schema->model, record->schema->model,
                     record->schema->columns[record->schema->primary]->name);
 }
 
-/* core.update_plan(record, now, force): → plan, pending document; nothing when nothing has changed (and force
- * is not set). */
+/* Whether the column's value was changed in place: then only what differs in it is sent, so that others may
+ * change the rest. An assigned one replaces what is stored. */
+static bool is_changed_in_place(const lumo_record *record, const lumo_column *column) {
+  return column && !(column->functions & LUMO_COLUMN_PREPARE) &&
+         (record->places[column->index] & (LUMO_PLACE_HANDED_OUT | LUMO_PLACE_ASSIGNED)) ==
+             LUMO_PLACE_HANDED_OUT;
+}
+
+/* The changes of whole columns, `set`, as those that are sent. Gives the first column that a position in an
+ * array is sent of, or NULL. */
+static const lumo_column *narrow(const lumo_record *record, const lumo_buf *set, lumo_diff *diff) {
+  const lumo_column *guarded = NULL;
+  lumo_iter it = lumo_iter_elements(set);
+  while (lumo_iter_next(&it)) {
+    const lumo_column *column = lumo_schema_find_stored(record->schema, it.key, it.key_len);
+    if (is_changed_in_place(record, column)) {
+      lumo_value before = lumo_record_value(record, column->index);
+      size_t guard = diff->guard->len;
+      bool added = lumo_diff_add(diff, column->stored, column->stored_len, &before, &it.value);
+      if (!guarded && diff->guard->len > guard) guarded = column;
+      if (added) continue;
+    }
+    lumo_bson_value(diff->set, it.key, it.key_len, &it.value);
+  }
+  return guarded;
+}
+
+/* core.update_plan(record, now, force): → plan, pending document, name of an attribute in which positions of
+ * an array are written on condition that it has not changed meanwhile, or nil; nothing when nothing has
+ * changed (and force is not set). */
 static int update_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   lumo_record *record = check_record(L, 1);
   int64_t now = (int64_t)luaL_checknumber(L, 2);
   bool force = lua_toboolean(L, 3);
-  check_key(L, record, "save");
+  lumo_check_record_key(L, record, "save");
   lua_settop(L, 1);
   lumo_buf *work = push_work(L); /* 2 */
   lumo_buf *set = &work[0], *unset = &work[1], *statement = &work[2], *document = &work[3];
+  lumo_diff diff = {.set = &work[4], .unset = &work[5], .guard = &work[6], .path = &work[7]};
   changes(L, 1, set, unset);
   if (set->len == 0 && unset->len == 0 && !force) {
     keep_work(L, 2);
     return 0;
   }
   touch(record, now, set);
+  const lumo_column *guarded = narrow(record, set, &diff);
+  lumo_buf_append(diff.unset, unset->data, unset->len);
+  for (int n = 4; n < WORK_BUFFERS; n++) lumo_check_buffer(L, &work[n]);
   lumo_statement_begin(statement, LUMO_UPDATE_ONE);
-  write_id_filter(record, statement);
+  lumo_write_id_filter(record, diff.guard, statement);
   size_t update = lumo_bson_begin(statement);
-  write_operator("$set", set, statement);
-  write_operator("$unset", unset, statement);
+  write_operator("$set", diff.set, statement);
+  write_operator("$unset", diff.unset, statement);
   if (set->len == 0 &&
       unset->len == 0) { /* a forced update of a model without automatic dates: the key onto itself */
     const lumo_column *primary = record->schema->columns[record->schema->primary];
@@ -1119,7 +1152,9 @@ static int update_plan(lua_State *L) {
   lumo_fill_plan(L, 4, LUMO_PLAN_WRITE, plan, &error);
   mark_prepared(record);
   keep_work(L, 2);
-  return 2;
+  if (!guarded) return 2;
+  lua_pushlstring(L, guarded->name, guarded->name_len);
+  return 3;
 }
 
 /* Whether the write has stored what the companion holds for the column. What a function prepares is not
@@ -1217,65 +1252,27 @@ static int record_replace(lua_State *L) {
   return 1;
 }
 
-/* core.increment_plan(record, column, n): an atomic $inc that gives the document as it is afterwards. */
-static int increment_plan(lua_State *L) {
-  lumo_error error;
-  lumo_error_init(&error);
-  lumo_record *record = check_record(L, 1);
-  check_key(L, record, "increment");
-  if (lua_type(L, 2) != LUA_TSTRING) lumo_raise_argument(L, "increment", 1, "the name of a column", 2);
-  if (lua_type(L, 3) != LUA_TNUMBER) lumo_raise_argument(L, "increment", 2, "a number", 3);
-  const lumo_column *column = writable_column(L, record, 1, 2);
-  if (!column) raise_undefined(L, record->schema, lua_tostring(L, 2));
-  refuse_primary(L, record, column);
-  if (column->type != LUMO_ANY && column->type != LUMO_INTEGER && column->type != LUMO_INT32 &&
-      column->type != LUMO_INT64 && column->type != LUMO_NUMBER && column->type != LUMO_DECIMAL)
-    lumo_raise_code(L, "E_CAST", "\"%s.%s\" is not a number", record->schema->model, column->name);
-  const char *collection = record->schema->collection;
-  lumo_place place = place_of(record, column);
-  lumo_buf *command = lumo_push_buffer(L);
-  size_t mark = lumo_bson_begin(command);
-  lumo_bson_string(command, LUMO_KEY("findAndModify"), collection, strlen(collection));
-  lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("query"));
-  write_id_filter(record, command);
-  size_t update = lumo_bson_begin_document(command, LUMO_KEY("update"));
-  size_t inc = lumo_bson_begin_document(command, LUMO_KEY("$inc"));
-  lumo_encode(L, 3, column, column->stored, column->stored_len, NULL, command, &place, LUMO_ENCODE_DATA);
-  lumo_bson_end(command, inc);
-  lumo_bson_end(command, update);
-  lumo_bson_boolean(command, LUMO_KEY("new"), true);
-  lumo_bson_end(command, mark);
-  lumo_check_buffer(L, command);
-  push_own_side(L, 1, record);
-  lumo_prepare_plan(L);
-  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
-                 lumo_command_plan_new("increment", NULL, command, true, &error), &error);
-  return 1;
+bool lumo_record_changed(lua_State *L, int i, uint32_t column) {
+  lumo_buf *probe = lumo_push_buffer(L);
+  bool changed = column_change(L, lua_absindex(L, i), column, probe) != SAME;
+  lua_pop(L, 1);
+  return changed;
 }
 
-/* core.record_incremented(record, plan, column): takes over the column's new value and nothing else. False
- * when there was no document. */
-static int record_incremented(lua_State *L) {
-  lumo_record *record = check_record(L, 1);
-  const lumo_command_plan *plan = lumo_check_plan(L, 2, LUMO_PLAN_COMMAND);
-  const lumo_column *column = writable_column(L, record, 1, 3);
-  lumo_value document, value = {0};
-  lua_settop(L, 2);
-  bool found = lumo_bson_find(plan->reply, plan->reply_len, LUMO_KEY("value"), &document) &&
-               document.type == LUMO_BSON_DOCUMENT;
-  lua_pushboolean(L, found); /* 3 */
-  if (!found) return 1;
-  lumo_bson_find(document.data, document.len, column->stored, column->stored_len, &value);
-  lumo_buf *set = lumo_push_buffer(L), *whole = lumo_push_buffer(L); /* 4, 5 */
-  const lumo_buf none = {0};
-  lumo_bson_value(set, column->stored, column->stored_len, &value);
-  lumo_record_apply(record->doc, record->doc_len, set, &none, whole);
+void lumo_record_take_field(lua_State *L, int i, const char *stored, size_t len, const lumo_value *value) {
+  lumo_record *record = lua_touserdata(L, i);
+  const lumo_column *column = lumo_schema_find_stored(record->schema, stored, len);
+  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *whole = lumo_push_buffer(L);
+  if (value->type == LUMO_BSON_END)
+    lumo_bson_null(unset, stored, len);
+  else
+    lumo_bson_value(set, stored, len, value);
+  lumo_record_apply(record->doc, record->doc_len, set, unset, whole);
   lumo_check_buffer(L, whole);
-  push_pending(L, whole, 0); /* 6 */
-  record->places[column->index] &= LUMO_PLACE_OFFSET;
-  adopt(L, 1, 6);
-  lua_settop(L, 3);
-  return 1;
+  push_pending(L, whole, 0);
+  if (column) record->places[column->index] &= LUMO_PLACE_OFFSET;
+  adopt(L, i, lua_gettop(L));
+  lua_pop(L, 4);
 }
 
 /* core.delete_plan(record) */
@@ -1283,10 +1280,10 @@ static int delete_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   lumo_record *record = check_record(L, 1);
-  check_key(L, record, "delete");
+  lumo_check_record_key(L, record, "delete");
   lumo_buf *statement = lumo_push_buffer(L);
   lumo_statement_begin(statement, LUMO_DELETE_ONE);
-  write_id_filter(record, statement);
+  lumo_write_id_filter(record, NULL, statement);
   lumo_check_buffer(L, statement);
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_WRITE,
@@ -1300,13 +1297,13 @@ static int reload_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   lumo_record *record = check_record(L, 1);
-  check_key(L, record, "refresh");
+  lumo_check_record_key(L, record, "refresh");
   lumo_buf *command = lumo_push_buffer(L);
   size_t mark = lumo_bson_begin(command);
   const char *collection = record->schema->collection;
   lumo_bson_string(command, LUMO_KEY("find"), collection, strlen(collection));
   lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("filter"));
-  write_id_filter(record, command);
+  lumo_write_id_filter(record, NULL, command);
   lumo_bson_int32(command, LUMO_KEY("limit"), 1);
   lumo_bson_end(command, mark);
   lumo_check_buffer(L, command);
@@ -1779,8 +1776,6 @@ void lumo_open_record(lua_State *L) {
       {"insert_plan", insert_plan},
       {"update_plan", update_plan},
       {"delete_plan", delete_plan},
-      {"increment_plan", increment_plan},
-      {"record_incremented", record_incremented},
       {"reload_plan", reload_plan},
       {NULL, NULL},
   };
