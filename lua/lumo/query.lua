@@ -22,6 +22,15 @@ local function state_of(q)
   return core.query_state(q)
 end
 
+--- The same of a query that is sent, or loads something when it is.
+function query.to_send(q, method)
+  local kept = state_of(q)
+  if kept.flags and kept.flags.is_related_sub_query then
+    raise("E_ARGUMENT", "%s: this query stands inside of another one and is not sent itself", method)
+  end
+  return kept
+end
+
 --- What a query runs on: what it was given, else its model's connection, which may not be open before it is
 --- sent.
 local function client_of(kept)
@@ -80,10 +89,10 @@ end
 -- Conditions that take a function ---------------------------------------------------------------------------
 
 local function group(q, fn, join, negated)
-  local count, depth = core.query_open(q, join, negated)
+  local count, depth, joins = core.query_open(q, join, negated)
   local ok, err = pcall(fn, q)
   if not ok then
-    core.query_rewind(q, count, depth)
+    core.query_rewind(q, count, depth, joins)
     error(err, 0)
   end
   core.query_close(q)
@@ -190,7 +199,7 @@ end
 
 --- Reads what a query finds, as records, or as plain tables of a lean query. Hooks are the caller's.
 local function read(q, method, limit)
-  local kept = state_of(q)
+  local kept = query.to_send(q, method)
   if kept.lean and kept.relation then
     raise("E_UNSUPPORTED", "lean is not supported across a relation")
   end
@@ -211,7 +220,7 @@ end
 --- collection.
 ---@return table[]
 function Query:exec()
-  local kept = state_of(self)
+  local kept = query.to_send(self, "exec")
   if kept.lean then return read(self, "exec", 0) end
   hooks.run(kept.state, "before", "fetch", self)
   local list = read(self, "exec", 0)
@@ -220,7 +229,7 @@ function Query:exec()
 end
 
 local function first(q, method)
-  local kept = state_of(q)
+  local kept = query.to_send(q, method)
   if kept.lean then return read(q, method, 1)[1] end
   hooks.run(kept.state, "before", "find", q)
   local found = read(q, method, 1)[1]
@@ -253,7 +262,7 @@ end
 --- first.
 ---@return integer
 function Query:count()
-  local kept = state_of(self)
+  local kept = query.to_send(self, "count")
   local plan = core.query_count_plan(self)
   run(client_of(kept), plan)
   if not kept.relation then return core.plan_count(plan) end
@@ -270,7 +279,7 @@ local Closer = { __close = function(closer) core.plan_close(closer.plan) end }
 --- each further batch.
 ---@return fun(): table|nil
 function Query:each()
-  local kept = state_of(self)
+  local kept = query.to_send(self, "each")
   local client = client_of(kept)
   if kept.relation then
     local list, i = self:exec(), 0
@@ -340,8 +349,9 @@ end
 -- Values ---------------------------------------------------------------------------------------------------
 
 local function aggregate(q, operator, column, method)
+  local kept = query.to_send(q, method)
   local plan = core.query_group_plan(q, operator, column, method)
-  run(client_of(state_of(q)), plan)
+  run(client_of(kept), plan)
   return core.plan_field(plan, "n")
 end
 
@@ -371,7 +381,7 @@ end
 ---@param column string
 ---@return any[]
 function Query:pluck(column)
-  local kept = state_of(self)
+  local kept = query.to_send(self, "pluck")
   local stored = core.query_resolve(self, "pluck", column)
   if kept.relation then
     local values = {}
@@ -396,8 +406,9 @@ end
 ---@param column string
 ---@return any[]
 function Query:distinct(column)
+  local kept = query.to_send(self, "distinct")
   local plan = core.query_distinct_plan(self, column)
-  run(client_of(state_of(self)), plan)
+  run(client_of(kept), plan)
   return core.plan_values(plan, "_id")
 end
 
@@ -410,7 +421,7 @@ function Query:find_one_and_update(values)
   if type(values) ~= "table" then
     raise("E_ARGUMENT", "find_one_and_update needs a table of attributes, got %s", type(values))
   end
-  local kept = state_of(self)
+  local kept = query.to_send(self, "find_one_and_update")
   refuse_lean(kept, "find_one_and_update")
   local plan, client = core.query_modify_plan(self, accessors.prepared(kept.state, values)), client_of(kept)
   run(client, plan)
@@ -422,7 +433,7 @@ end
 --- Commands: findAndModify.
 ---@return lumo.Record|nil
 function Query:find_one_and_delete()
-  local kept = state_of(self)
+  local kept = query.to_send(self, "find_one_and_delete")
   refuse_lean(kept, "find_one_and_delete")
   local plan, client = core.query_modify_plan(self), client_of(kept)
   run(client, plan)
@@ -452,8 +463,9 @@ function Query:explain(verbosity)
     raise("E_ARGUMENT", "explain takes queryPlanner, executionStats or allPlansExecution, got %s",
       tostring(verbosity))
   end
+  local kept = query.to_send(self, "explain")
   local plan = core.query_explain_plan(self, verbosity)
-  run(client_of(state_of(self)), plan)
+  run(client_of(kept), plan)
   return core.plan_reply(plan)
 end
 

@@ -193,6 +193,12 @@ static unsigned sides(const lumo_filter *f, uint32_t from, uint32_t to) {
   return mask;
 }
 
+/* The same, where what is joined belongs to the documents that it is joined to. */
+static unsigned stored_sides(const lumo_filter *f, uint32_t from, uint32_t to) {
+  unsigned mask = sides(f, from, to);
+  return mask & LUMO_SIDE_JOINED ? (mask & ~(unsigned)LUMO_SIDE_JOINED) | LUMO_SIDE_RELATED : mask;
+}
+
 bool lumo_filter_has(const lumo_filter *filter, lumo_side side) {
   return (sides(filter, 0, filter->count) & side) != 0;
 }
@@ -200,10 +206,10 @@ bool lumo_filter_has(const lumo_filter *filter, lumo_side side) {
 /* Groups may stand inside groups: LUMO_FILTER_MAX_DEPTH of them. */
 static bool range_splits(const lumo_filter *f, uint32_t from, uint32_t to) {
   const unsigned both = LUMO_SIDE_RELATED | LUMO_SIDE_PIVOT;
-  if (sides(f, from, to) != both) return true;
+  if (stored_sides(f, from, to) != both) return true;
   if (term_end(f, from, to) < to) return false;
   for (uint32_t i = from; i < to; i = after(f, i)) {
-    if (sides(f, i, after(f, i)) != both) continue;
+    if (stored_sides(f, i, after(f, i)) != both) continue;
     if (f->clauses[i].negated || !range_splits(f, i + 1, inside(f, i))) return false;
   }
   return true;
@@ -220,7 +226,8 @@ static void write_element(const lumo_filter *f, uint32_t from, uint32_t to, lumo
   lumo_bson_end(out, mark);
 }
 
-/* What of from..to speaks of a side, as elements of an $and. */
+/* What of from..to speaks of these sides alone, as elements of an $and: all of it, else its parts that are
+ * joined by `and`. */
 static void write_range(const lumo_filter *f, uint32_t from, uint32_t to, unsigned mask, lumo_buf *out,
                         uint32_t *n) {
   unsigned speaks = sides(f, from, to);
@@ -229,37 +236,36 @@ static void write_range(const lumo_filter *f, uint32_t from, uint32_t to, unsign
     write_element(f, from, to, out, n);
     return;
   }
+  if (term_end(f, from, to) < to) return;
   for (uint32_t i = from; i < to; i = after(f, i)) {
-    bool group = f->clauses[i].kind == LUMO_CLAUSE_GROUP && (sides(f, i, after(f, i)) & ~mask);
-    if (group)
-      write_range(f, i + 1, inside(f, i), mask, out, n);
-    else if (sides(f, i, after(f, i)) & mask)
+    unsigned part = sides(f, i, after(f, i));
+    if (part && (part & mask) == part)
       write_element(f, i, after(f, i), out, n);
+    else if (f->clauses[i].kind == LUMO_CLAUSE_GROUP && !f->clauses[i].negated)
+      write_range(f, i + 1, inside(f, i), mask, out, n);
   }
 }
 
-static void write_sides(const lumo_filter *filter, unsigned mask, lumo_buf *out) {
+void lumo_filter_write_side(const lumo_filter *filter, unsigned mask, lumo_buf *out) {
   size_t mark = lumo_bson_begin(out);
   bool whole = (sides(filter, 0, filter->count) & mask) == sides(filter, 0, filter->count);
   if (filter->bytes.failed) out->failed = true;
   if (whole && (filter->base == 0 || filter->base == filter->count)) {
     write_level(filter, 0, filter->count, out);
-  } else if (sides(filter, 0, filter->count) & mask) {
+  } else {
     uint32_t n = 0;
+    size_t before = out->len;
     size_t array = lumo_bson_begin_array(out, LUMO_KEY("$and"));
     write_range(filter, 0, filter->base, mask, out, &n);
     write_range(filter, filter->base, filter->count, mask, out, &n);
     lumo_bson_end(out, array);
+    if (n == 0 && !out->failed) out->len = before; /* the server refuses an empty $and */
   }
   lumo_bson_end(out, mark);
 }
 
 void lumo_filter_write(const lumo_filter *filter, lumo_buf *out) {
-  write_sides(filter, LUMO_SIDE_RELATED | LUMO_SIDE_PIVOT, out);
-}
-
-void lumo_filter_write_side(const lumo_filter *filter, lumo_side side, lumo_buf *out) {
-  write_sides(filter, (unsigned)side, out);
+  lumo_filter_write_side(filter, LUMO_SIDE_RELATED | LUMO_SIDE_PIVOT | LUMO_SIDE_JOINED, out);
 }
 
 /* ---- over one value ---- */

@@ -134,14 +134,17 @@ void lumo_docs_free(lumo_docs *docs);
 /* Takes the reply of a READ or MORE: appends the views of its batch, gives the cursor's id (0: exhausted). */
 bool lumo_docs_take(lumo_docs *docs, lumo_reply *reply, int64_t *cursor, lumo_error *error);
 
-/* One cursor command. `command` is taken. Not streaming: all batches are gathered, then DONE. Streaming:
- * PAUSE after every batch that is not empty, with only that batch in `docs`; DONE comes with none. Tailing
- * (of a change stream): streaming that pauses after empty batches, too, and knows where to go on. `single` as
- * in the step. */
+/* A cursor command, or several, one after the other. `command` is taken: the document, or the documents; a
+ * second one runs on the collection that its first element names. Not streaming: all batches are gathered,
+ * then DONE. Streaming: PAUSE after every batch that is not empty, with only that batch in `docs`; DONE comes
+ * with none. Tailing (of a change stream): streaming that pauses after empty batches, too, and knows where to
+ * go on. `single` as in the step. */
 typedef struct lumo_read_plan {
   lumo_plan plan;
   lumo_buf command;
-  char *collection;
+  size_t at;              /* in `command`: the one that is being run */
+  const char *collection; /* of the command that is being run */
+  char *first_collection;
   bool single, streaming, tailing;
   int32_t await_ms; /* tailing: as in the step */
   lumo_buf token;   /* tailing: the position behind the last batch, a document; empty: not known */

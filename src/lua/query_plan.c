@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "../core/found.h"
 #include "../core/json.h"
 #include "relation.h"
 
@@ -72,6 +73,30 @@ static void check_bulk(lua_State *L, const lumo_query_box *box, const char *meth
     lumo_raise_code(L, "E_ARGUMENT", "%s cannot be limited: MongoDB changes all that match", method);
 }
 
+/* A write to what a query with joins finds. */
+static void push_found_plan(lua_State *L, const lumo_query_box *box, const char *method,
+                            const lumo_buf *update) {
+  lumo_error error;
+  lumo_error_init(&error);
+  uint32_t bound_len;
+  const char *collection = box->query.schema->collection;
+  lumo_buf *filter = lumo_push_buffer(L), *command = lumo_push_buffer(L);
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_query_filter(&box->query, bound, bound_len, filter);
+  lumo_query_ids(&box->query, bound, bound_len, command);
+  lumo_check_buffer(L, filter);
+  lumo_check_buffer(L, command);
+  lumo_found found = {.source = collection,
+                      .collection = collection,
+                      .filter = filter->data,
+                      .filter_len = (uint32_t)filter->len,
+                      .update = update ? update->data : NULL,
+                      .update_len = update ? (uint32_t)update->len : 0};
+  lumo_prepare_plan(L);
+  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_WRITE, lumo_found_plan_new(method, &found, command, &error),
+                 &error);
+}
+
 static void push_bulk_plan(lua_State *L, lumo_query_box *box, const char *method, const lumo_buf *update) {
   lumo_error error;
   lumo_error_init(&error);
@@ -79,6 +104,10 @@ static void push_bulk_plan(lua_State *L, lumo_query_box *box, const char *method
   if (box->kind == LUMO_QUERY_RELATED) {
     lumo_push_related_plan(L, box, method, update ? LUMO_RELATED_UPDATE : LUMO_RELATED_DELETE, 0, update,
                            NULL);
+    return;
+  }
+  if (box->query.join_count > 0) {
+    push_found_plan(L, box, method, update);
     return;
   }
   lumo_buf *statement = lumo_push_buffer(L);
@@ -266,6 +295,9 @@ static int query_modify_plan(lua_State *L) {
     lumo_raise_code(L, "E_UNSUPPORTED", "%s is not supported across a relation", method);
   if (box->query.limit || box->query.skip)
     lumo_raise_code(L, "E_ARGUMENT", "%s takes the first that matches: no limit, no offset", method);
+  if (box->query.join_count > 0)
+    lumo_raise_code(L, "E_UNSUPPORTED",
+                    "%s is one command on one collection: it takes no has and no where_has", method);
   if (update && lumo_is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table", method);
   lua_settop(L, 2);
   const char *collection = box->query.schema->collection;

@@ -769,6 +769,8 @@ void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const char *name,
       .pivot_field_count = box->fields ? box->field_count : relation->field_count,
       .all_pivot_fields = (relation->all_fields || box->all_fields) && op == LUMO_RELATED_FIND,
   };
+  if (box->query.join_count > 0)
+    lumo_raise_code(L, "E_UNSUPPORTED", "has and where_has across a relation are not supported");
   if (!lumo_filter_splits(&box->query.filter))
     lumo_raise_code(L, "E_UNSUPPORTED",
                     "an \"or\" between conditions on \"%s\" and on its pivot is not supported",
@@ -811,7 +813,9 @@ void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const char *name,
   if (!owners) {
     uint32_t index;
     if (box->owner.len == 0)
-      lumo_raise_code(L, "E_ARGUMENT", "this query is made for eager loading and is not run by itself");
+      lumo_raise_code(
+          L, "E_ARGUMENT",
+          "this query is made for eager loading, or stands inside of another one: it is not sent itself");
     lumo_value key = {
         .type = box->owner.data[0], .data = box->owner.data + 3, .len = (uint32_t)box->owner.len - 3};
     if (lumo_keys_add(&g->owners, &key, &index) < 0) {

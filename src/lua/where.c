@@ -476,7 +476,8 @@ static int query_open(lua_State *L) {
   if (!lumo_filter_open(&box->query.filter, join, lua_toboolean(L, 3), &error)) lumo_raise(L, &error);
   lua_pushinteger(L, mark.count);
   lua_pushinteger(L, mark.depth);
-  return 2;
+  lua_pushinteger(L, box->query.join_count);
+  return 3;
 }
 
 /* core.query_settle(query): what stands in the filter now belongs to the relation. */
@@ -497,6 +498,7 @@ static int query_rewind(lua_State *L) {
   lumo_query_box *box = lumo_check_builder(L, 1, "where");
   lumo_filter_mark mark = {(uint32_t)luaL_checkinteger(L, 2), (uint32_t)luaL_checkinteger(L, 3)};
   lumo_filter_rewind(&box->query.filter, mark);
+  lumo_query_drop_joins(&box->query, (uint32_t)luaL_checkinteger(L, 4));
   return 0;
 }
 
