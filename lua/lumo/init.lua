@@ -2,12 +2,14 @@
 local core = require "lumo.core"
 core.set_source_prefix((debug.getinfo(1, "S").source:gsub("^@", ""):match("^(.*[/\\])") or ""))
 
+local aggregates = require "lumo.aggregates"
 local connections = require "lumo.connection"
 local errors = require "lumo.errors"
 local index_plan = require "lumo.index_plan"
 local load = require "lumo.load"
 local models = require "lumo.model"
 local names = require "lumo.names"
+require "lumo.has"
 require "lumo.paginate"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
@@ -24,6 +26,8 @@ local lumo = {
   belongs_to_many = relations.belongs_to_many,
   many_to_many = relations.many_to_many,
   load = load.load,
+  load_count = aggregates.load_count,
+  load_aggregate = aggregates.load_aggregate,
   transaction = transactions.transaction,
   guard = errors.guard,
 }

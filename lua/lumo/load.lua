@@ -1,6 +1,7 @@
 --- Loading relations into records: at once with a query (preload), or into records that are there already
 --- (load).
 local ambient = require "lumo.ambient"
+local aggregates = require "lumo.aggregates"
 local core = require "lumo.core"
 local client = require "lumo.client"
 local errors = require "lumo.errors"
@@ -8,24 +9,12 @@ local hooks = require "lumo.hooks"
 local names = require "lumo.names"
 local queries = require "lumo.query"
 local records = require "lumo.record"
+local registry = require "lumo.registry"
 local run = require "lumo.run"
 local raise = errors.raise
 local not_called_on = errors.not_called_on
 
 local load = {}
-
---- The relation of that name. Raises E_UNDEFINED_RELATIONSHIP.
----@param state lumo.State
----@param name string
----@return lumo.Relation
-function load.relation(state, name)
-  local found = type(name) == "string" and (state.relations[name] or state.relations[names.snake(name)])
-  if not found then
-    core.raise("E_UNDEFINED_RELATIONSHIP", ("\"%s\" is not defined as a relationship on \"%s\" model")
-      :format(tostring(name), state.name), { model = state.name })
-  end
-  return found
-end
 
 -- What is to be loaded, as a tree: a list of { name =, callback =, children = the same } --------------------
 
@@ -79,27 +68,15 @@ local function distribute(list, relation, lists, places)
   return all
 end
 
---- The records by what their commands run on, each group in the order of the list.
-local function by_client(list, state)
-  local groups, order = {}, {}
-  for _, one in ipairs(list) do
-    local target = records.client(one, state)
-    if not groups[target] then
-      groups[target] = {}
-      order[#order + 1] = target
-    end
-    table.insert(groups[target], one)
-  end
-  return groups, order
-end
-
 --- `policy` is that of the query for whose records it loads.
 local function load_group(list, node, relation, target, policy)
   local q = relation:related_query("load", nil, target, "is_related_preload_query")
   if node.callback then node.callback(q) end
   hooks.run(relation.related_state, "before", "fetch", q)
-  policy = core.query_state(q).policy or policy
+  local kept = core.query_state(q)
+  policy = kept.policy or policy
   target = ambient.with_policy(target, policy)
+  queries.before_read(q, kept)
   local plan, owners, places = core.load_plan(q, list)
   run(target, plan)
   local companion = records.companion(target, { relation = relation, partial = core.query_partial(q) })
@@ -107,14 +84,14 @@ local function load_group(list, node, relation, target, policy)
     ambient.connection(target).number, owners)
   local all = distribute(list, relation, lists, places)
   hooks.run(relation.related_state, "after", "fetch", all)
-  load.tree(all, core.query_state(q).preloads or {}, policy)
+  queries.after_read(all, kept, policy)
   load.tree(all, node.children, policy)
 end
 
 local function load_node(list, node, policy)
   local state = core.record_is(list[1])
-  local relation = load.relation(state, node.name):boot()
-  local groups, order = by_client(list, state)
+  local relation = registry.relation(state, node.name):boot()
+  local groups, order = records.by_client(list, state)
   for _, target in ipairs(order) do
     load_group(groups[target], node, relation, target, policy)
   end
@@ -158,7 +135,7 @@ end)
 
 records.method("related", function(self, name)
   local state = core.record_is(self) or not_called_on("related", "a record")
-  return client.handle(self, load.relation(state, name):boot())
+  return client.handle(self, registry.relation(state, name):boot())
 end)
 
 --- Loads a relation, or a dotted path of relations, into all records of a list. Commands: 2 for each part of
@@ -173,18 +150,7 @@ function load.load(list, path, callback)
     load.into({ list }, path, callback, "load")
     return list
   end
-  if type(list) ~= "table" then
-    raise("E_ARGUMENT", "lumo.load needs a list of records, got %s", type(list))
-  end
-  local first
-  for i = 1, #list do
-    local one = list[i]
-    local state = core.record_is(one)
-    first = first or state
-    if not state or state ~= first then
-      raise("E_ARGUMENT", "lumo.load needs records of one model, entry %d is not one", i)
-    end
-  end
+  records.check_list(list, "load")
   load.into(list, path, callback, "load")
   return list
 end
@@ -200,8 +166,8 @@ local Query = core.query_methods
 ---@return lumo.Query self
 function Query:preload(path, callback)
   check_request(path, callback, "preload")
-  local kept = core.query_state(self)
-  load.relation(kept.state, path:match("^[^.]+"))
+  local kept = queries.to_send(self, "preload")
+  registry.relation(kept.state, path:match("^[^.]+"))
   kept.preloads = kept.preloads or {}
   add_path(kept.preloads, path, callback)
   return self
@@ -219,16 +185,24 @@ end
 
 names.alias(Query)
 
---- What a query calls before it is sent: the keys that its preloads need must be read.
+--- What a query calls before it is sent: the keys that its preloads and aggregates need must be read.
 function queries.before_read(q, kept)
   for _, node in ipairs(kept.preloads or {}) do
-    core.query_also(q, load.relation(kept.state, node.name):boot().local_key)
+    core.query_also(q, registry.relation(kept.state, node.name).local_key)
+  end
+  if kept.lean and kept.aggregates then
+    raise("E_ARGUMENT", "with_count and with_aggregate put their results into records, and the query is lean")
+  end
+  for _, asked in ipairs(kept.aggregates or {}) do
+    core.query_also(q, asked.relation.local_key)
   end
 end
 
---- What a query calls with the records that it has read.
-function queries.after_read(list, kept)
-  load.tree(list, kept.preloads or {}, kept.policy)
+--- What a query calls with the records that it has read; `policy` is that of the query around it.
+function queries.after_read(list, kept, policy)
+  policy = kept.policy or policy
+  load.tree(list, kept.preloads or {}, policy)
+  aggregates.into(list, kept.aggregates or {}, "with_count", policy)
   return list
 end
 

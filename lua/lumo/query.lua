@@ -22,6 +22,15 @@ local function state_of(q)
   return core.query_state(q)
 end
 
+--- The same of a query that is sent, or loads something when it is.
+function query.to_send(q, method)
+  local kept = state_of(q)
+  if kept.flags and kept.flags.is_related_sub_query then
+    raise("E_ARGUMENT", "%s: this query stands inside of another one and is not sent itself", method)
+  end
+  return kept
+end
+
 --- What a query runs on: what it was given, else its model's connection, which may not be open before it is
 --- sent.
 local function client_of(kept)
@@ -80,10 +89,10 @@ end
 -- Conditions that take a function ---------------------------------------------------------------------------
 
 local function group(q, fn, join, negated)
-  local count, depth = core.query_open(q, join, negated)
+  local count, depth, joins = core.query_open(q, join, negated)
   local ok, err = pcall(fn, q)
   if not ok then
-    core.query_rewind(q, count, depth)
+    core.query_rewind(q, count, depth, joins)
     error(err, 0)
   end
   core.query_close(q)
@@ -163,14 +172,8 @@ end
 
 -- Sending ---------------------------------------------------------------------------------------------------
 
---- The plan of what a query finds, and of how many owners it is. Without a limit of its own it has the query's.
-local function find_plan(q, kept, method, limit)
-  if kept.parents then return core.load_plan(q, kept.parents) end
-  return core.query_find_plan(q, method, limit, false), 1
-end
-
---- Gives the records that a find plan has read, those of many owners one owner after the other.
-local function records_of(q, kept, plan, client, owners)
+--- Gives the records that a find plan has read.
+local function records_of(q, kept, plan, client)
   local number = ambient.connection(client).number
   local partial = core.query_partial(q)
   local companion = (kept.relation or partial) and { relation = kept.relation, partial = partial } or nil
@@ -178,8 +181,15 @@ local function records_of(q, kept, plan, client, owners)
   if not kept.relation then
     return core.plan_records(plan, kept.state.class, number, companion)
   end
-  local lists = core.related_records(plan, kept.state.class, companion, number, owners)
-  if owners == 1 then return lists[1] end
+  return core.related_records(plan, kept.state.class, companion, number, 1)[1]
+end
+
+--- What the query of many parents finds, one parent after the other.
+local function eager(q, kept, client)
+  local plan, owners = core.load_plan(q, kept.parents)
+  run(client, plan)
+  local companion = record.companion(client, { relation = kept.relation, partial = core.query_partial(q) })
+  local lists = core.related_records(plan, kept.state.class, companion, ambient.connection(client).number, owners)
   local all = {}
   for _, list in ipairs(lists) do
     for _, one in ipairs(list) do all[#all + 1] = one end
@@ -187,19 +197,19 @@ local function records_of(q, kept, plan, client, owners)
   return all
 end
 
-local function documents_of(kept, plan)
-  return kept.relation and core.related_documents(plan) or core.plan_documents(plan)
-end
-
 --- Reads what a query finds, as records, or as plain tables of a lean query. Hooks are the caller's.
 local function read(q, method, limit)
-  local kept = state_of(q)
+  local kept = query.to_send(q, method)
+  if kept.lean and kept.relation then
+    raise("E_UNSUPPORTED", "lean is not supported across a relation")
+  end
   query.before_read(q, kept)
   local client = client_of(kept)
-  local plan, owners = find_plan(q, kept, method, limit)
+  if kept.parents then return query.after_read(eager(q, kept, client), kept) end
+  local plan = core.query_find_plan(q, method, limit, false)
   run(client, plan)
-  if kept.lean then return documents_of(kept, plan) end
-  return query.after_read(records_of(q, kept, plan, client, owners), kept)
+  if kept.lean then return core.plan_documents(plan) end
+  return query.after_read(records_of(q, kept, plan, client), kept)
 end
 
 local function refuse_lean(kept, method)
@@ -210,7 +220,7 @@ end
 --- collection.
 ---@return table[]
 function Query:exec()
-  local kept = state_of(self)
+  local kept = query.to_send(self, "exec")
   if kept.lean then return read(self, "exec", 0) end
   hooks.run(kept.state, "before", "fetch", self)
   local list = read(self, "exec", 0)
@@ -219,7 +229,7 @@ function Query:exec()
 end
 
 local function first(q, method)
-  local kept = state_of(q)
+  local kept = query.to_send(q, method)
   if kept.lean then return read(q, method, 1)[1] end
   hooks.run(kept.state, "before", "find", q)
   local found = read(q, method, 1)[1]
@@ -242,21 +252,17 @@ function Query:first_or_fail()
   return found
 end
 
---- True if anything matches. Commands: as exec, for the primary key of one document; hooks and preloads have no part
---- in it.
+--- True if anything matches. Commands: as exec, for one document.
 ---@return boolean
 function Query:exists()
-  local kept = state_of(self)
-  local plan = find_plan(self:clone():select("id"), kept, "exists", 1)
-  run(client_of(kept), plan)
-  return (kept.relation and core.related_size(plan) or core.plan_size(plan)) > 0
+  return read(self, "exists", 1)[1] ~= nil
 end
 
 --- How many match, limit and offset respected. Commands: aggregate; across a relation a find on the pivot
 --- first.
 ---@return integer
 function Query:count()
-  local kept = state_of(self)
+  local kept = query.to_send(self, "count")
   local plan = core.query_count_plan(self)
   run(client_of(kept), plan)
   if not kept.relation then return core.plan_count(plan) end
@@ -269,22 +275,19 @@ end
 --- Closes a cursor when a loop is left early (Lua 5.4); elsewhere the collector does it.
 local Closer = { __close = function(closer) core.plan_close(closer.plan) end }
 
---- What eager loading finds is distributed over the parents, and so is there before the first record is.
-local function each_of_many(q)
-  local list, i = q:exec(), 0
-  return function()
-    i = i + 1
-    return list[i]
-  end
-end
-
---- The records one by one, from a cursor: `for post in query:each() do`. Commands: find, across a relation an
---- aggregate, and a getMore for each further batch.
+--- The records one by one, from a cursor: `for post in query:each() do`. Commands: find, and a getMore for
+--- each further batch.
 ---@return fun(): table|nil
 function Query:each()
-  local kept = state_of(self)
+  local kept = query.to_send(self, "each")
   local client = client_of(kept)
-  if kept.parents then return each_of_many(self) end
+  if kept.relation then
+    local list, i = self:exec(), 0
+    return function()
+      i = i + 1
+      return list[i]
+    end
+  end
   if not kept.lean then hooks.run(kept.state, "before", "fetch", self) end
   query.before_read(self, kept)
   local plan = core.query_find_plan(self, "each", 0, true)
@@ -293,7 +296,7 @@ function Query:each()
     i = i + 1
     while batch[i] == nil and not done do
       done = run(client, plan)
-      batch, i = kept.lean and documents_of(kept, plan) or records_of(self, kept, plan, client, 1), 1
+      batch, i = kept.lean and core.plan_documents(plan) or records_of(self, kept, plan, client), 1
       if not kept.lean and batch[1] ~= nil then
         query.after_read(batch, kept)
         hooks.run(kept.state, "after", "fetch", batch)
@@ -346,10 +349,9 @@ end
 -- Values ---------------------------------------------------------------------------------------------------
 
 local function aggregate(q, operator, column, method)
+  local kept = query.to_send(q, method)
   local plan = core.query_group_plan(q, operator, column, method)
-  local kept = state_of(q)
   run(client_of(kept), plan)
-  if kept.relation then return core.related_value(plan) end
   return core.plan_field(plan, "n")
 end
 
@@ -379,14 +381,15 @@ end
 ---@param column string
 ---@return any[]
 function Query:pluck(column)
-  local kept = state_of(self)
-  local stored, of_pivot = core.query_resolve(self, "pluck", column)
+  local kept = query.to_send(self, "pluck")
+  local stored = core.query_resolve(self, "pluck", column)
   if kept.relation then
-    local copy = self:clone():select(of_pivot and "id" or column)
-    core.query_pivot_fields(copy, { of_pivot and stored:match("^[^.]+") or nil })
-    local plan = find_plan(copy, kept, "pluck", 0)
-    run(client_of(kept), plan)
-    return core.related_values(plan, stored, of_pivot)
+    local values = {}
+    for i, one in ipairs(self:exec()) do
+      local value = one:get(column)
+      values[i] = value == nil and core.null or value
+    end
+    return values
   end
   local plan = core.query_find_plan(self:clone():select(column), "pluck", 0, false)
   run(client_of(kept), plan)
@@ -403,59 +406,40 @@ end
 ---@param column string
 ---@return any[]
 function Query:distinct(column)
+  local kept = query.to_send(self, "distinct")
   local plan = core.query_distinct_plan(self, column)
-  run(client_of(state_of(self)), plan)
+  run(client_of(kept), plan)
   return core.plan_values(plan, "_id")
-end
-
-local MOST_TRIES = 100 -- a record that was found and then changed by others, one after the other
-
---- Changes or removes the first record that matches, across a relation in two steps: the record is found, and then
---- changed if it still is what the filter demands of it; else another one is looked for.
-local function modify(q, values, method)
-  local kept = state_of(q)
-  refuse_lean(kept, method)
-  local client = client_of(kept)
-  local number, companion = ambient.connection(client).number, { relation = kept.relation }
-  local plan = core.query_modify_plan(q, values)
-  if not kept.relation then
-    run(client, plan)
-    return core.plan_modified(plan, kept.state.class, number, record.companion(client))
-  end
-  local search = q:clone():select("id")
-  for _ = 1, MOST_TRIES do
-    local found = core.query_find_plan(search, method, 1, false)
-    run(client, found)
-    if core.related_size(found) == 0 then return nil end
-    plan = core.query_modify_plan(q, values, found)
-    run(client, plan)
-    local one = core.plan_modified(plan, kept.state.class, number, record.companion(client, companion), found)
-    if one then return one end
-  end
-  return core.raise("E_WRITE", ("%s: others changed each of %d records before it could"):format(method, MOST_TRIES),
-    { model = kept.state.name, retryable = true })
 end
 
 --- Changes the first document that matches, in the query's order, and gives it as it is afterwards; nil when
 --- there is none.
---- Commands: findAndModify; across a relation those of `first` before it.
+--- Commands: findAndModify.
 ---@param values table<string, any>
 ---@return lumo.Record|nil
 function Query:find_one_and_update(values)
   if type(values) ~= "table" then
     raise("E_ARGUMENT", "find_one_and_update needs a table of attributes, got %s", type(values))
   end
-  return modify(self, accessors.prepared(state_of(self).state, values), "find_one_and_update")
+  local kept = query.to_send(self, "find_one_and_update")
+  refuse_lean(kept, "find_one_and_update")
+  local plan, client = core.query_modify_plan(self, accessors.prepared(kept.state, values)), client_of(kept)
+  run(client, plan)
+  return core.plan_modified(plan, kept.state.class, ambient.connection(client).number, record.companion(client))
 end
 
 --- Removes the first document that matches, in the query's order, and gives it as it was; nil when there was
 --- none.
---- Commands: findAndModify; across a relation those of `first` before it.
+--- Commands: findAndModify.
 ---@return lumo.Record|nil
 function Query:find_one_and_delete()
-  local found = modify(self, nil, "find_one_and_delete")
+  local kept = query.to_send(self, "find_one_and_delete")
+  refuse_lean(kept, "find_one_and_delete")
+  local plan, client = core.query_modify_plan(self), client_of(kept)
+  run(client, plan)
+  local found = core.plan_modified(plan, kept.state.class, ambient.connection(client).number, record.companion(client))
   if found then
-    record.remember({ found }, client_of(state_of(self)))
+    record.remember({ found }, client)
     core.record_deleted(found)
   end
   return found
@@ -479,8 +463,9 @@ function Query:explain(verbosity)
     raise("E_ARGUMENT", "explain takes queryPlanner, executionStats or allPlansExecution, got %s",
       tostring(verbosity))
   end
+  local kept = query.to_send(self, "explain")
   local plan = core.query_explain_plan(self, verbosity)
-  run(client_of(state_of(self)), plan)
+  run(client_of(kept), plan)
   return core.plan_reply(plan)
 end
 

@@ -53,6 +53,42 @@ function record.client(self, state)
     or (state.connection and connections.resolve(state.connection)) or connections.get()
 end
 
+--- The records by what their commands run on, each group in the order of the list.
+---@param list lumo.Record[]
+---@return table<lumo.Client, lumo.Record[]> groups
+---@return lumo.Client[] order
+function record.by_client(list, state)
+  local groups, order = {}, {}
+  for _, one in ipairs(list) do
+    local client = record.client(one, state)
+    if not groups[client] then
+      groups[client] = {}
+      order[#order + 1] = client
+    end
+    table.insert(groups[client], one)
+  end
+  return groups, order
+end
+
+--- Raises E_ARGUMENT for what is not a record or a list of records of one model.
+---@param method string of lumo
+---@return lumo.State|nil of the records, nil when there are none
+function record.check_list(list, method)
+  local first = core.record_is(list)
+  if first then return first end
+  if type(list) ~= "table" then
+    raise("E_ARGUMENT", "lumo.%s needs a list of records, got %s", method, type(list))
+  end
+  for i = 1, #list do
+    local state = core.record_is(list[i])
+    first = first or state
+    if not state or state ~= first then
+      raise("E_ARGUMENT", "lumo.%s needs records of one model, entry %d is not one", method, i)
+    end
+  end
+  return first
+end
+
 --- What records that are read now have in common: the transaction that they belong to, and what else is
 --- given.
 ---@param client lumo.Client

@@ -1,5 +1,7 @@
 --- Models by name, and what lumo knows of each: the state that its files share.
+local core = require "lumo.core"
 local errors = require "lumo.errors"
+local names = require "lumo.names"
 local raise = errors.raise
 local not_called_on = errors.not_called_on
 
@@ -105,6 +107,19 @@ function registry.resolve(given)
       or raise("E_UNDEFINED_MODEL", "\"%s\" is not a model%s", given, registry.suggest(given, by_name))
   end
   return registry.of(given) or raise("E_ARGUMENT", "a model or its name is expected, got %s", type(given))
+end
+
+--- A relation of a model. Raises E_UNDEFINED_RELATIONSHIP.
+---@param state lumo.State
+---@param name string
+---@return lumo.Relation
+function registry.relation(state, name)
+  local found = type(name) == "string" and (state.relations[name] or state.relations[names.snake(name)])
+  if not found then
+    core.raise("E_UNDEFINED_RELATIONSHIP", ("\"%s\" is not defined as a relationship on \"%s\" model")
+      :format(tostring(name), state.name), { model = state.name })
+  end
+  return found
 end
 
 return registry

@@ -288,6 +288,16 @@ local function boot(self)
   }
   self.rows = rows
   self.fields = fields
+  --- The way from a parent to its related records, for what follows it on the server: the documents of a
+  --- collection whose field `to` equals the field `from` of the document before. `side` names the conditions
+  --- of a builder that speak of them. An optional hop is made when something is asked of its documents.
+  self.hops = {
+    { collection = table_name, from = parent.by_attribute[local_key].stored, to = foreign_key, side = "pivot" },
+    {
+      collection = related.collection, from = related_foreign_key, to = related.by_attribute[related_key].stored,
+      side = "related", optional = true,
+    },
+  }
   self.duplicates = options.duplicates or false
   if options.serial then
     local column = parent.by_attribute[check_key(self, options.serial, parent)]
@@ -310,7 +320,7 @@ end
 -- What needs the boot before it can be answered.
 local BOOTED = {
   local_key = true, related_key = true, pivot_foreign_key = true, pivot_related_foreign_key = true, pivot_table = true,
-  pivot_columns = true, handle = true, related_state = true, rows = true, duplicates = true,
+  pivot_columns = true, handle = true, related_state = true, rows = true, duplicates = true, hops = true,
 }
 
 local methods = { boot = Relation.boot }
@@ -356,7 +366,8 @@ function methods:row_state()
   local pivot = self.pivot_state
   if not self.row_model then
     if pivot then
-      self.row_model = pivot.strict and pivot or { name = pivot.name, class = pivot.relaxed_class() }
+      self.row_model = pivot.strict and pivot
+        or { name = pivot.name, class = pivot.relaxed_class(), relations = pivot.relations }
     else
       self.row_model = require("lumo.model").plain_state(self.pivot_table, self.rows)
     end
@@ -428,6 +439,13 @@ end
 function methods:get_pivot_related_pair(related)
   check_records(self:boot(), { related }, self.related_state, "get_pivot_related_pair")
   return { self.pivot_related_foreign_key, value_of(related, self.related_key, "get_pivot_related_pair") }
+end
+
+--- A builder over the related records that stands inside of another query and is never sent itself:
+--- is_related_sub_query.
+---@return lumo.Query
+function methods:sub_query()
+  return self:boot():related_query("sub_query", nil, nil, "is_related_sub_query")
 end
 
 --- The fields that reads bring along, and these; nil: all.

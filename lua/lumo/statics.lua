@@ -4,7 +4,6 @@ local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local hooks = require "lumo.hooks"
 local index_plan = require "lumo.index_plan"
-local load = require "lumo.load"
 local names = require "lumo.names"
 local queries = require "lumo.query"
 local records = require "lumo.record"
@@ -465,7 +464,7 @@ end
 ---@param name string
 ---@return lumo.Relation
 function Model:get_relation(name)
-  return load.relation(registry.check(self, "get_relation"), name)
+  return registry.relation(registry.check(self, "get_relation"), name)
 end
 
 --- The indexes that the model declares, its relations' not included.

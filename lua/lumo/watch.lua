@@ -2,9 +2,9 @@
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local errors = require "lumo.errors"
-local load = require "lumo.load"
 local names = require "lumo.names"
 local records = require "lumo.record"
+local registry = require "lumo.registry"
 local run = require "lumo.run"
 local transactions = require "lumo.transaction"
 local values = require "lumo.values"
@@ -343,7 +343,7 @@ function watch.new(state, name, options)
     fetch(stream)
     return stream
   end
-  local relation = load.relation(state, name)
+  local relation = registry.relation(state, name)
   if relation.type ~= "manyToMany" then
     raise("E_UNSUPPORTED", "watch is for many-to-many relations, and \"%s.%s\" is none", state.name, name)
   end

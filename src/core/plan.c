@@ -118,7 +118,7 @@ static bool reserve_reply(lumo_docs *docs) {
   return true;
 }
 
-bool lumo_docs_add(lumo_docs *docs, const uint8_t *data, uint32_t len) {
+static bool add_document(lumo_docs *docs, const lumo_value *v) {
   if (docs->count == docs->capacity) {
     uint32_t capacity = docs->capacity ? docs->capacity * 2 : 1;
     struct lumo_doc *items = lumo_realloc(docs->items, capacity * sizeof *items);
@@ -126,7 +126,7 @@ bool lumo_docs_add(lumo_docs *docs, const uint8_t *data, uint32_t len) {
     docs->items = items;
     docs->capacity = capacity;
   }
-  docs->items[docs->count++] = (struct lumo_doc){data, len};
+  docs->items[docs->count++] = (struct lumo_doc){v->data, v->len};
   return true;
 }
 
@@ -163,7 +163,7 @@ bool lumo_docs_take(lumo_docs *docs, lumo_reply *reply, int64_t *cursor, lumo_er
   uint32_t before = docs->count;
   while (lumo_iter_next(&it)) {
     bool is_document = it.value.type == LUMO_BSON_DOCUMENT;
-    if (is_document && lumo_docs_add(docs, it.value.data, it.value.len)) continue;
+    if (is_document && add_document(docs, &it.value)) continue;
     docs->count = before; /* the views must not outlive a reply that stays the caller's */
     return is_document ? lumo_error_memory(error) : malformed(error);
   }
@@ -178,16 +178,35 @@ bool lumo_docs_take(lumo_docs *docs, lumo_reply *reply, int64_t *cursor, lumo_er
 
 /* ---- read ---- */
 
+/* The command that is being run. A second one may be on another collection, which its first element names. */
+static bool current_command(lumo_read_plan *read, lumo_step *step) {
+  lumo_iter it;
+  uint32_t len;
+  size_t end = read->at;
+  if (!take_document(&read->command, &end, &step->command, &step->command_len)) return false;
+  if (read->at > 0 && lumo_iter_init(&it, step->command, step->command_len) && lumo_iter_next(&it) &&
+      it.value.type == LUMO_BSON_STRING)
+    read->collection = lumo_value_text(&it.value, &len);
+  step->collection = read->collection;
+  return true;
+}
+
+/* What comes after a batch that the caller has had: the next one, the next command, the end. */
+static void read_on(lumo_read_plan *read) {
+  lumo_step done;
+  read->state = LUMO_READ_OPEN;
+  if (read->cursor) return;
+  take_document(&read->command, &read->at, &done.command, &done.command_len);
+  read->state = read->at < read->command.len ? LUMO_READ_START : LUMO_READ_END;
+}
+
 static bool read_next(lumo_plan *plan, lumo_step *step, lumo_error *error) {
-  (void)error;
   lumo_read_plan *read = (lumo_read_plan *)plan;
+  *step = (lumo_step){.kind = LUMO_STEP_READ, .single = read->single};
   switch (read->state) {
   case LUMO_READ_START:
-    *step = (lumo_step){.kind = LUMO_STEP_READ,
-                        .collection = read->collection,
-                        .command = read->command.data,
-                        .command_len = (uint32_t)read->command.len,
-                        .single = read->single};
+    if (!current_command(read, step))
+      return lumo_error_set(error, "E_ARGUMENT", "%s is no command", plan->name);
     break;
   case LUMO_READ_OPEN:
     if (read->streaming) docs_clear(&read->docs);
@@ -197,7 +216,7 @@ static bool read_next(lumo_plan *plan, lumo_step *step, lumo_error *error) {
                         .await_ms = read->await_ms};
     break;
   case LUMO_READ_BATCH:
-    read->state = read->cursor ? LUMO_READ_OPEN : LUMO_READ_END;
+    read_on(read);
     *step = (lumo_step){.kind = LUMO_STEP_PAUSE};
     break;
   case LUMO_READ_END:
@@ -228,7 +247,7 @@ static bool read_feed(lumo_plan *plan, lumo_reply *reply, lumo_error *error) {
   if (read->streaming && (read->docs.count > 0 || (read->tailing && read->cursor)))
     read->state = LUMO_READ_BATCH;
   else
-    read->state = read->cursor ? LUMO_READ_OPEN : LUMO_READ_END;
+    read_on(read);
   return true;
 }
 
@@ -236,6 +255,8 @@ static void read_restart(lumo_plan *plan) {
   lumo_read_plan *read = (lumo_read_plan *)plan;
   docs_clear(&read->docs);
   read->cursor = 0;
+  read->at = 0;
+  read->collection = read->first_collection;
   read->state = LUMO_READ_START;
 }
 
@@ -257,7 +278,7 @@ lumo_read_plan *lumo_read_plan_new(const char *name, const char *collection, lum
     lumo_buf_free(command);
     return NULL;
   }
-  read->collection = copy;
+  read->collection = read->first_collection = copy;
   read->single = single;
   read->streaming = streaming;
   if (take_buffer(&read->command, command, error)) return read;

@@ -96,12 +96,10 @@ typedef struct lumo_plan_class {
 /* The head of every plan. */
 struct lumo_plan {
   const lumo_plan_class *class;
-  char name[32];        /* the operation, for error messages: "attach", "find" */
-  bool atomic;          /* to be run in one transaction where the deployment has them */
-  bool writes;          /* it is there to change data, whatever it reads first: a failure has an outcome */
-  bool asks_version;    /* the runner is to set wire_version before the first step */
-  int32_t wire_version; /* of the server, 17: MongoDB 6.0; 0: not known */
-  bool ended; /* it has been run, to its end or a failure: running it once more begins with a restart */
+  char name[32]; /* the operation, for error messages: "attach", "find" */
+  bool atomic;   /* to be run in one transaction where the deployment has them */
+  bool writes;   /* it is there to change data, whatever it reads first: a failure has an outcome */
+  bool ended;    /* it has been run, to its end or a failure: running it once more begins with a restart */
   /* The driver's hold on a client, session and server while a cursor is open; released by the driver, or by
    * lumo_plan_free. */
   void *lease;
@@ -133,19 +131,20 @@ typedef struct lumo_docs {
   uint32_t reply_count;
 } lumo_docs;
 void lumo_docs_free(lumo_docs *docs);
-/* Appends a view of bytes that somebody else keeps. False: no memory. */
-bool lumo_docs_add(lumo_docs *docs, const uint8_t *data, uint32_t len);
 /* Takes the reply of a READ or MORE: appends the views of its batch, gives the cursor's id (0: exhausted). */
 bool lumo_docs_take(lumo_docs *docs, lumo_reply *reply, int64_t *cursor, lumo_error *error);
 
-/* One cursor command. `command` is taken. Not streaming: all batches are gathered, then DONE. Streaming:
- * PAUSE after every batch that is not empty, with only that batch in `docs`; DONE comes with none. Tailing
- * (of a change stream): streaming that pauses after empty batches, too, and knows where to go on. `single` as
- * in the step. */
+/* A cursor command, or several, one after the other. `command` is taken: the document, or the documents; a
+ * second one runs on the collection that its first element names. Not streaming: all batches are gathered,
+ * then DONE. Streaming: PAUSE after every batch that is not empty, with only that batch in `docs`; DONE comes
+ * with none. Tailing (of a change stream): streaming that pauses after empty batches, too, and knows where to
+ * go on. `single` as in the step. */
 typedef struct lumo_read_plan {
   lumo_plan plan;
   lumo_buf command;
-  char *collection;
+  size_t at;              /* in `command`: the one that is being run */
+  const char *collection; /* of the command that is being run */
+  char *first_collection;
   bool single, streaming, tailing;
   int32_t await_ms; /* tailing: as in the step */
   lumo_buf token;   /* tailing: the position behind the last batch, a document; empty: not known */

@@ -1,8 +1,7 @@
 #include "query.h"
 
+#include <stdio.h>
 #include <string.h>
-
-#include "stages.h"
 
 /* One reply holds as many documents as fit 16 MB when the batch is asked for so; the largest int32 is
  * accepted by every server. */
@@ -10,6 +9,7 @@
 
 void lumo_query_free(lumo_query *query) {
   lumo_filter_free(&query->filter);
+  lumo_buf_free(&query->joins);
   lumo_buf_free(&query->projection);
   lumo_buf_free(&query->sort);
   lumo_buf_free(&query->extra);
@@ -22,10 +22,14 @@ static bool copy_buf(lumo_buf *to, const lumo_buf *from) {
 }
 
 bool lumo_query_copy(lumo_query *to, const lumo_query *from) {
-  *to = (lumo_query){
-      .schema = from->schema, .limit = from->limit, .skip = from->skip, .everything = from->everything};
-  if (lumo_filter_copy(&to->filter, &from->filter) && copy_buf(&to->projection, &from->projection) &&
-      copy_buf(&to->sort, &from->sort) && copy_buf(&to->extra, &from->extra))
+  *to = (lumo_query){.schema = from->schema,
+                     .join_count = from->join_count,
+                     .limit = from->limit,
+                     .skip = from->skip,
+                     .everything = from->everything};
+  if (lumo_filter_copy(&to->filter, &from->filter) && copy_buf(&to->joins, &from->joins) &&
+      copy_buf(&to->projection, &from->projection) && copy_buf(&to->sort, &from->sort) &&
+      copy_buf(&to->extra, &from->extra))
     return true;
   lumo_query_free(to);
   return false;
@@ -75,9 +79,11 @@ void lumo_query_order(lumo_buf *buf, const char *stored, size_t len, int directi
   lumo_bson_int32(buf, stored, len, direction);
 }
 
-void lumo_query_filter(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out) {
+/* What the filter demands of some sides, and `bound`, as one document. */
+static void write_sides(const lumo_query *query, unsigned sides, const uint8_t *bound, uint32_t bound_len,
+                        lumo_buf *out) {
   if (!bound) {
-    lumo_filter_write(&query->filter, out);
+    lumo_filter_write_side(&query->filter, sides, out);
     return;
   }
   size_t document = lumo_bson_begin(out);
@@ -85,10 +91,14 @@ void lumo_query_filter(const lumo_query *query, const uint8_t *bound, uint32_t b
   lumo_bson_document(out, LUMO_KEY("0"), bound, bound_len);
   if (query->filter.count > 0) {
     lumo_bson_key(out, LUMO_BSON_DOCUMENT, LUMO_KEY("1"));
-    lumo_filter_write(&query->filter, out);
+    lumo_filter_write_side(&query->filter, sides, out);
   }
   lumo_bson_end(out, array);
   lumo_bson_end(out, document);
+}
+
+void lumo_query_filter(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out) {
+  write_sides(query, LUMO_SIDE_RELATED, bound, bound_len, out);
 }
 
 static void write_filter(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, const char *key,
@@ -105,39 +115,72 @@ static void write_elements(const lumo_buf *elements, const char *key, lumo_buf *
   lumo_bson_end(out, mark);
 }
 
-void lumo_query_find(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, int64_t limit,
-                     int32_t batch_size, lumo_buf *out) {
-  size_t command = lumo_bson_begin(out);
-  const char *collection = query->schema->collection;
-  lumo_bson_string(out, LUMO_KEY("find"), collection, strlen(collection));
-  write_filter(query, bound, bound_len, "filter", out);
-  write_elements(&query->projection, "projection", out);
-  write_elements(&query->sort, "sort", out);
-  if (query->skip) lumo_bson_int64(out, LUMO_KEY("skip"), query->skip);
-  if (limit) lumo_bson_int64(out, LUMO_KEY("limit"), limit);
-  lumo_bson_int32(out, LUMO_KEY("batchSize"), batch_size ? batch_size : WHOLE_REPLY);
-  lumo_buf_append(out, query->extra.data, query->extra.len);
-  lumo_bson_end(out, command);
+/* ---- joins ---- */
+
+void lumo_join_name(uint32_t number, char *name) {
+  snprintf(name, LUMO_JOIN_NAME, "lumo:%u", (unsigned)number);
 }
 
-static void write_match(const lumo_query *query, const uint8_t *bound, uint32_t bound_len,
-                        lumo_stages *stages) {
-  lumo_bson_index(stages->out, LUMO_BSON_DOCUMENT, stages->count++);
-  size_t stage = lumo_bson_begin(stages->out);
-  write_filter(query, bound, bound_len, "$match", stages->out);
+/* The end of the document that starts at `at`. */
+static size_t document_end(const lumo_buf *documents, size_t at) {
+  const uint8_t *size = documents->data + at;
+  return at + ((size_t)size[0] | (size_t)size[1] << 8 | (size_t)size[2] << 16 | (size_t)size[3] << 24);
+}
+
+void lumo_query_drop_joins(lumo_query *query, uint32_t count) {
+  size_t at = 0;
+  if (count >= query->join_count) return;
+  for (uint32_t i = 0; i < count; i++) at = document_end(&query->joins, at);
+  query->joins.len = at;
+  query->join_count = count;
+}
+
+static void add_match(const lumo_query *query, unsigned sides, const uint8_t *bound, uint32_t bound_len,
+                      lumo_stages *stages) {
+  size_t stage = lumo_stage_open(stages);
+  lumo_bson_key(stages->out, LUMO_BSON_DOCUMENT, LUMO_KEY("$match"));
+  write_sides(query, sides, bound, bound_len, stages->out);
   lumo_bson_end(stages->out, stage);
 }
+
+void lumo_query_match(const lumo_query *query, lumo_side side, const uint8_t *bound, uint32_t bound_len,
+                      bool sorted, lumo_stages *stages) {
+  if (query->joins.failed || query->sort.failed) stages->out->failed = true;
+  add_match(query, side, bound, bound_len, stages);
+  if (sorted && query->sort.len > 0) {
+    lumo_stage sort = lumo_stage_begin(stages, "$sort");
+    lumo_buf_append(stages->out, query->sort.data, query->sort.len);
+    lumo_stage_end(stages, sort);
+  }
+  if (side != LUMO_SIDE_RELATED || query->join_count == 0) return;
+  for (size_t at = 0, end; at < query->joins.len; at = end) {
+    end = document_end(&query->joins, at);
+    lumo_stage_whole(stages, query->joins.data + at, end - at);
+  }
+  add_match(query, side | LUMO_SIDE_JOINED, NULL, 0, stages);
+}
+
+/* Takes the results of the joins out of the documents, or leaves only what is selected. */
+static void add_projection(const lumo_query *query, lumo_stages *stages) {
+  lumo_stage project = lumo_stage_begin(stages, "$project");
+  if (query->projection.failed) stages->out->failed = true;
+  lumo_buf_append(stages->out, query->projection.data, query->projection.len);
+  for (uint32_t i = 0; i < query->join_count && query->projection.len == 0; i++) {
+    char name[LUMO_JOIN_NAME];
+    lumo_join_name(i, name);
+    lumo_bson_int32(stages->out, name, strlen(name), 0);
+  }
+  lumo_stage_end(stages, project);
+}
+
+/* ---- aggregates ---- */
 
 /* The documents that the query means, as the first stages; in its order only where that decides which are
  * cut off. */
 static void write_documents(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, bool ordered,
                             lumo_stages *stages) {
-  write_match(query, bound, bound_len, stages);
-  if (ordered && query->sort.len > 0 && (query->skip || query->limit)) {
-    lumo_stage sort = lumo_stage_begin(stages, "$sort");
-    lumo_buf_append(stages->out, query->sort.data, query->sort.len);
-    lumo_stage_end(stages, sort);
-  }
+  lumo_query_match(query, LUMO_SIDE_RELATED, bound, bound_len, ordered && (query->skip || query->limit),
+                   stages);
   if (query->skip) lumo_stage_number(stages, "$skip", query->skip);
   if (query->limit) lumo_stage_number(stages, "$limit", query->limit);
 }
@@ -156,6 +199,39 @@ static void end_aggregate(const lumo_query *query, lumo_stages *stages, int32_t 
   size_t cursor = lumo_bson_begin_document(out, LUMO_KEY("cursor"));
   if (batch_size) lumo_bson_int32(out, LUMO_KEY("batchSize"), batch_size);
   lumo_bson_end(out, cursor);
+  lumo_buf_append(out, query->extra.data, query->extra.len);
+  lumo_bson_end(out, command);
+}
+
+/* What find would give, of a query with joins. The sort stands before them: an index may give it, and a limit
+ * ends the joining early. */
+static void write_joined_find(const lumo_query *query, const uint8_t *bound, uint32_t bound_len,
+                              int64_t limit, int32_t batch_size, lumo_buf *out) {
+  size_t command;
+  lumo_stages stages = begin_aggregate(query, out, &command);
+  lumo_query_match(query, LUMO_SIDE_RELATED, bound, bound_len, true, &stages);
+  if (query->skip) lumo_stage_number(&stages, "$skip", query->skip);
+  if (limit) lumo_stage_number(&stages, "$limit", limit);
+  add_projection(query, &stages);
+  end_aggregate(query, &stages, batch_size, command);
+}
+
+void lumo_query_find(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, int64_t limit,
+                     int32_t batch_size, lumo_buf *out) {
+  if (!batch_size) batch_size = WHOLE_REPLY;
+  if (query->join_count > 0) {
+    write_joined_find(query, bound, bound_len, limit, batch_size, out);
+    return;
+  }
+  size_t command = lumo_bson_begin(out);
+  const char *collection = query->schema->collection;
+  lumo_bson_string(out, LUMO_KEY("find"), collection, strlen(collection));
+  write_filter(query, bound, bound_len, "filter", out);
+  write_elements(&query->projection, "projection", out);
+  write_elements(&query->sort, "sort", out);
+  if (query->skip) lumo_bson_int64(out, LUMO_KEY("skip"), query->skip);
+  if (limit) lumo_bson_int64(out, LUMO_KEY("limit"), limit);
+  lumo_bson_int32(out, LUMO_KEY("batchSize"), batch_size);
   lumo_buf_append(out, query->extra.data, query->extra.len);
   lumo_bson_end(out, command);
 }
@@ -205,5 +281,15 @@ void lumo_query_distinct(const lumo_query *query, const uint8_t *bound, uint32_t
   lumo_stage sort = lumo_stage_begin(&stages, "$sort");
   lumo_bson_int32(out, LUMO_KEY("_id"), 1);
   lumo_stage_end(&stages, sort);
+  end_aggregate(query, &stages, WHOLE_REPLY, command);
+}
+
+void lumo_query_ids(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out) {
+  size_t command;
+  lumo_stages stages = begin_aggregate(query, out, &command);
+  lumo_query_match(query, LUMO_SIDE_RELATED, bound, bound_len, false, &stages);
+  lumo_stage project = lumo_stage_begin(&stages, "$project");
+  lumo_bson_int32(out, LUMO_KEY("_id"), 1);
+  lumo_stage_end(&stages, project);
   end_aggregate(query, &stages, WHOLE_REPLY, command);
 }

@@ -10,14 +10,13 @@ void lumo_stages_end(lumo_stages *stages) {
   lumo_bson_end(stages->out, stages->mark);
 }
 
-/* The document around a stage's one element. */
-static size_t begin(lumo_stages *stages) {
+size_t lumo_stage_open(lumo_stages *stages) {
   lumo_bson_index(stages->out, LUMO_BSON_DOCUMENT, stages->count++);
   return lumo_bson_begin(stages->out);
 }
 
 lumo_stage lumo_stage_begin(lumo_stages *stages, const char *name) {
-  size_t stage = begin(stages);
+  size_t stage = lumo_stage_open(stages);
   return (lumo_stage){stage, lumo_bson_begin_document(stages->out, name, strlen(name))};
 }
 
@@ -26,8 +25,13 @@ void lumo_stage_end(lumo_stages *stages, lumo_stage stage) {
   lumo_bson_end(stages->out, stage.stage);
 }
 
+void lumo_stage_whole(lumo_stages *stages, const uint8_t *stage, size_t len) {
+  lumo_bson_index(stages->out, LUMO_BSON_DOCUMENT, stages->count++);
+  lumo_buf_append(stages->out, stage, len);
+}
+
 void lumo_stage_document(lumo_stages *stages, const char *name, const uint8_t *document, size_t len) {
-  size_t stage = begin(stages);
+  size_t stage = lumo_stage_open(stages);
   lumo_bson_document(stages->out, name, strlen(name), document, len);
   lumo_bson_end(stages->out, stage);
 }
@@ -40,13 +44,13 @@ void lumo_stage_texts(lumo_stages *stages, const char *name, const char *const t
 }
 
 void lumo_stage_text(lumo_stages *stages, const char *name, const char *text) {
-  size_t stage = begin(stages);
+  size_t stage = lumo_stage_open(stages);
   lumo_bson_string(stages->out, name, strlen(name), text, strlen(text));
   lumo_bson_end(stages->out, stage);
 }
 
 void lumo_stage_number(lumo_stages *stages, const char *name, int64_t number) {
-  size_t stage = begin(stages);
+  size_t stage = lumo_stage_open(stages);
   lumo_bson_int64(stages->out, name, strlen(name), number);
   lumo_bson_end(stages->out, stage);
 }

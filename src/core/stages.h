@@ -23,6 +23,11 @@ typedef struct lumo_stage {
 lumo_stage lumo_stage_begin(lumo_stages *stages, const char *name);
 void lumo_stage_end(lumo_stages *stages, lumo_stage stage);
 
+/* A stage whose one element the caller writes: `{` … `}`, ended by lumo_bson_end. */
+size_t lumo_stage_open(lumo_stages *stages);
+
+/* A stage that is a document already. */
+void lumo_stage_whole(lumo_stages *stages, const uint8_t *stage, size_t len);
 /* Whole stages: `{name: document}`, `{name: {key: text, …}}`, `{name: text}`, `{name: number}`. */
 void lumo_stage_document(lumo_stages *stages, const char *name, const uint8_t *document, size_t len);
 void lumo_stage_texts(lumo_stages *stages, const char *name, const char *const texts[][2], uint32_t count);

@@ -1,0 +1,314 @@
+/* Relations inside queries, as the commands that they become. */
+#include "../../src/core/aggregates.h"
+#include "../../src/core/json.h"
+#include "check.h"
+
+/* The document as MongoDB's JSON, without blanks and with ' for ", in a buffer that the next call takes. */
+static const char *json(const lumo_buf *document) {
+  static lumo_buf text;
+  lumo_buf_clear(&text);
+  lumo_json_document(&text, document->data, document->len, false, LUMO_JSON_RELAXED);
+  lumo_buf_append(&text, "", 1);
+  for (size_t i = 0; i < text.len; i++)
+    if (text.data[i] == '"') text.data[i] = '\'';
+  return (const char *)text.data;
+}
+
+/* The same of a text in this file; two of them may be in use. */
+static const char *plain(const char *expected) {
+  static char texts[2][2048];
+  static int turn;
+  char *out = texts[turn ^= 1], *to = out;
+  for (; *expected; expected++)
+    if (*expected != ' ') *to++ = *expected;
+  *to = 0;
+  return out;
+}
+
+#define CHECK_NAME(actual, expected) CHECK_TEXT(actual, strlen(actual), expected)
+#define CHECK_JSON(document, expected) CHECK_NAME(json(document), plain(expected))
+
+static lumo_schema *schema(const char *model, const char *collection) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_schema *made = lumo_schema_new(model, collection, true, &error);
+  lumo_schema_add(made, "id", "_id", "id", LUMO_OBJECTID, &error)->primary = true;
+  lumo_schema_seal(made, &error);
+  return made;
+}
+
+static void where(lumo_query *query, const char *path, int32_t value, lumo_join join, unsigned sides) {
+  lumo_filter_begin(&query->filter);
+  size_t document = lumo_bson_begin(&query->filter.bytes);
+  lumo_bson_int32(&query->filter.bytes, path, strlen(path), value);
+  lumo_bson_end(&query->filter.bytes, document);
+  lumo_filter_end(&query->filter, join, false, sides);
+}
+
+static const lumo_hop pivot_hops[] = {
+    {.collection = "rows", .from = "_id", .to = "user_id", .side = LUMO_SIDE_PIVOT},
+    {.collection = "tags", .from = "tag_id", .to = "_id", .side = LUMO_SIDE_RELATED, .optional = true},
+};
+static const lumo_hop one_hop[] = {
+    {.collection = "posts", .from = "_id", .to = "user_id", .side = LUMO_SIDE_RELATED}};
+static const lumo_hop through_hops[] = {
+    {.collection = "users", .from = "_id", .to = "country_id"},
+    {.collection = "posts", .from = "_id", .to = "user_id", .side = LUMO_SIDE_RELATED}};
+
+#define ROWS_OF "{ '$match' : { 'user_id' : { '$ne' : null } } }"
+
+/* The stages of a find with these conditions on what a relation leads to. */
+static void check_find(lumo_query *query, const char *expected) {
+  lumo_buf out = {0};
+  lumo_query_find(query, NULL, 0, 0, 1000, &out);
+  CHECK(!out.failed);
+  CHECK_JSON(&out, expected);
+  lumo_buf_free(&out);
+}
+
+static void counts_rows(const lumo_schema *users) {
+  lumo_query query = {.schema = users}, inner = {.schema = users};
+  lumo_way way = {pivot_hops, 2, &inner};
+  CHECK(lumo_query_has(&query, &way, LUMO_COMPARE_GTE, 1, LUMO_AND, false));
+  where(&query, "age", 3, LUMO_AND, LUMO_SIDE_RELATED);
+  check_find(&query,
+             "{ 'aggregate' : 'users', 'pipeline' : [ { '$match' : { '$and' : [ { 'age' : 3 } ] } }, "
+             "{ '$lookup' : { 'from' : 'rows', 'localField' : '_id', 'foreignField' : 'user_id', "
+             "'as' : 'lumo:0', 'pipeline' : [ " ROWS_OF ", { '$limit' : 1 }, { '$count' : 'n' } ] } }, "
+             "{ '$match' : { '$and' : [ { 'lumo:0.n' : { '$gte' : 1 } }, { 'age' : 3 } ] } }, "
+             "{ '$project' : { 'lumo:0' : 0 } } ], 'cursor' : { 'batchSize' : 1000 } }");
+  lumo_query_free(&query);
+}
+
+/* What one comparison asks for: the limit of the count and the condition. */
+static void check_comparison(const lumo_schema *users, lumo_comparison comparison, int64_t n, bool negated,
+                             const char *limit, const char *condition) {
+  lumo_query query = {.schema = users}, inner = {.schema = users};
+  lumo_way way = {one_hop, 1, &inner};
+  lumo_buf out = {0};
+  CHECK(lumo_query_has(&query, &way, comparison, n, LUMO_AND, negated));
+  lumo_query_find(&query, NULL, 0, 0, 1, &out);
+  CHECK(strstr(json(&out), plain(condition)) != NULL);
+  CHECK_INT(query.join_count, limit ? 1 : 0);
+  CHECK((limit ? strstr(json(&out), plain(limit)) : json(&out)) != NULL);
+  CHECK_INT(lumo_filter_conditions(&query.filter), strcmp(condition, "'filter' : {  }") == 0 ? 0 : 1);
+  lumo_buf_free(&out);
+  lumo_query_free(&query);
+}
+
+static void comparisons(const lumo_schema *users) {
+#define LEAST(n) "{ 'lumo:0.n' : { '$gte' : " #n " } }"
+#define EXACTLY(n) "{ 'lumo:0.n' : { '$eq' : " #n " } }"
+#define NOT(condition) "{ '$nor' : [ " condition " ] }"
+  check_comparison(users, LUMO_COMPARE_GTE, 2, false, "'$limit' : 2 ", LEAST(2));
+  check_comparison(users, LUMO_COMPARE_GT, 2, false, "'$limit' : 3 ", LEAST(3));
+  check_comparison(users, LUMO_COMPARE_LT, 2, false, "'$limit' : 2 ", NOT(LEAST(2)));
+  check_comparison(users, LUMO_COMPARE_LTE, 2, false, "'$limit' : 3 ", NOT(LEAST(3)));
+  check_comparison(users, LUMO_COMPARE_EQ, 2, false, "'$limit' : 3 ", EXACTLY(2));
+  check_comparison(users, LUMO_COMPARE_NE, 2, false, "'$limit' : 3 ", NOT(EXACTLY(2)));
+  check_comparison(users, LUMO_COMPARE_EQ, 0, false, "'$limit' : 1 ", NOT(LEAST(1)));
+  check_comparison(users, LUMO_COMPARE_NE, 0, false, "'$limit' : 1 ", "'$match' : " LEAST(1));
+  check_comparison(users, LUMO_COMPARE_GTE, 1, true, "'$limit' : 1 ", NOT(LEAST(1)));
+  check_comparison(users, LUMO_COMPARE_LT, 1, true, "'$limit' : 1 ", "'$match' : " LEAST(1));
+  check_comparison(users, LUMO_COMPARE_GTE, 0, false, NULL, "'filter' : {  }");
+  check_comparison(users, LUMO_COMPARE_LT, 0, false, NULL, "'filter' : { '$nor' : [ {  } ] }");
+}
+
+/* Conditions on each side of a relation over a pivot, and a relation inside of the relation. */
+static void follows_conditions(const lumo_schema *users, const lumo_schema *tags) {
+  lumo_query query = {.schema = users}, inner = {.schema = tags}, innermost = {.schema = users};
+  lumo_way way = {pivot_hops, 2, &inner}, back = {one_hop, 1, &innermost};
+  where(&inner, "role", 1, LUMO_AND, LUMO_SIDE_PIVOT);
+  where(&inner, "hot", 2, LUMO_AND, LUMO_SIDE_RELATED);
+  CHECK(lumo_query_has(&inner, &back, LUMO_COMPARE_EQ, 0, LUMO_AND, false));
+  CHECK(lumo_query_has(&query, &way, LUMO_COMPARE_GTE, 1, LUMO_AND, true));
+  lumo_buf join = {0};
+  lumo_buf_append(&join, query.joins.data, query.joins.len);
+  CHECK_JSON(&join, "{ '$lookup' : { 'from' : 'rows', 'localField' : '_id', 'foreignField' : "
+                    "'user_id', 'as' : "
+                    "'lumo:0', 'pipeline' : [ " ROWS_OF ", { '$match' : { '$and' : [ { 'role' : 1 } ] } }, "
+                    "{ '$lookup' : { 'from' : 'tags', 'localField' : 'tag_id', 'foreignField' : "
+                    "'_id', 'as' : "
+                    "'lumo:h', 'pipeline' : [ { '$match' : { '$and' : [ { 'hot' : 2 } ] } }, "
+                    "{ '$lookup' : { 'from' : 'posts', 'localField' : '_id', 'foreignField' : "
+                    "'user_id', 'as' : "
+                    "'lumo:0', 'pipeline' : [ " ROWS_OF ", { '$limit' : 1 }, { '$count' : 'n' } ] } }, "
+                    "{ '$match' : { '$and' : [ { 'hot' : 2 }, { '$nor' : [ { 'lumo:0.n' : { '$gte' : 1 "
+                    "} } ] } ] } }, "
+                    "{ '$project' : { '_id' : 1 } } ] } }, { '$unwind' : '$lumo:h' }, { '$limit' : 1 }, "
+                    "{ '$count' : 'n' } ] } }");
+  lumo_buf_free(&join);
+  lumo_query_free(&innermost);
+  lumo_query_free(&inner);
+  lumo_query_free(&query);
+}
+
+static void copies_and_drops(const lumo_schema *users) {
+  lumo_query query = {.schema = users}, inner = {.schema = users}, copy;
+  lumo_way way = {through_hops, 2, &inner};
+  CHECK(lumo_query_has(&query, &way, LUMO_COMPARE_GTE, 1, LUMO_AND, false));
+  size_t one = query.joins.len;
+  lumo_filter_mark mark = lumo_filter_position(&query.filter);
+  CHECK(strstr(json(&query.joins), plain("'from' : 'posts'")) != NULL); /* what counts are the posts */
+  CHECK(lumo_query_has(&query, &way, LUMO_COMPARE_GT, 4, LUMO_OR, false));
+  CHECK(lumo_query_copy(&copy, &query));
+  CHECK_INT(copy.join_count, 2);
+  CHECK_INT(copy.joins.len, query.joins.len);
+  lumo_filter_rewind(&query.filter, mark);
+  lumo_query_drop_joins(&query, 1);
+  CHECK_INT(query.joins.len, one);
+  lumo_query_drop_joins(&query, 5);
+  CHECK_INT(query.join_count, 1);
+  lumo_query_free(&copy);
+  lumo_query_free(&query);
+}
+
+static void add_owners(lumo_keys *keys, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    lumo_buf element = {0};
+    uint32_t place;
+    lumo_bson_int32(&element, LUMO_KEY("k"), (int32_t)i);
+    lumo_value value = {.type = LUMO_BSON_INT32, .data = element.data + 3, .len = 4};
+    CHECK_INT(lumo_keys_add(keys, &value, &place), 1);
+    lumo_buf_free(&element);
+  }
+}
+
+/* The commands that a plan sends to servers that have nothing. */
+static uint32_t run_empty(lumo_read_plan *plan, const char **collections) {
+  lumo_error error;
+  lumo_step step;
+  uint32_t commands = 0;
+  lumo_error_init(&error);
+  for (;; commands++) {
+    CHECK(plan->plan.class->next(&plan->plan, &step, &error));
+    if (step.kind == LUMO_STEP_DONE) return commands;
+    CHECK_INT(step.kind, LUMO_STEP_READ);
+    if (collections) CHECK_NAME(step.collection, collections[commands]);
+    lumo_buf reply = {0};
+    size_t document = lumo_bson_begin(&reply);
+    size_t cursor = lumo_bson_begin_document(&reply, LUMO_KEY("cursor"));
+    lumo_bson_int64(&reply, LUMO_KEY("id"), 0);
+    lumo_bson_end(&reply, lumo_bson_begin_array(&reply, LUMO_KEY("firstBatch")));
+    lumo_bson_end(&reply, cursor);
+    lumo_bson_end(&reply, document);
+    size_t len;
+    lumo_reply fed = {0};
+    fed.data = lumo_buf_take(&reply, &len);
+    fed.len = (uint32_t)len;
+    CHECK(plan->plan.class->feed(&plan->plan, &fed, &error));
+  }
+}
+
+static void portions(const lumo_schema *tags) {
+  lumo_query plain = {.schema = tags}, hot = {.schema = tags};
+  lumo_error error;
+  lumo_error_init(&error);
+  where(&hot, "hot", 1, LUMO_AND, LUMO_SIDE_RELATED);
+  lumo_aggregate all[] = {
+      {.way = {pivot_hops, 2, &plain}, .op = LUMO_COUNT},
+      {.way = {one_hop, 1, &hot}, .op = LUMO_SUM, .field = "points", .side = LUMO_SIDE_RELATED},
+      {.way = {pivot_hops, 2, &hot}, .op = LUMO_COUNT}};
+  for (int i = 0; i < 3; i++) add_owners(&all[i].owners, i == 1 ? 10 : 2500);
+  const struct {
+    uint32_t first, count;
+    bool apart;
+    uint32_t commands;
+    const char *collections[5];
+  } cases[] = {
+      {0, 1, false, 1, {"rows"}},
+      {0, 2, false, 1, {"rows"}},
+      {2, 1, false, 3, {"rows", "rows", "rows"}},
+      {0, 3, false, 3, {"rows", "rows", "rows"}},
+      {1, 2, false, 3, {"posts", "posts", "posts"}},
+      {0, 3, true, 5, {"rows", "posts", "rows", "rows", "rows"}},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    lumo_read_plan *plan =
+        lumo_aggregates_plan_new("load_count", all + cases[i].first, cases[i].count, cases[i].apart, &error);
+    CHECK(plan != NULL);
+    const char *collections[5];
+    memcpy(collections, cases[i].collections, sizeof collections);
+    CHECK_INT(run_empty(plan, collections), cases[i].commands);
+    plan->plan.class->restart(&plan->plan);
+    CHECK_INT(run_empty(plan, collections), cases[i].commands);
+    lumo_plan_free(&plan->plan);
+  }
+  for (int i = 0; i < 3; i++) lumo_keys_free(&all[i].owners);
+  lumo_query_free(&hot);
+}
+
+static void check_aggregate(lumo_way way, lumo_aggregate_op op, const char *field, lumo_side side,
+                            const char *expected) {
+  lumo_aggregate a = {.way = way, .op = op, .field = field, .side = side};
+  lumo_error error;
+  lumo_error_init(&error);
+  add_owners(&a.owners, 1);
+  lumo_read_plan *plan = lumo_aggregates_plan_new("load_count", &a, 1, false, &error);
+  const char *owners = "'$in':[0]}}},";
+  const char *from = strstr(json(&plan->command), owners);
+  CHECK(from != NULL);
+  if (from) {
+    from += strlen(owners);
+    expected = plain(expected);
+    CHECK_TEXT(from, strlen(expected), expected);
+    CHECK_INT(strncmp(from + strlen(expected), "],'allowDiskUse'", 16), 0);
+  }
+  lumo_plan_free(&plan->plan);
+  lumo_keys_free(&a.owners);
+}
+
+static void groups(const lumo_schema *tags) {
+  lumo_query inner = {.schema = tags}, hot = {.schema = tags};
+  where(&hot, "hot", 1, LUMO_AND, LUMO_SIDE_RELATED);
+  const lumo_way rows = {pivot_hops, 2, &inner}, hot_rows = {pivot_hops, 2, &hot}, posts = {one_hop, 1, &hot};
+  const lumo_way through = {through_hops, 2, &inner};
+  check_aggregate(rows, LUMO_COUNT, NULL, 0, "{ '$group' : { '_id' : '$user_id', 'n' : { '$sum' : 1 } } }");
+  check_aggregate(rows, LUMO_MAX, "score", LUMO_SIDE_PIVOT,
+                  "{ '$group' : { '_id' : '$user_id', 'n' : { '$max' : '$score' } } }");
+  check_aggregate(posts, LUMO_AVG, "views", LUMO_SIDE_RELATED,
+                  "{ '$match' : { 'hot' : 1 } }, "
+                  "{ '$group' : { '_id' : '$user_id', 'n' : { '$avg' : '$views' } } }");
+  check_aggregate(rows, LUMO_COUNT, "score", LUMO_SIDE_PIVOT,
+                  "{ '$group' : { '_id' : '$user_id', 'n' : { '$sum' : { '$cond' : [ { '$gt' : [ "
+                  "'$score', null ] }, 1, 0 ] } } } }");
+  check_aggregate(rows, LUMO_COUNT_DISTINCT, "score", LUMO_SIDE_PIVOT,
+                  "{ '$group' : { '_id' : { 'k' : '$user_id', 'v' : '$score' } } }, "
+                  "{ '$match' : { '_id.v' : { '$ne' : null } } }, "
+                  "{ '$group' : { '_id' : '$_id.k', 'n' : { '$sum' : 1 } } }");
+#define JOINED(push, match, project)                                                                         \
+  "{ '$match' : { 'tag_id' : { '$ne' : null } } }, { '$group' : { 'o' : { '$push' : { 'k' : "                \
+  "'$user_id'" push " } }, '_id' : '$tag_id' } }, { '$lookup' : { 'from' : 'tags', 'localField' : "          \
+  "'_id', 'foreignField' : '_id', 'as' : 'lumo:h', 'pipeline' : [ " match "{ '$project' : { " project        \
+  " : 1 } } ] } }, { '$unwind' : '$lumo:h' }, { '$unwind' : '$o' }, "
+#define HOT "{ '$match' : { 'hot' : 1 } }, "
+  check_aggregate(hot_rows, LUMO_COUNT, NULL, 0,
+                  JOINED("", HOT, "'_id'") "{ '$group' : { '_id' : '$o.k', 'n' : { '$sum' : 1 } } }");
+  check_aggregate(hot_rows, LUMO_MIN, "score", LUMO_SIDE_PIVOT,
+                  JOINED(", 'v' : '$score'", HOT,
+                         "'_id'") "{ '$group' : { '_id' : '$o.k', 'n' : { '$min' : '$o.v' } } }");
+  check_aggregate(
+      rows, LUMO_SUM, "points", LUMO_SIDE_RELATED,
+      JOINED("", "", "'points'") "{ '$group' : { '_id' : '$o.k', 'n' : { '$sum' : '$lumo:h.points' } } }");
+  check_aggregate(through, LUMO_SUM, "views", LUMO_SIDE_RELATED,
+                  "{ '$match' : { '_id' : { '$ne' : null } } }, { '$group' : { 'o' : { '$push' : { 'k' "
+                  ": '$country_id' } }, '_id' : '$_id' } }, { '$lookup' : { 'from' : 'posts', "
+                  "'localField' : '_id', 'foreignField' : 'user_id', 'as' : 'lumo:h', 'pipeline' : "
+                  "[ " ROWS_OF ", { '$project' : { 'views' : 1 } } ] } }, { '$unwind' : '$lumo:h' }, { "
+                  "'$unwind' : '$o' }, { '$group' : { '_id' : '$o.k', 'n' : { '$sum' : "
+                  "'$lumo:h.views' } } }");
+  lumo_query_free(&hot);
+}
+
+int main(void) {
+  lumo_schema *users = schema("User", "users"), *tags = schema("Tag", "tags");
+  counts_rows(users);
+  comparisons(users);
+  follows_conditions(users, tags);
+  copies_and_drops(users);
+  portions(tags);
+  groups(tags);
+  lumo_schema_free(users);
+  lumo_schema_free(tags);
+  return check_report();
+}
