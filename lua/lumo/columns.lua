@@ -49,6 +49,9 @@ end
 
 --- What cannot stand together in a model's column.
 local function check_functions(context, column)
+  if column.primary and column.type == "array" then
+    raise("E_ARGUMENT", "column \"%s\" is the primary key, and MongoDB takes no array there", context)
+  end
   if column.primary and (column.prepare or column.consume) then
     raise("E_ARGUMENT", "column \"%s\" is the primary key, which is stored as it is", context)
   end

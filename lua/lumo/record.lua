@@ -197,6 +197,17 @@ local function with_hooks(list, state, client, events, quiet, write)
   if not ok then error(err, 0) end
 end
 
+--- Runs a write; a unique index that refuses it speaks of stored names, to which the error adds the attribute's.
+local function run_write(client, plan, state)
+  local ok, err = pcall(run, client, plan)
+  if ok then return end
+  if core.is_error(err) and err.code == "E_DUPLICATE_KEY" then
+    local column = err.key and state.by_stored[err.key]
+    err.model, err.attribute = state.name, column and column.name or nil
+  end
+  error(err, 0)
+end
+
 --- Of an insert that may have been applied the records keep the keys that they were given.
 local function keep_keys(list, pending, err)
   if not core.is_error(err) or err.outcome ~= "unknown" then return end
@@ -215,7 +226,7 @@ function record.insert(list, state, client, atomic, quiet)
       validation.check(one, state)
     end
     local plan, pending = core.insert_plan(list, core.now(), atomic)
-    local ok, err = pcall(run, inner, plan)
+    local ok, err = pcall(run_write, inner, plan, state)
     if not ok then
       keep_keys(list, pending, err)
       error(err, 0)
@@ -245,7 +256,7 @@ local function update(self, state, client)
   if state.rules then validation.check(self, state, core.record_dirty(self)) end
   local plan, pending, guarded = core.update_plan(self, core.now(), forced)
   if not plan then return end
-  run(client, plan)
+  run_write(client, plan, state)
   if core.plan_written(plan, "nMatched") == 0 then
     if guarded then refuse_moved(self, state, client, guarded) end
     gone(state, "save")
@@ -446,8 +457,44 @@ function Record:has_changed(...)
   return false
 end
 
+--- The names that serialize knows of a model: of its columns, or of its relations.
+local function serialized_names(state, relations)
+  local known = {}
+  for _, column in ipairs(relations and {} or state.columns) do known[column.serialized or 0] = true end
+  for _, relation in pairs(relations and state.relations or {}) do known[relation.serialize_as or 0] = true end
+  return known
+end
+
+--- Names that nothing has would be left out in silence.
+local function check_fields(state, ...)
+  local known = serialized_names(state, false)
+  for _, list in ipairs { ... } do
+    for _, name in ipairs(list) do
+      if type(name) ~= "string" then raise("E_ARGUMENT", "serialize takes names of fields, got %s", type(name)) end
+      if not known[name] and state.strict ~= false then
+        raise("E_UNDEFINED_COLUMN", "\"%s\" is not what a column of the \"%s\" model is serialized as%s",
+          name, state.name, registry.suggest(name, known))
+      end
+    end
+  end
+end
+
+local function check_relations(state, relations)
+  if relations == nil then return end
+  if type(relations) ~= "table" then
+    raise("E_ARGUMENT", "serialize takes relations as a table by name, got %s", type(relations))
+  end
+  local known = serialized_names(state, true)
+  for name in pairs(relations) do
+    if not known[name] then
+      raise("E_UNDEFINED_RELATIONSHIP", "\"%s\" is not what a relationship of the \"%s\" model is serialized as",
+        tostring(name), state.name)
+    end
+  end
+end
+
 --- Which of the names stand in a pick, a { pick =, omit = }, or nil (all).
-local function picker(fields)
+local function picker(fields, state)
   if fields == nil then
     return function() return true end
   end
@@ -461,6 +508,7 @@ local function picker(fields)
   if (pick ~= nil and type(pick) ~= "table") or type(omit) ~= "table" then
     raise("E_ARGUMENT", "serialize takes names to pick or omit as lists")
   end
+  check_fields(state, pick or {}, omit)
   local picked, omitted = {}, {}
   for _, name in ipairs(pick or {}) do picked[name] = true end
   for _, name in ipairs(omit) do omitted[name] = true end
@@ -477,10 +525,8 @@ end
 
 local function to_table(self, serialized, options)
   local state = core.record_is(self)
-  if options.relations ~= nil and type(options.relations) ~= "table" then
-    raise("E_ARGUMENT", "serialize takes relations as a table by name, got %s", type(options.relations))
-  end
-  local wanted = picker(options.fields)
+  check_relations(state, options.relations)
+  local wanted = picker(options.fields, state)
   local result = {}
   for name, value in pairs(core.record_table(self, serialized)) do
     if wanted(name) then result[name] = value end

@@ -258,6 +258,32 @@ describe("a change in an element of an array", function()
   end)
 end)
 
+describe("a table that no column declares", function()
+  local Loose = lumo.model("LooseTables", { collection = "articles", strict = false, columns = { title = "string" } })
+
+  it("may be changed in place, again and again, where the model is not strict", function()
+    Loose:create { bag = { a = 1 }, list = { 1, 2 } }
+    local one = Loose:first()
+    local bag = one.bag
+    assert.is_false(one.is_dirty)
+    for i = 2, 3 do
+      bag.a = i
+      assert.is_true(one.is_dirty)
+      one:save()
+      assert.is_false(one.is_dirty)
+      assert.equal(i, helper.doc("articles", {}).bag.a)
+    end
+    table.insert(one:get("list"), 3)
+    one:save()
+    assert.same({ 1, 2, 3 }, one:fresh().list)
+    one:get("bag", { raw = true }).a = 9
+    assert.is_false(one.is_dirty)
+    one:refresh()
+    bag.a = 10
+    assert.is_false(one.is_dirty)
+  end)
+end)
+
 describe("rules inside of objects and arrays", function()
   it("all fail in one error, under their paths, and nothing is sent", function()
     local err = expect_refused("E_VALIDATION", function()

@@ -1204,6 +1204,28 @@ static void forget_undeclared(lua_State *L, int i, lumo_record *record) {
   lua_pop(L, 1);
 }
 
+/* What a write has stored of the undeclared attributes. Tables stay, as they may be changed in place. */
+static void settle_undeclared(lua_State *L, int i, lumo_record *record) {
+  int top = lua_gettop(L);
+  if (!(record->flags & LUMO_RECORD_SIDE)) return;
+  push_own_side(L, i, record);
+  lua_pushlightuserdata(L, (void *)&UNDECLARED);
+  lua_rawget(L, -2);
+  if (lua_istable(L, -1)) {
+    for (lua_pushnil(L); lua_next(L, -2);) {
+      if (lua_istable(L, -1)) {
+        lua_pop(L, 1);
+        continue;
+      }
+      lua_pop(L, 1);
+      lua_pushvalue(L, -1);
+      lua_pushnil(L);
+      lua_rawset(L, -4); /* an existing key: allowed while traversing */
+    }
+  }
+  lua_settop(L, top);
+}
+
 /* core.record_stored(record, pending or false, connection number): the write has succeeded. */
 static int record_stored(lua_State *L) {
   lumo_record *record = check_record(L, 1);
@@ -1213,7 +1235,7 @@ static int record_stored(lua_State *L) {
     lumo_buf *probe = push_work(L); /* 4 */
     for (uint32_t n = 0; n < record->schema->count; n++) settle(L, 1, n, probe);
     keep_work(L, 4);
-    forget_undeclared(L, 1, record);
+    settle_undeclared(L, 1, record);
   }
   record->connection = (uint16_t)lua_tointeger(L, 3);
   record->flags |= LUMO_RECORD_PERSISTED;
@@ -1270,8 +1292,16 @@ void lumo_record_take_field(lua_State *L, int i, const char *stored, size_t len,
   lumo_record_apply(record->doc, record->doc_len, set, unset, whole);
   lumo_check_buffer(L, whole);
   push_pending(L, whole, 0);
-  if (column) record->places[column->index] &= LUMO_PLACE_OFFSET;
   adopt(L, i, lua_gettop(L));
+  if (column) {
+    record->places[column->index] &= LUMO_PLACE_OFFSET;
+  } else {
+    push_undeclared(L, i, record);
+    lua_pushlstring(L, stored, len);
+    lua_pushnil(L);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+  }
   lua_pop(L, 4);
 }
 
@@ -1368,7 +1398,7 @@ static int record_get(lua_State *L) {
     value = lumo_record_value(record, column->index);
   } else {
     push_side(L, 1, record);
-    if (lua_istable(L, -1)) {
+    if (lua_istable(L, -1) && !lua_toboolean(L, 3)) {
       lua_pushlightuserdata(L, (void *)&UNDECLARED);
       lua_rawget(L, -2);
       if (lua_istable(L, -1)) {
@@ -1387,6 +1417,13 @@ static int record_get(lua_State *L) {
     lua_pushnil(L);
   else
     lumo_push_value(L, &value);
+  if (!column && !lua_toboolean(L, 3) && !record->schema->strict && lua_istable(L, -1) &&
+      !is_partial(L, 1, name)) { /* it may be changed in place */
+    push_undeclared(L, 1, record);
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 1);
+  }
   return 1;
 }
 
