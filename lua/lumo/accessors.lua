@@ -4,6 +4,9 @@ local core = require "lumo.core"
 
 local accessors = {}
 
+-- What was given, by what was made of it.
+local givens = setmetatable({}, { __mode = "k" })
+
 --- One value as it is to be stored; nil and lumo.null are as they are.
 local function prepare(column, value)
   if not column.prepare or value == nil or value == core.null then return value end
@@ -23,7 +26,13 @@ function accessors.prepared(state, attributes)
     local column = state.by_attribute[name]
     rawset(result, name, column and prepare(column, value) or value)
   end
+  givens[result] = attributes
   return result
+end
+
+--- The attributes as they were given, of what accessors.prepared has made of them.
+function accessors.given(attributes)
+  return givens[attributes] or attributes
 end
 
 --- The same for the attributes of pairs, in the forms that attach and sync take.

@@ -5,10 +5,12 @@ local core = require "lumo.core"
 local errors = require "lumo.errors"
 local names = require "lumo.names"
 local operators = require "lumo.operators"
+local pairs_of = require "lumo.pairs"
 local queries = require "lumo.query"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
 local run = require "lumo.run"
+local storing = require "lumo.storing"
 local raise = errors.raise
 local not_called_on = errors.not_called_on
 
@@ -155,36 +157,6 @@ end
 
 -- Writing ---------------------------------------------------------------------------------------------------
 
----@class lumo.Pairs each a list of ids
----@field attached any[]
----@field updated any[]
----@field unchanged any[]
----@field detached any[]
-
---- The attributes that a call gives, one table after the other.
-local function each_attributes(value, form, fn)
-  if type(value) ~= "table" then return fn({}) end
-  for key, entry in pairs(value) do
-    if form == "pivot_list" and type(entry) == "table" then
-      fn(entry.pivot_data or entry.pivotData or {})
-    elseif form ~= "pivot_list" and type(entry) == "table" and not core.record_is(key) then
-      fn(entry)
-    elseif form ~= "pivot_list" then
-      fn({})
-    end
-  end
-end
-
---- The rules of the pivot model hold for what is attached.
-local function check_rules(relation, value, form)
-  local pivot = relation.pivot_state
-  if not pivot or not pivot.rules then return end
-  each_attributes(value, form, function(attributes)
-    if type(attributes) ~= "table" then return end
-    relation:check_attributes(attributes, false)
-  end)
-end
-
 local function check_argument(value, method, more)
   if registry.of(value) then raise("E_ARGUMENT", "%s takes ids or records, got a model", method) end
   if more > 0 then raise("E_ARGUMENT", "%s takes one argument more than the relation, got %d",
@@ -199,8 +171,7 @@ local function refuse_deleted(parent, relation, method)
 end
 
 --- With `serial` every write of the relation first counts up a column of its owner, in one transaction with
---- the write: so the writes of one
---- owner take turns.
+--- the write: so the writes of one owner take turns.
 local function in_turn(parent, relation, target, write)
   local column = relation.definition.options.serial
   if not column then return write(target) end
@@ -211,30 +182,27 @@ local function in_turn(parent, relation, target, write)
 end
 
 --- With `check_related` ids that do not exist are refused.
-local function check_related(relation, plan, method, target)
+local function check_related(write, target)
+  local relation = write.relation
   if not relation.definition.options.check_related then return end
-  local ids = core.pairs_ids(plan)
+  local ids = core.pairs_ids(write.plan)
   if #ids == 0 then return end
   local related = relation.related_state
   local found = related.model:query { client = target }:where_in(relation.related_key, ids):count()
   if found < #ids then
     raise("E_ARGUMENT", "%s \"%s\": %d of %d ids do not exist in \"%s\"",
-      method, relation.relation_name, #ids - found, #ids,
-      related.name)
+      write.method, relation.relation_name, #ids - found, #ids, related.name)
   end
 end
 
 local function write_pairs(self, op, method, value, form)
   local parent, relation, target = open(self, method)
   refuse_deleted(parent, relation, method)
-  check_rules(relation, value, form)
-  value = accessors.prepared_pairs(relation.pivot_state, value, form)
-  local plan = core.pairs_plan(op, method, relation:bound_handle(method, target), parent, value, form, core.now())
-  in_turn(parent, relation, target, function(inner)
-    check_related(relation, plan, method, inner)
-    run(inner, plan)
+  local write = pairs_of.prepare(parent, relation, target, op, method, value, form)
+  return in_turn(parent, relation, target, function(inner)
+    check_related(write, inner)
+    return pairs_of.run(write, inner)
   end)
-  return core.plan_pairs(plan)
 end
 
 --- Makes sure that these pairs exist, with the attributes given; touches nothing else.
@@ -290,147 +258,9 @@ end
 ---@return integer removed
 function Client:detach(...)
   local parent, relation, target = open(self, "detach")
-  local plan
-  if select("#", ...) == 0 then
-    plan = core.detach_all_plan(relation:bound_handle("detach", target), parent)
-  else
-    check_argument((...), "detach", select("#", ...) - 1)
-    plan = core.detach_plan(relation:bound_handle("detach", target), parent, (...))
-  end
-  in_turn(parent, relation, target, function(inner) run(inner, plan) end)
-  return core.plan_written(plan, "nRemoved")
-end
-
--- Making related records ------------------------------------------------------------------------------------
-
---- Runs fn(client) in one transaction, unless the relation is not atomic.
-local function together(relation, target, fn)
-  if relation.definition.options.atomic == false then return fn(ambient.transaction(target) or target) end
-  return records.in_transaction(target, fn)
-end
-
---- Sets what reading the pair would have brought along.
-local function set_extras(relation, parent, one, attributes)
-  local extras = one.extras
-  for name, value in pairs(attributes or {}) do
-    extras["pivot_" .. name] = value
-  end
-  extras["pivot_" .. relation.pivot_foreign_key] = parent:get(relation.local_key)
-  extras["pivot_" .. relation.pivot_related_foreign_key] = one:get(relation.related_key)
-end
-
---- Attaches saved records with their attributes, which may have holes.
-local function attach_records(relation, parent, list, attributes, target, method, check_existing)
-  local pairs_list = {}
-  for i, one in ipairs(list) do
-    pairs_list[i] = { id = one, pivot_data = attributes[i] }
-  end
-  local op = (relation.duplicates and check_existing) and "sync_keeping" or "attach"
-  pairs_list = accessors.prepared_pairs(relation.pivot_state, pairs_list, "pivot_list")
-  local handle = relation:bound_handle(method, target)
-  local plan = core.pairs_plan(op, method, handle, parent, pairs_list, "pivot_list", core.now())
-  in_turn(parent, relation, target, function(inner) run(inner, plan) end)
-  for i, one in ipairs(list) do
-    set_extras(relation, parent, one, attributes[i])
-  end
-end
-
-local function check_attributes(attributes, count, method)
-  if attributes == nil then return {} end
-  if type(attributes) ~= "table" then
-    raise("E_ARGUMENT", "%s takes pivot attributes as a list beside the records, got %s",
-      method, type(attributes))
-  end
-  for key in pairs(attributes) do
-    if type(key) ~= "number" or key < 1 or key > count or key % 1 ~= 0 then
-      raise("E_ARGUMENT", "%s takes one table of pivot attributes for each of %d records", method, count)
-    end
-  end
-  return attributes
-end
-
---- The rules of the pivot model hold before anything is written.
-local function check_pair_rules(relation, attributes, count)
-  local pivot = relation:boot().pivot_state
-  if not pivot or not pivot.rules then return end
-  for i = 1, count do
-    relation:check_attributes(attributes[i] or {}, false)
-  end
-end
-
-local function create_many(self, method, list, attributes)
-  local parent, relation, target = open(self, method)
-  if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(list)) end
-  attributes = check_attributes(attributes, #list, method)
-  check_pair_rules(relation, attributes, #list)
-  local related = relation.related_state.model
-  return together(relation, target, function(inner)
-    if parent.is_new then parent:save() end
-    local made = related:create_many(list, { client = inner })
-    if #made > 0 then attach_records(relation, parent, made, attributes, inner, method, false) end
-    return made
-  end)
-end
-
---- A new related record, stored and attached: both or neither. Commands: 2, and a commit.
----@param values table<string, any>|nil
----@param attributes table|nil of the pair
----@return lumo.Record
-function Client:create(values, attributes)
-  return create_many(self, "create", { values or {} }, { attributes })[1]
-end
-
---- New related records, stored and attached: all or none. Commands: 3, and a commit.
----@param list table<string, any>[]
----@param attributes table[]|nil beside the rows; holes mean none
----@return lumo.Record[]
-function Client:create_many(list, attributes)
-  return create_many(self, "create_many", list, attributes)
-end
-
-local function save_many(self, method, list, attributes, check_existing)
-  local parent, relation, target = open(self, method)
-  if check_existing ~= nil and type(check_existing) ~= "boolean" then
-    raise("E_ARGUMENT", "the third argument of %s is a boolean, got %s", method, type(check_existing))
-  end
-  if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of records, got %s",
-    method, type(list)) end
-  for i = 1, #list do
-    local state = core.record_is(list[i])
-    if not state or state.name ~= relation.related_state.name then
-      raise("E_ARGUMENT", "%s needs records of \"%s\", entry %d is not one",
-        method, relation.related_state.name, i)
-    end
-  end
-  attributes = check_attributes(attributes, #list, method)
-  check_pair_rules(relation, attributes, #list)
-  together(relation, target, function(inner)
-    parent:save()
-    for _, one in ipairs(list) do
-      if rawget(inner, "is_transaction") then one:use_transaction(inner) end
-      one:save()
-    end
-    if #list > 0 then attach_records(relation, parent, list, attributes, inner, method, check_existing ~= false) end
-  end)
-end
-
---- Saves parent and record, then attaches it. With `check_existing = false` on a relation with duplicates a
---- row is always added.
---- Commands: at most 3, and a commit.
----@param one lumo.Record
----@param attributes table|nil of the pair
----@param check_existing boolean|nil true when nil
-function Client:save(one, attributes, check_existing)
-  if not core.record_is(one) then raise("E_ARGUMENT", "save needs a record, got %s", type(one)) end
-  save_many(self, "save", { one }, { attributes }, check_existing)
-end
-
---- save for a list of records. Commands: one for each record that changes, at most 3 more, and a commit.
----@param list lumo.Record[]
----@param attributes table[]|nil beside the records; holes mean none
----@param check_existing boolean|nil true when nil
-function Client:save_many(list, attributes, check_existing)
-  save_many(self, "save_many", list, attributes, check_existing)
+  local all = select("#", ...) == 0
+  if not all then check_argument((...), "detach", select("#", ...) - 1) end
+  return in_turn(parent, relation, target, pairs_of.detach(parent, relation, target, "detach", all, (...)))
 end
 
 --- Merges attributes into the row of a pair. Commands: 1.
@@ -442,11 +272,57 @@ function Client:update_pivot_data(id, attributes)
   if type(attributes) == "table" and relation.pivot_state and relation.pivot_state.rules then
     relation:check_attributes(attributes, true)
   end
-  attributes = accessors.prepared(relation.pivot_state, attributes)
-  local handle = relation:bound_handle("update_pivot_data", target)
-  local plan = core.pivot_update_plan(handle, parent, id, attributes, core.now())
-  in_turn(parent, relation, target, function(inner) run(inner, plan) end)
-  return core.plan_written(plan, "nMatched") > 0
+  return in_turn(parent, relation, target,
+    pairs_of.update(parent, relation, target, "update_pivot_data", id, attributes))
+end
+
+-- Making related records ------------------------------------------------------------------------------------
+
+local function create(self, method, list, attributes)
+  local parent, relation, target = open(self, method)
+  refuse_deleted(parent, relation, method)
+  return storing.create(parent, relation, target, method, list, attributes)
+end
+
+local function save(self, method, list, attributes, check_existing)
+  local parent, relation, target = open(self, method)
+  refuse_deleted(parent, relation, method)
+  storing.save(parent, relation, target, method, list, attributes, check_existing)
+end
+
+--- A new related record, stored and attached: both or neither. Commands: 2, and a commit.
+---@param values table<string, any>|nil
+---@param attributes table|nil of the pair
+---@return lumo.Record
+function Client:create(values, attributes)
+  return create(self, "create", { values or {} }, { attributes })[1]
+end
+
+--- New related records, stored and attached: all or none. Commands: 2, and a commit.
+---@param list table<string, any>[]
+---@param attributes table[]|nil beside the rows; holes mean none
+---@return lumo.Record[]
+function Client:create_many(list, attributes)
+  return create(self, "create_many", list, attributes)
+end
+
+--- Saves parent and record, then attaches it. With `check_existing = false` on a relation with duplicates a
+--- row is always added.
+--- Commands: at most 3, and a commit.
+---@param one lumo.Record
+---@param attributes table|nil of the pair
+---@param check_existing boolean|nil true when nil
+function Client:save(one, attributes, check_existing)
+  if not core.record_is(one) then raise("E_ARGUMENT", "save needs a record, got %s", type(one)) end
+  save(self, "save", { one }, { attributes }, check_existing)
+end
+
+--- save for a list of records. Commands: at most 6, and a commit.
+---@param list lumo.Record[]
+---@param attributes table[]|nil beside the records; holes mean none
+---@param check_existing boolean|nil true when nil
+function Client:save_many(list, attributes, check_existing)
+  save(self, "save_many", list, attributes, check_existing)
 end
 
 --- The related record of that primary key, if it is attached; else nil. Commands: as exec.
@@ -458,22 +334,48 @@ function Client:find(id)
   return relation:related_query("find", parent, target):where(relation.related_state.primary, id):first()
 end
 
---- The first related record that matches, or a stored and attached new one of both tables.
+local function search_for(self, relation, search)
+  return Client.query(self):where(accessors.prepared(relation.related_state, search)):first()
+end
+
+--- Finds inside the relation, or creates. Refused by a unique index, the record is somebody else's: attached by now,
+--- or to be attached. In a transaction the refused insert has ended it, so its error goes through.
+local function find_or_create(self, search, values, attributes, method)
+  if type(search) ~= "table" or next(search) == nil then
+    raise("E_ARGUMENT", "%s needs a table of attributes to search for", method)
+  end
+  local parent, relation, target = open(self, method)
+  local found = search_for(self, relation, search)
+  if found then return found, false end
+  local ok, result = pcall(create, self, method, { records.joined(search, values) }, { attributes })
+  if ok then return result[1], true end
+  local refused = core.is_error(result) and result.code == "E_DUPLICATE_KEY" and not ambient.transaction(target)
+  found = refused and search_for(self, relation, search)
+  if found then return found, false end
+  found = refused and relation.related_state.model:query { client = target }
+    :where(accessors.prepared(relation.related_state, search)):first()
+  if not found then error(result, 0) end
+  in_turn(parent, relation, target, function(inner)
+    storing.attach(parent, relation, inner, method, found, attributes)
+  end)
+  return found, false
+end
+
+--- The first related record that matches, or a stored and attached new one of both tables. Where a unique index
+--- refuses the new one, the record that has its place is attached. Commands: 2, and those of create.
 ---@param search table<string, any>
 ---@param extra table<string, any>|nil
 ---@param attributes table|nil of a new pair
 ---@return lumo.Record
 function Client:first_or_create(search, extra, attributes)
-  return Client.query(self):where(search):first() or self:create(records.joined(search, extra), attributes)
+  return (find_or_create(self, search, extra, attributes, "first_or_create"))
 end
 
---- The first related record that matches, with these values stored in it, or a stored and attached new one of
---- both tables.
+--- The same, with these values stored in it if it was there. Commands: 2, and an update or those of create.
 ---@return lumo.Record
 function Client:update_or_create(search, values, attributes)
-  local found = Client.query(self):where(search):first()
-  if found then return found:merge(values or {}):save() end
-  return self:create(records.joined(search, values), attributes)
+  local found, made = find_or_create(self, search, values, attributes, "update_or_create")
+  return made and found or found:merge(values or {}):save()
 end
 
 --- A page of the related records.

@@ -119,9 +119,9 @@ local function refuse_deleted(self, state, verb)
   end
 end
 
-local function gone(state, verb)
+local function gone(state, verb, outcome)
   core.raise("E_ROW_NOT_FOUND", ("the \"%s\" document to %s is gone"):format(state.name, verb),
-    { model = state.name, op = verb, outcome = verb ~= "refresh" and "not_applied" or nil })
+    { model = state.name, op = verb, outcome = outcome or (verb ~= "refresh" and "not_applied" or nil) })
 end
 
 --- Raises E_ROW_NOT_FOUND for a record whose document is no longer there.
@@ -150,49 +150,67 @@ function record.in_transaction(client, fn)
   return transactions.transaction(fn, { client = ambient.is_view(client) and client or connection })
 end
 
-local function any_hook(state, when, events)
-  for _, event in ipairs(events) do
-    if hooks.any(state, when, event) then return true end
+---@class lumo.Step a write of records of one model, with what its hooks need
+---@field list lumo.Record[]
+---@field state lumo.State
+---@field events string[] whose hooks run, in the order of the way in, which is also that of the way out
+---@field write fun(client: lumo.Client)
+
+local function any_hook(steps, when)
+  for _, step in ipairs(steps) do
+    for _, event in ipairs(step.events) do
+      if #step.list > 0 and hooks.any(step.state, when, event) then return true end
+    end
   end
   return false
 end
 
-local function run_hooks(list, state, when, events)
-  for _, event in ipairs(events) do
-    for _, one in ipairs(list) do hooks.run(state, when, event, one) end
+local function run_hooks(steps, when)
+  for _, step in ipairs(steps) do
+    for _, event in ipairs(step.events) do
+      for _, one in ipairs(step.list) do hooks.run(step.state, when, event, one) end
+    end
   end
 end
 
---- The write and its after-hooks: all or nothing. A transaction that goes on around it cannot be committed
+local function write_all(steps, client)
+  for _, step in ipairs(steps) do step.write(client) end
+end
+
+--- The writes and their after-hooks: all or nothing. A transaction that goes on around it cannot be committed
 --- once
 --- such a hook has refused what it wrote.
-local function write_and_tell(list, state, client, events, write)
-  if not any_hook(state, "after", events) then return write(client) end
-  record.in_transaction(client, function(inner)
-    write(inner)
-    local ok, err = pcall(run_hooks, list, state, "after", events)
+local function write_and_tell(steps, client, apart)
+  if not any_hook(steps, "after") then return write_all(steps, client) end
+  local function both(inner)
+    write_all(steps, inner)
+    local ok, err = pcall(run_hooks, steps, "after")
     if ok then return end
     if rawget(inner, "is_transaction") and inner.failure == nil then inner.failure = err end
     error(err, 0)
-  end)
+  end
+  if apart then return both(client) end
+  record.in_transaction(client, both)
 end
 
---- The frame of every write of records: before-hooks of all, the write, after-hooks of all. `events` are in
---- the order of the way in, which is also that of the way out. A failure gives the records the states that
---- they had before the first hook, unless it may have been none. With `quiet` no hook runs.
-local function with_hooks(list, state, client, events, quiet, write)
-  if quiet or not (any_hook(state, "before", events) or any_hook(state, "after", events)) then
-    return write(client)
-  end
+--- The frame of every write of records: the before-hooks of all steps, the writes, the after-hooks of all. A
+--- failure gives the records the states that they had before the first hook, unless it may have been none.
+---@param steps lumo.Step[]
+---@param client lumo.Client
+---@param apart boolean|nil no transaction is opened for after-hooks
+function record.write(steps, client, apart)
+  if not (any_hook(steps, "before") or any_hook(steps, "after")) then return write_all(steps, client) end
   local before = {}
-  for i, one in ipairs(list) do before[i] = core.record_snapshot(one) end
-  record.remember(list, client)
+  for _, step in ipairs(steps) do
+    for _, one in ipairs(step.list) do before[one] = before[one] or core.record_snapshot(one) end
+    record.remember(step.list, client)
+  end
   local ok, err = pcall(function()
-    run_hooks(list, state, "before", events)
-    write_and_tell(list, state, client, events, write)
+    run_hooks(steps, "before")
+    write_and_tell(steps, client, apart)
   end)
   if not ok and not (core.is_error(err) and err.outcome == "unknown") then
-    for i, one in ipairs(list) do core.record_restore(one, before[i]) end
+    for one, snapshot in pairs(before) do core.record_restore(one, snapshot) end
   end
   if not ok then error(err, 0) end
 end
@@ -216,26 +234,20 @@ local function keep_keys(list, pending, err)
   end
 end
 
---- Inserts new records with one command, in one transaction where `atomic` and there are any.
----@param list lumo.Record[]
----@param client lumo.Client
----@param quiet boolean|nil without hooks
-function record.insert(list, state, client, atomic, quiet)
-  with_hooks(list, state, client, { "create", "save" }, quiet, function(inner)
-    for _, one in ipairs(list) do
-      validation.check(one, state)
-    end
-    local plan, pending = core.insert_plan(list, core.now(), atomic)
-    local ok, err = pcall(run_write, inner, plan, state)
-    if not ok then
-      keep_keys(list, pending, err)
-      error(err, 0)
-    end
-    record.remember(list, inner)
-    for i, one in ipairs(list) do
-      core.record_stored(one, pending[i], ambient.connection(inner).number)
-    end
-  end)
+local function insert(list, state, client, atomic)
+  for _, one in ipairs(list) do
+    validation.check(one, state)
+  end
+  local plan, pending = core.insert_plan(list, core.now(), atomic)
+  local ok, err = pcall(run_write, client, plan, state)
+  if not ok then
+    keep_keys(list, pending, err)
+    error(err, 0)
+  end
+  record.remember(list, client)
+  for i, one in ipairs(list) do
+    core.record_stored(one, pending[i], ambient.connection(client).number)
+  end
 end
 
 --- An update of positions in an array has matched nothing: raises, if the document is there, that the array
@@ -249,21 +261,71 @@ local function refuse_moved(self, state, client, attribute)
     { model = state.name, attribute = attribute, op = "save", outcome = "not_applied" })
 end
 
---- Sends what changed in a stored record.
-local function update(self, state, client)
-  local side = core.record_side(self)
-  local forced = side and side.force_update or false
-  if state.rules then validation.check(self, state, core.record_dirty(self)) end
-  local plan, pending, guarded = core.update_plan(self, core.now(), forced)
-  if not plan then return end
+local function gone_outcome(client, matched)
+  return matched > 0 and not ambient.transaction(client) and "applied" or "not_applied"
+end
+
+--- Sends updates of stored records with one command, and takes over what they have stored.
+---@param updates { record: lumo.Record, plan: userdata, pending: userdata, guarded: string? }[]
+local function send_updates(updates, state, client)
+  local plans, list = {}, {}
+  for i, one in ipairs(updates) do plans[i], list[i] = one.plan, one.record end
+  local plan = #plans == 1 and plans[1] or core.plan_joined(plans, true)
   run_write(client, plan, state)
-  if core.plan_written(plan, "nMatched") == 0 then
-    if guarded then refuse_moved(self, state, client, guarded) end
-    gone(state, "save")
+  local matched = core.plan_written(plan, "nMatched")
+  if matched < #plans then
+    if updates[1].guarded then refuse_moved(list[1], state, client, updates[1].guarded) end
+    gone(state, "save", gone_outcome(client, matched))
   end
-  record.remember({ self }, client)
-  core.record_stored(self, pending, ambient.connection(client).number)
-  if forced then core.record_side(self, true).force_update = nil end
+  record.remember(list, client)
+  for _, one in ipairs(updates) do
+    core.record_stored(one.record, one.pending, ambient.connection(client).number)
+    local side = core.record_side(one.record)
+    if side and side.force_update then core.record_side(one.record, true).force_update = nil end
+  end
+end
+
+--- Sends what changed in stored records: with one command, but for those whose update holds for an array as it was
+--- read, of which each has to say for itself that it was not.
+local function update(list, state, client)
+  local together = {}
+  for _, one in ipairs(list) do
+    local side = core.record_side(one)
+    if state.rules then validation.check(one, state, core.record_dirty(one)) end
+    local plan, pending, guarded = core.update_plan(one, core.now(), side and side.force_update or false)
+    local entry = plan and { record = one, plan = plan, pending = pending, guarded = guarded }
+    if guarded then
+      send_updates({ entry }, state, client)
+    elseif entry then
+      together[#together + 1] = entry
+    end
+  end
+  if #together > 0 then send_updates(together, state, client) end
+end
+
+--- The step that inserts new records with one command, in one transaction where `atomic` and there are any.
+---@param list lumo.Record[]
+---@param quiet boolean|nil without hooks
+---@return lumo.Step
+function record.insert_step(list, state, atomic, quiet)
+  return {
+    list = list, state = state, events = quiet and {} or { "create", "save" },
+    write = function(client) insert(list, state, client, atomic) end,
+  }
+end
+
+--- The step that sends what changed in stored records.
+---@return lumo.Step
+function record.update_step(list, state, quiet)
+  return {
+    list = list, state = state, events = quiet and {} or { "update", "save" },
+    write = function(client) update(list, state, client) end,
+  }
+end
+
+--- Inserts new records.
+function record.insert(list, state, client, atomic, quiet)
+  record.write({ record.insert_step(list, state, atomic, quiet) }, client)
 end
 
 local WRITE_OPTIONS = { write_concern = true }
@@ -276,12 +338,9 @@ end
 local function save(self, options, method, quiet)
   local state = state_of(self, method)
   refuse_deleted(self, state, "saved")
-  local client = writing_client(self, state, options, method)
-  if self.is_new then
-    record.insert({ self }, state, client, false, quiet)
-  else
-    with_hooks({ self }, state, client, { "update", "save" }, quiet, function(inner) update(self, state, inner) end)
-  end
+  local step = self.is_new and record.insert_step({ self }, state, false, quiet)
+    or record.update_step({ self }, state, quiet)
+  record.write({ step }, writing_client(self, state, options, method))
   return self
 end
 
@@ -343,21 +402,21 @@ local function delete(self, options, method, quiet)
   if self.is_new then
     raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be deleted", state.name)
   end
-  with_hooks({ self }, state, writing_client(self, state, options, method), { "delete" }, quiet, function(client)
-    local detached = detached_relations(state)
-    local function remove(inner) -- may be tried again: a plan is run once
-      for _, relation in ipairs(detached) do
-        run(inner, core.detach_all_plan(relation:bound_handle("delete", inner), self))
-      end
-      local plan = core.delete_plan(self)
-      run(inner, plan)
-      if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end
-      record.remember({ self }, inner)
-      core.record_deleted(self)
+  local detached = detached_relations(state)
+  local function remove(client) -- may be tried again: a plan is run once
+    for _, relation in ipairs(detached) do
+      require("lumo.pairs").detach(self, relation, client, "delete", true)(client)
     end
-    if #detached > 0 then return record.in_transaction(client, remove) end
-    remove(client)
-  end)
+    local plan = core.delete_plan(self)
+    run(client, plan)
+    if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end
+    record.remember({ self }, client)
+    core.record_deleted(self)
+  end
+  local write = remove
+  if #detached > 0 then write = function(client) record.in_transaction(client, remove) end end
+  record.write({ { list = { self }, state = state, events = quiet and {} or { "delete" }, write = write } },
+    writing_client(self, state, options, method))
 end
 
 --- Removes the document. Raises E_ROW_NOT_FOUND when it is gone already. Commands: delete; with after-hooks a
@@ -593,20 +652,43 @@ end
 
 -- Properties ------------------------------------------------------------------------------------------------
 
---- What a relation read brought along: `extras.pivot_*`, with and without prefix, by the names of the pivot's
---- columns.
-local function pivot_fields(self, prefix)
+--- The attributes of a pivot row (a table by stored names), by the names of the pivot's columns.
+---@param relation lumo.Relation
+---@param row table<string, any>|nil
+---@return table<string, any>
+function record.pivot_attributes(relation, row)
   local fields = {}
-  local side = core.record_side(self)
-  local relation = side and side.relation
-  local row = relation and core.record_pivot(self)
-  local columns = relation and relation.pivot_state and relation.pivot_state.by_stored or {}
+  local columns = relation.pivot_state and relation.pivot_state.by_stored or {}
   for stored, value in pairs(row or {}) do
     if stored ~= "_id" and value ~= core.null then
-      fields[prefix .. relation:pivot_attribute(stored)] = accessors.consumed(columns[stored], value)
+      fields[relation:pivot_attribute(stored)] = accessors.consumed(columns[stored], value)
     end
   end
   return fields
+end
+
+--- What a relation read brought along.
+local function pivot_fields(self)
+  local side = core.record_side(self)
+  local relation = side and side.relation
+  return relation and record.pivot_attributes(relation, core.record_pivot(self)) or {}
+end
+
+local function add_extras(extras, attributes)
+  for name, value in pairs(attributes) do extras["pivot_" .. name] = value end
+  return extras
+end
+
+--- Gives a record what reading it through the relation would have brought along.
+---@param one lumo.Record
+---@param relation lumo.Relation
+---@param row lumo.Record|nil of the pivot model
+---@param attributes table<string, any>
+function record.set_pivot(one, relation, row, attributes)
+  local extras = one.extras
+  local side = core.record_side(one, true)
+  side.relation, side.pivot = relation, row or attributes
+  add_extras(extras, attributes)
 end
 
 local properties = {}
@@ -621,7 +703,7 @@ properties.attributes = core.record_attributes
 
 function properties.extras(self)
   local side = core.record_side(self, true)
-  if not side.extras then side.extras = pivot_fields(self, "pivot_") end
+  if not side.extras then side.extras = add_extras({}, pivot_fields(self)) end
   return side.extras
 end
 
@@ -632,7 +714,7 @@ function properties.pivot(self)
   side = core.record_side(self, true)
   if not side.pivot then
     local class = relation:pivot_class()
-    side.pivot = class and core.record_pivot(self, class) or pivot_fields(self, "")
+    side.pivot = class and core.record_pivot(self, class) or pivot_fields(self)
   end
   return side.pivot
 end

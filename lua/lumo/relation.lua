@@ -1,5 +1,6 @@
 --- Many-to-many relations: their definition, their boot, and the relation object.
 local core = require "lumo.core"
+local key_text = require "lumo.key_text"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 local registry = require "lumo.registry"
@@ -298,6 +299,7 @@ local function boot(self)
       side = "related", optional = true,
     },
   }
+  self.timestamps = { created = created_at, updated = updated_at }
   self.duplicates = options.duplicates or false
   if options.serial then
     local column = parent.by_attribute[check_key(self, options.serial, parent)]
@@ -321,6 +323,7 @@ end
 local BOOTED = {
   local_key = true, related_key = true, pivot_foreign_key = true, pivot_related_foreign_key = true, pivot_table = true,
   pivot_columns = true, handle = true, related_state = true, rows = true, duplicates = true, hops = true,
+  timestamps = true,
 }
 
 local methods = { boot = Relation.boot }
@@ -366,8 +369,7 @@ function methods:row_state()
   local pivot = self.pivot_state
   if not self.row_model then
     if pivot then
-      self.row_model = pivot.strict and pivot
-        or { name = pivot.name, class = pivot.relaxed_class(), relations = pivot.relations }
+      self.row_model = pivot.strict and pivot or setmetatable({ class = pivot.relaxed_class() }, { __index = pivot })
     else
       self.row_model = require("lumo.model").plain_state(self.pivot_table, self.rows)
     end
@@ -493,13 +495,6 @@ function methods:push_related(parent, one)
   local clients = require "lumo.client"
   local list = parent.preloaded[self.relation_name] or clients.set_list(parent, self, {})
   for _, record in ipairs(added) do list[#list + 1] = record end
-end
-
-local function key_text(value)
-  if type(value) == "number" and not (math.type and math.type(value) == "integer") then
-    return "number:" .. ("%.17g"):format(value)
-  end
-  return type(value) .. ":" .. tostring(value)
 end
 
 --- Distributes related records over their parents by `extras.pivot_<foreign key>`; parents with none get an

@@ -4,6 +4,7 @@ local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local hooks = require "lumo.hooks"
 local index_plan = require "lumo.index_plan"
+local key_text = require "lumo.key_text"
 local names = require "lumo.names"
 local queries = require "lumo.query"
 local records = require "lumo.record"
@@ -236,19 +237,12 @@ function Model:update_or_create(search, values, options)
   return found:merge(values or {}):save { write_concern = options and (options.write_concern or options.writeConcern) }
 end
 
---- A value as a text, the same for equal values whether they were assigned or read.
-local function text_of(value)
-  if type(value) == "table" then return core.bson_encode({ value = value }) end
-  if type(value) ~= "number" then return tostring(value) end
-  return (math.type and math.type(value) == "integer" and "%d" or "%.17g"):format(value)
-end
-
 --- The values of the key attributes as one text.
 local function signature(values, keys)
   local parts = {}
   for i, key in ipairs(keys) do
-    local text = text_of(values[key])
-    parts[i] = ("%s %d:%s"):format(type(values[key]), #text, text)
+    local text = key_text(values[key])
+    parts[i] = ("%d:%s"):format(#text, text)
   end
   return table.concat(parts)
 end

@@ -100,7 +100,7 @@ static void test_attach_one(void) {
   CHECK(!plan->plan.atomic && plan->plan.writes);
   CHECK(strcmp(plan->plan.name, "test") == 0);
   EXPECT(&plan->plan, "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$setOnInsert':{'_id':" D2 "}}");
-  FEED(&plan->plan, "{'nMatched':0,'nModified':0,'nUpserted':1}");
+  FEED(&plan->plan, "{'nMatched':0,'nModified':0,'nUpserted':1,'upserted':[{'index':0,'_id':1}]}");
   FATES(plan, "a");
   plan = new_plan(LUMO_SYNC_WITHOUT_DETACHING, "{'ids':[{'v':2,'set':{'w':1},'fresh':{'f':1,'w':2}}]}");
   CHECK(!plan->plan.atomic);
@@ -121,7 +121,7 @@ static void test_attach_one_timestamps(void) {
   lumo_pairs_plan *plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':2,'fresh':{'created_at':5}}]}");
   EXPECT(&plan->plan, "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},"
                       "{'$setOnInsert':{'_id':" D2 ",'created_at':5,'updated_at':" NOW "}}");
-  FEED(&plan->plan, "{'nUpserted':1}");
+  FEED(&plan->plan, "{'nUpserted':1,'upserted':[{'index':0,'_id':1}]}");
   FATES(plan, "a");
   /* The caller's own updated_at wins, and moves as any attribute does. */
   plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':2,'set':{'updated_at':7}}]}");
@@ -129,7 +129,7 @@ static void test_attach_one_timestamps(void) {
          "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':2}}," PIPELINE(
              "'updated_at':7",
              UPSERT("'created_at':" NOW, MERGE(DIFFERS("updated_at"), "{" CHANGED("updated_at") "}"))));
-  FEED(&plan->plan, "{'nUpserted':1}");
+  FEED(&plan->plan, "{'nUpserted':1,'upserted':[{'index':0,'_id':1}]}");
   FATES(plan, "a");
   /* Attributes and updated_at: only a pipeline can tell whether it has to move. */
   plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':2,'set':{'w':'$x','n':null},'fresh':{'f':'$y'}}]}");
@@ -458,6 +458,62 @@ static void test_duplicates(void) {
   EXPECT(&plan->plan, FIND("'post_id':{'$eq':1},'tag_id':{'$in':[1]}", "'_id':0,'tag_id':1"));
   FEED(&plan->plan, BATCH("{'tag_id':1},{'tag_id':1}"));
   FATES(plan, "u");
+}
+
+/* ---- pairs of documents that were made just now ---- */
+
+static void test_attach_made(void) {
+  setup();
+  lumo_pairs_plan *plan =
+      new_plan(LUMO_ATTACH_MADE, "{'ids':[{'v':1,'set':{'w':1}},{'v':2,'fresh':{'f':1}}]}");
+  CHECK(!plan->plan.atomic);
+  EXPECT(&plan->plan, "write? pt i{'_id':" D1 ",'post_id':1,'tag_id':1,'w':1}"
+                      " i{'_id':" D2 ",'post_id':1,'tag_id':2,'f':1}");
+  FEED(&plan->plan, "{'nInserted':2}");
+  FATES(plan, "aa");
+  /* Should there be a row all the same, it is found. */
+  plan = new_plan(LUMO_ATTACH_MADE, "{'ids':[{'v':2}]}");
+  FEED(&plan->plan, "{'writeErrors':[" DUPLICATE(0, "'_id':1") "]}");
+  EXPECT(&plan->plan, LOOK_2);
+  FEED(&plan->plan, BATCH("{'_id':" D2 ",'post_id':1,'tag_id':2}"));
+  FATES(plan, "u");
+  pivot.duplicates = true;
+  plan = new_plan(LUMO_ATTACH_MADE, "{'ids':[{'v':1}]}");
+  EXPECT(&plan->plan, "write pt i{'_id':" GENERATED ",'post_id':1,'tag_id':1}");
+  FEED(&plan->plan, "{'nInserted':1}");
+  FATES(plan, "a");
+}
+
+static void test_attach_each(void) {
+  setup();
+  use_timestamps();
+  lumo_pairs_plan *plan = new_plan(LUMO_ATTACH_EACH, "{'ids':[{'v':1},{'v':2}]}");
+  EXPECT(&plan->plan, "write? pt p{'post_id':{'$eq':1},'tag_id':{'$eq':1}},{'$setOnInsert':{'_id':" D1
+                      ",'created_at':" NOW ",'updated_at':" NOW "}}"
+                      " p{'post_id':{'$eq':1},'tag_id':{'$eq':2}},{'$setOnInsert':{'_id':" D2
+                      ",'created_at':" NOW ",'updated_at':" NOW "}}");
+  FEED(&plan->plan, "{'nMatched':1,'nModified':0,'nUpserted':1,'upserted':[{'index':1,'_id':1}]}");
+  lumo_buf row = {0};
+  EXPECT(&plan->plan, "done");
+  lumo_pairs_row(plan, 0, &row);
+  lumo_value found;
+  CHECK(!lumo_bson_find(row.data, row.len, "created_at", 10, &found));
+  lumo_buf_clear(&row);
+  lumo_pairs_row(plan, 1, &row);
+  CHECK(lumo_bson_find(row.data, row.len, "created_at", 10, &found));
+  CHECK(lumo_bson_find(row.data, row.len, "tag_id", 6, &found) && lumo_value_int32(&found) == 2);
+  lumo_buf_free(&row);
+  FATES(plan, "ua");
+  /* A refused one is looked up, the others are settled. */
+  setup();
+  plan = new_plan(LUMO_ATTACH_EACH, "{'ids':[{'v':1},{'v':2}]}");
+  FEED(&plan->plan,
+       "{'nUpserted':1,'upserted':[{'index':0,'_id':1}],'writeErrors':[" DUPLICATE(1, "'_id':1") "]}");
+  EXPECT(&plan->plan, LOOK_2);
+  FEED(&plan->plan, BATCH("{'_id':" D2 ",'post_id':1,'tag_id':2}"));
+  FATES(plan, "au");
+  plan = new_plan(LUMO_ATTACH_EACH, "{'ids':[{'v':1},{'v':2}]}");
+  check_refused(plan, "{'upserted':[{'index':2,'_id':1}]}", false, "E_SERVER");
 }
 
 /* ---- toggle ---- */
@@ -848,7 +904,7 @@ static void test_memory(void) {
   lumo_buf_free(&memory_ids);
   memory_ids = from_json("{'ids':[{'v':1,'set':{'w':1}}]}");
   memory_op = LUMO_ATTACH;
-  check_memory(make_plan, (const char *const[]){"{'nUpserted':1}", NULL});
+  check_memory(make_plan, (const char *const[]){"{'nUpserted':1,'upserted':[{'index':0,'_id':1}]}", NULL});
   lumo_buf_free(&memory_ids);
   check_memory(make_detach, (const char *const[]){"{'nRemoved':1}", NULL});
   check_memory(make_update, (const char *const[]){"{'nMatched':1}", NULL});
@@ -871,6 +927,8 @@ int main(void) {
   test_sync_empty();
   test_sync_condition();
   test_duplicates();
+  test_attach_made();
+  test_attach_each();
   test_toggle();
   test_toggle_condition();
   test_portions();

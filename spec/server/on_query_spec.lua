@@ -151,7 +151,7 @@ describe("what on_query compares with one value", function()
     club.admins:attach { ada, eve }
     club.admins:toggle(kim)
     club.admins:save(zoe)
-    club.admins:create { name = "new" }
+    assert.equal("admin", club.admins:create({ name = "new" }).extras.pivot_role)
     assert.same({ "admin", "admin", "admin", "admin", "admin" }, helper.pluck(helper.docs("memberships"), "role"))
     assert.equal(5, club.admins:count())
   end)

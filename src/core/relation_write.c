@@ -274,7 +274,7 @@ static void write_pipeline(lumo_buf *out, const lumo_pivot *pivot, const row_con
  * back, to LOOK. */
 
 typedef enum {
-  UPSERT, /* one id to attach: one statement does it all */
+  UPSERT, /* one id to attach, or each by itself: one statement for a pair does it all */
   ROWS,   /* find the rows that are there */
   OTHERS, /* toggle under a condition: find the rows of the rest that it does not hold for */
   LOOK,   /* after a refused insert: find the pairs again, and who else has their derived ids */
@@ -331,12 +331,13 @@ static row_content content_of(const pairs_plan *plan, uint32_t index) {
 }
 
 static bool is_attach(const pairs_plan *plan) {
-  return plan->op == LUMO_ATTACH || plan->op == LUMO_SYNC_WITHOUT_DETACHING;
+  return plan->op != LUMO_SYNC && plan->op != LUMO_TOGGLE;
 }
 
 /* In a bag, attach adds rows without asking; the other operations ask there too. */
 static bool adds_blindly(const pairs_plan *plan) {
-  return plan->pivot.duplicates && plan->op == LUMO_ATTACH;
+  return plan->op == LUMO_ATTACH_MADE ||
+         (plan->pivot.duplicates && (plan->op == LUMO_ATTACH || plan->op == LUMO_ATTACH_EACH));
 }
 
 static void derive_id(pairs_plan *plan, uint32_t index, uint8_t id[12]) {
@@ -362,16 +363,12 @@ static bool malformed(lumo_error *error) {
 
 /* ---- UPSERT ---- */
 
-static bool upsert_build(pairs_plan *plan) {
+static void write_upsert_statement(pairs_plan *plan, uint32_t index) {
   const lumo_pivot *pivot = &plan->pivot;
-  const lumo_keys *keys = &plan->head.pairs.keys;
   lumo_buf *out = &plan->out;
-  if (!is_attach(plan) || pivot->duplicates || keys->count != 1 || plan->collided) return false;
-  lumo_value owner = owner_of(plan), related = lumo_keys_at(keys, 0);
-  row_content row = content_of(plan, 0);
-  plan->order[0] = 0;
-  plan->order_count = 1;
-  derive_id(plan, 0, row.id);
+  lumo_value owner = owner_of(plan), related = lumo_keys_at(&plan->head.pairs.keys, index);
+  row_content row = content_of(plan, index);
+  derive_id(plan, index, row.id);
   lumo_statement_begin(out, LUMO_UPSERT_ONE);
   size_t filter = lumo_bson_begin(out);
   write_equal(out, pivot->owner_key, &owner);
@@ -379,7 +376,7 @@ static bool upsert_build(pairs_plan *plan) {
   lumo_bson_end(out, filter);
   if (row.set.type != LUMO_BSON_END) {
     write_pipeline(out, pivot, &row, plan->now, true);
-    return true;
+    return;
   }
   size_t update = lumo_bson_begin(out);
   size_t insert = lumo_bson_begin_document(out, LUMO_KEY("$setOnInsert"));
@@ -387,22 +384,51 @@ static bool upsert_build(pairs_plan *plan) {
   write_fresh(out, pivot, &row, plan->now);
   lumo_bson_end(out, insert);
   lumo_bson_end(out, update);
-  return true;
+}
+
+static bool upsert_build(pairs_plan *plan) {
+  uint32_t count = plan->head.pairs.keys.count;
+  if (!is_attach(plan) || adds_blindly(plan) || plan->pivot.duplicates || plan->collided) return false;
+  if (count != 1 && plan->op != LUMO_ATTACH_EACH) return false;
+  plan->order_count = 0;
+  for (; plan->from < count && plan->order_count < RUN_STATEMENTS && plan->out.len < RUN_BYTES;
+       plan->from++) {
+    plan->order[plan->order_count++] = plan->from;
+    write_upsert_statement(plan, plan->from);
+  }
+  return plan->order_count > 0;
 }
 
 static bool collide(pairs_plan *plan, const lumo_reply *reply, bool *refused, lumo_error *error);
 
+/* Which of the statements were inserts. */
+static bool note_upserted(pairs_plan *plan, const lumo_reply *reply, lumo_error *error) {
+  lumo_value upserted;
+  lumo_iter it;
+  if (!lumo_bson_find(reply->data, reply->len, LUMO_KEY("upserted"), &upserted)) return true;
+  lumo_iter_value(&it, &upserted);
+  while (lumo_iter_next(&it)) {
+    int64_t index = lumo_reply_count(it.value.data, it.value.len, "index");
+    if (index < 0 || index >= plan->order_count) return malformed(error);
+    settle(plan, plan->order[index], LUMO_PAIR_ATTACHED);
+  }
+  return true;
+}
+
+/* Of several that were there already the server does not say which it has changed: they count as unchanged
+ * unless all were changed. */
 static bool upsert_feed(pairs_plan *plan, lumo_reply *reply, lumo_error *error) {
   bool refused;
-  if (!collide(plan, reply, &refused, error)) return false;
-  if (refused) {
+  int64_t matched = lumo_reply_count(reply->data, reply->len, "nMatched");
+  bool changed = matched > 0 && lumo_reply_count(reply->data, reply->len, "nModified") == matched;
+  if (lumo_reply_count(reply->data, reply->len, "nUpserted") > 0) plan->wrote = true;
+  for (uint32_t i = 0; i < plan->order_count; i++)
+    settle(plan, plan->order[i], changed ? LUMO_PAIR_UPDATED : LUMO_PAIR_UNCHANGED);
+  if (!note_upserted(plan, reply, error) || !collide(plan, reply, &refused, error)) return false;
+  if (refused)
     enter(plan, LOOK);
-    return true;
-  }
-  bool inserted = lumo_reply_count(reply->data, reply->len, "nUpserted") > 0;
-  bool modified = lumo_reply_count(reply->data, reply->len, "nModified") > 0;
-  settle(plan, 0, inserted ? LUMO_PAIR_ATTACHED : modified ? LUMO_PAIR_UPDATED : LUMO_PAIR_UNCHANGED);
-  enter(plan, END);
+  else if (plan->from == plan->head.pairs.keys.count)
+    enter(plan, END);
   return true;
 }
 
@@ -760,6 +786,19 @@ static bool insert_feed(pairs_plan *plan, lumo_reply *reply, lumo_error *error) 
   if (!collide(plan, reply, &refused, error)) return false;
   if (refused) enter(plan, LOOK); /* which comes back for the rest */
   return true;
+}
+
+void lumo_pairs_row(const lumo_pairs_plan *head, uint32_t index, lumo_buf *out) {
+  const pairs_plan *plan = (const pairs_plan *)head;
+  const lumo_pivot *pivot = &plan->pivot;
+  lumo_value owner = owner_of(plan), related = lumo_keys_at(&head->pairs.keys, index);
+  row_content row = content_of(plan, index);
+  size_t document = lumo_bson_begin(out);
+  lumo_bson_value(out, pivot->owner_key, strlen(pivot->owner_key), &owner);
+  lumo_bson_value(out, pivot->related_key, strlen(pivot->related_key), &related);
+  write_fields(out, &row.set, &(lumo_value){0});
+  if (head->fates[index] == LUMO_PAIR_ATTACHED) write_fresh(out, pivot, &row, plan->now);
+  lumo_bson_end(out, document);
 }
 
 /* ---- UPDATE, DELETE ---- */

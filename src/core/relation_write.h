@@ -43,7 +43,14 @@ typedef struct lumo_pairs_plan {
   /* The rest is private to relation_write.c, which allocates a larger struct. */
 } lumo_pairs_plan;
 
-typedef enum { LUMO_ATTACH, LUMO_SYNC, LUMO_SYNC_WITHOUT_DETACHING, LUMO_TOGGLE } lumo_pairs_op;
+typedef enum {
+  LUMO_ATTACH,
+  LUMO_ATTACH_MADE, /* the ids were generated just now: they can have no rows, so nobody is asked for them */
+  LUMO_ATTACH_EACH, /* by one upsert for each pair: one command, where attach needs a find for it */
+  LUMO_SYNC,
+  LUMO_SYNC_WITHOUT_DETACHING,
+  LUMO_TOGGLE,
+} lumo_pairs_op;
 
 /* `pairs` is taken (emptied) whether or not it succeeds. `now` is milliseconds since the epoch, for
  * timestamps. `name` is the public method's, for errors. Attach and sync-without-detaching are the same
@@ -52,6 +59,10 @@ typedef enum { LUMO_ATTACH, LUMO_SYNC, LUMO_SYNC_WITHOUT_DETACHING, LUMO_TOGGLE 
 lumo_pairs_plan *lumo_pairs_plan_new(lumo_pairs_op op, const char *name, const lumo_pivot *pivot,
                                      const lumo_value *owner, lumo_pairs *pairs, int64_t now,
                                      lumo_error *error);
+
+/* Appends as a document what is known of the row of pair `index` once the plan is done: its keys and the
+ * attributes given; all but the _id of a row that was added. */
+void lumo_pairs_row(const lumo_pairs_plan *plan, uint32_t index, lumo_buf *out);
 
 /* detach: `ids` NULL removes all pairs of the owner. Result: nRemoved. An empty list makes a plan that is
  * done at once. */

@@ -62,6 +62,33 @@ static int plan_gc(lua_State *L) {
   return 0;
 }
 
+/* core.plan_joined(plans, atomic): the statements of several writes of one collection as one, in their order.
+ */
+static int plan_joined(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  bool atomic = lua_toboolean(L, 2);
+  const lumo_write_plan *first = NULL;
+  lua_settop(L, 1);
+  lumo_buf *statements = lumo_push_buffer(L); /* 2 */
+  int count = (int)lua_rawlen(L, 1);
+  for (int i = 1; i <= count; i++) {
+    lua_rawgeti(L, 1, i);
+    const lumo_write_plan *plan = lumo_check_plan(L, -1, LUMO_PLAN_WRITE);
+    if (!first) first = plan;
+    lumo_buf_append(statements, plan->statements.data, plan->statements.len);
+    lua_pop(L, 1); /* the list keeps it */
+  }
+  if (!first) lumo_raise_code(L, "E_ARGUMENT", "a plan of another kind is expected");
+  lumo_check_buffer(L, statements);
+  lumo_prepare_plan(L); /* 3 */
+  lumo_fill_plan(L, 3, LUMO_PLAN_WRITE,
+                 lumo_write_plan_new(first->plan.name, first->collection, statements, true, atomic, &error),
+                 &error);
+  return 1;
+}
+
 /* core.plan_close(plan): frees it now, an open cursor included. */
 static int plan_close(lua_State *L) {
   if (!lumo_test(L, 1, &LUMO_MT_PLAN)) lumo_raise_code(L, "E_ARGUMENT", "a plan is expected");
@@ -72,6 +99,7 @@ void lumo_open_plan(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__gc", plan_gc}, {NULL, NULL}};
   lumo_metatable(L, &LUMO_MT_PLAN, "lumo.plan", NULL, metamethods);
   lua_pop(L, 1);
-  lua_pushcfunction(L, plan_close);
-  lua_setfield(L, -2, "plan_close");
+  static const luaL_Reg functions[] = {
+      {"plan_joined", plan_joined}, {"plan_close", plan_close}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
 }

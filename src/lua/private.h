@@ -185,6 +185,8 @@ lumo_record *lumo_push_record(lua_State *L, int klass, const lumo_schema *schema
                               uint16_t connection);
 /* The schema of the class at i. */
 const lumo_schema *lumo_class_schema(lua_State *L, int i);
+/* Whether the record was read by a select, so that what it lacks may be in the document. */
+bool lumo_record_is_partial(lua_State *L, int i);
 /* The current value of a column as an element `key` appended to buf (owned by a userdata). False: it has
  * none. */
 bool lumo_record_element(lua_State *L, int record, uint32_t column, const char *key, size_t key_len,

@@ -779,6 +779,10 @@ static bool is_partial(lua_State *L, int i, const char *field) {
   return is;
 }
 
+bool lumo_record_is_partial(lua_State *L, int i) {
+  return is_partial(L, i, NULL);
+}
+
 /* What became of a column since the document: CHANGED leaves its element in buf, the others leave buf as it
  * was. */
 static change column_change(lua_State *L, int i, uint32_t number, lumo_buf *buf) {

@@ -189,6 +189,14 @@ static void refuse_pattern(lua_State *L, const lumo_buf *out, const lumo_relatio
                     relation->name);
 }
 
+static void raise_missing(lua_State *L, const lumo_relation *relation, const char *method, int record,
+                          const lumo_schema *schema, const lumo_column *column) {
+  bool partial = lumo_test_record(L, record) && lumo_record_is_partial(L, record);
+  lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil%s", method,
+                  relation->name, schema->model, column->name,
+                  partial ? ": the record was read by a select without it, or the document has none" : "");
+}
+
 /* The parent's key as an element "k" in `out`, and a view of it. Raises E_MISSING_ATTRIBUTE_VALUE. */
 static lumo_value owner_value(lua_State *L, const lumo_relation *relation, const char *method, int parent,
                               lumo_buf *out) {
@@ -199,8 +207,7 @@ static lumo_value owner_value(lua_State *L, const lumo_relation *relation, const
   bool there = lumo_record_element(L, parent, relation->local->index, "k", 1, out);
   lumo_check_buffer(L, out);
   if (!there || out->data[0] == LUMO_BSON_NULL)
-    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method,
-                    relation->name, relation->parent->model, relation->local->name);
+    raise_missing(L, relation, method, parent, relation->parent, relation->local);
   refuse_pattern(L, out, relation, method);
   return (lumo_value){.type = out->data[0], .data = out->data + 3, .len = (uint32_t)out->len - 3};
 }
@@ -220,8 +227,7 @@ static lumo_value id_value(lua_State *L, const lumo_relation *relation, const ch
                       relation->name);
     const lumo_column *key = lumo_schema_find(record->schema, relation->key->name, relation->key->name_len);
     if (!key || !lumo_record_element(L, index, key->index, "k", 1, out))
-      lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method,
-                      relation->name, relation->related->model, relation->key->name);
+      raise_missing(L, relation, method, index, relation->related, relation->key);
   } else {
     if (lua_isnoneornil(L, index) || lumo_is_null(L, index) || lua_istable(L, index))
       lumo_raise_code(L, "E_ARGUMENT", "%s \"%s\" needs an id, got %s", method, relation->name,
@@ -234,8 +240,7 @@ static lumo_value id_value(lua_State *L, const lumo_relation *relation, const ch
   }
   lumo_check_buffer(L, out);
   if (out->data[0] == LUMO_BSON_NULL)
-    lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method,
-                    relation->name, relation->related->model, relation->key->name);
+    raise_missing(L, relation, method, index, relation->related, relation->key);
   refuse_pattern(L, out, relation, method);
   return (lumo_value){.type = out->data[0], .data = out->data + 3, .len = (uint32_t)out->len - 3};
 }
@@ -277,6 +282,7 @@ typedef struct {
   gathering *g;
   int64_t now;
   int defaults; /* stack place of the pivot model's defaults by column number, 0: none */
+  int given;    /* stack place of a table that gets the attributes as they stand, by id, 0: none */
 } gatherer;
 
 static bool names_key(const lumo_relation *relation, const lumo_buf *doc) {
@@ -376,16 +382,30 @@ static bool gather_fresh(const gatherer *w, bool has_set) {
   return fresh->len > 5;
 }
 
+/* The type and bytes of a key as a text. */
+static void push_key(lua_State *L, const lumo_value *key) {
+  luaL_Buffer text;
+  luaL_buffinit(L, &text);
+  luaL_addchar(&text, (char)key->type);
+  luaL_addlstring(&text, (const char *)key->data, key->len);
+  luaL_pushresult(&text);
+}
+
 static void gather_pair(const gatherer *w, int id, int attributes) {
   lumo_error error;
   lumo_error_init(&error);
+  lumo_pairs *pairs = &w->g->pairs;
+  uint32_t before = pairs->keys.count;
   bool has_set = join_given(w, attributes && gather_attributes(w, attributes));
   bool has_fresh = gather_fresh(w, has_set);
   lumo_value value = id_value(w->L, w->relation, w->method, id, &w->g->id);
-  if (!lumo_pairs_add(&w->g->pairs, &value, has_set ? w->g->set.data : NULL,
-                      has_set ? (uint32_t)w->g->set.len : 0, has_fresh ? w->g->fresh.data : NULL,
-                      has_fresh ? (uint32_t)w->g->fresh.len : 0, &error))
+  if (!lumo_pairs_add(pairs, &value, has_set ? w->g->set.data : NULL, has_set ? (uint32_t)w->g->set.len : 0,
+                      has_fresh ? w->g->fresh.data : NULL, has_fresh ? (uint32_t)w->g->fresh.len : 0, &error))
     lumo_raise(w->L, &error);
+  if (!w->given || !attributes || pairs->keys.count == before) return;
+  push_key(w->L, &value);
+  lua_pushvalue(w->L, attributes);
+  lua_rawset(w->L, w->given);
 }
 
 /* Field `snake` or `camel` of the table at `index`, pushed. */
@@ -529,11 +549,13 @@ static int push_pivot_defaults(lua_State *L, int relation) {
 
 /* ---- plans of the client ---- */
 
-/* core.pairs_plan(op, method, relation, parent, value, form, now): op "attach", "sync", "sync_keeping" or
- * "toggle"; */
+/* core.pairs_plan(op, method, relation, parent, value, form, now): → plan, the attributes by id as
+ * pairs_entries takes them */
 static int pairs_plan(lua_State *L) {
-  static const char *const ops[] = {"attach", "sync", "sync_keeping", "toggle", NULL};
-  static const lumo_pairs_op values[] = {LUMO_ATTACH, LUMO_SYNC, LUMO_SYNC_WITHOUT_DETACHING, LUMO_TOGGLE};
+  static const char *const ops[] = {"attach",       "attach_made", "attach_each", "sync",
+                                    "sync_keeping", "toggle",      NULL};
+  static const lumo_pairs_op values[] = {
+      LUMO_ATTACH, LUMO_ATTACH_MADE, LUMO_ATTACH_EACH, LUMO_SYNC, LUMO_SYNC_WITHOUT_DETACHING, LUMO_TOGGLE};
   static const char *const forms[] = {"ids", "ids_or_map", "pivot_list", NULL};
   lumo_error error;
   lumo_error_init(&error);
@@ -545,13 +567,120 @@ static int pairs_plan(lua_State *L) {
   w.g = push_gathering(L);               /* 8 */
   lumo_buf *owner = lumo_push_buffer(L); /* 9 */
   lumo_value key = owner_value(L, w.relation, w.method, 4, owner);
-  w.defaults = push_pivot_defaults(L, 3); /* 10 */
+  lua_newtable(L); /* 10 */
+  w.given = 10;
+  w.defaults = push_pivot_defaults(L, 3); /* 11 */
   gather(&w, 5, form);
   lua_settop(L, 10);
   lumo_prepare_plan(L); /* 11 */
   lumo_fill_plan(L, 11, LUMO_PLAN_PAIRS,
                  lumo_pairs_plan_new(op, w.method, &w.relation->pivot, &key, &w.g->pairs, w.now, &error),
                  &error);
+  lua_insert(L, 10);
+  return 2;
+}
+
+/* Pushes what a pivot document says beside _id and keys, under the names and types of the pivot model's
+ * columns. Null stands for nothing in a row, and for itself in what is to be written. */
+static void push_attributes(lua_State *L, const lumo_relation *relation, const uint8_t *document,
+                            uint32_t len, bool nulls) {
+  lumo_iter it;
+  lua_newtable(L);
+  if (!lumo_iter_init(&it, document, len)) return;
+  while (lumo_iter_next(&it)) {
+    bool null = lumo_value_is_null(&it.value);
+    if (strcmp(it.key, "_id") == 0 || strcmp(it.key, relation->pivot.owner_key) == 0 ||
+        strcmp(it.key, relation->pivot.related_key) == 0 || (null && !nulls))
+      continue;
+    const lumo_column *column = lumo_schema_find_stored(relation->attributes, it.key, it.key_len);
+    lua_pushstring(L, column ? column->name : it.key);
+    lumo_place place = {.model = relation->attributes->model, .key = it.key, .key_len = it.key_len};
+    if (column && !null)
+      lumo_push_column_value(L, &it.value, column, &place);
+    else
+      lumo_push_value(L, &it.value);
+    lua_rawset(L, -3);
+  }
+}
+
+/* core.check_pair(method, relation, attributes or nil): raises what a plan with these attributes of a pair
+ * would. */
+static int check_pair(lua_State *L) {
+  gatherer w = {.L = L, .method = luaL_checkstring(L, 1), .relation = lumo_check_relation(L, 2)};
+  lua_settop(L, 3);
+  w.g = push_gathering(L);
+  join_given(&w, gather_attributes(&w, 3));
+  return 0;
+}
+
+/* core.relation_given(relation): what its condition asks rows to have, by attribute. */
+static int relation_given(lua_State *L) {
+  const lumo_relation *relation = lumo_check_relation(L, 1);
+  if (relation->given)
+    push_attributes(L, relation, relation->given, relation->given_len, true);
+  else
+    lua_newtable(L);
+  return 1;
+}
+
+/* core.pairs_entries(plan, given): the ids that a plan was given, in order, with the attributes that the call
+ * gave: { id =, attributes = }. */
+static int pairs_entries(lua_State *L) {
+  const lumo_pairs_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_PAIRS);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  const lumo_keys *keys = &plan->pairs.keys;
+  lua_createtable(L, (int)keys->count, 0);
+  for (uint32_t i = 0; i < keys->count; i++) {
+    lumo_value id = lumo_keys_at(keys, i);
+    lua_createtable(L, 0, 2);
+    lumo_push_value(L, &id);
+    lua_setfield(L, -2, "id");
+    push_key(L, &id);
+    lua_rawget(L, 2);
+    lua_setfield(L, -2, "attributes");
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  return 1;
+}
+
+/* core.pairs_row(plan, relation, method, id or record, class or nil, connection number): what is known of the
+ * row of a pair of the plan, once that is done: as a record of the class, else as a table by stored names. */
+static int pairs_row(lua_State *L) {
+  const lumo_pairs_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_PAIRS);
+  const lumo_relation *relation = lumo_check_relation(L, 2);
+  const char *method = luaL_checkstring(L, 3);
+  uint16_t connection = (uint16_t)luaL_optinteger(L, 6, 0);
+  lua_settop(L, 5);
+  lumo_buf *row = lumo_push_buffer(L), *key = lumo_push_buffer(L); /* 6, 7 */
+  lumo_value id = id_value(L, relation, method, 4, key);
+  int64_t place = lumo_keys_find(&plan->pairs.keys, &id);
+  if (place < 0) lumo_raise_code(L, "E_ARGUMENT", "the plan has no such pair");
+  lumo_pairs_row(plan, (uint32_t)place, row);
+  lumo_check_buffer(L, row);
+  if (lua_isnil(L, 5))
+    lumo_push_document(L, row->data, row->len);
+  else
+    lumo_push_record(L, 5, lumo_class_schema(L, 5), 0, false, row->data, (uint32_t)row->len, NULL, 0,
+                     connection);
+  return 1;
+}
+
+/* core.pair_id(relation, method, parent, id): the _id of a new row. */
+static int pair_id(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  const lumo_relation *relation = lumo_check_relation(L, 1);
+  const char *method = luaL_checkstring(L, 2);
+  uint8_t id[12];
+  lua_settop(L, 4);
+  lumo_buf *owner = lumo_push_buffer(L), *related = lumo_push_buffer(L); /* 5, 6 */
+  lumo_value key = owner_value(L, relation, method, 3, owner);
+  lumo_value other = id_value(L, relation, method, 4, related);
+  if (!lumo_pair_id(relation->pivot.owner_key, &key, relation->pivot.related_key, &other, id)) {
+    lumo_error_memory(&error);
+    lumo_raise(L, &error);
+  }
+  lumo_push_objectid(L, id);
   return 1;
 }
 
@@ -663,31 +792,15 @@ static int pivot_update_plan(lua_State *L) {
   return 1;
 }
 
-/* core.pivot_row(plan, relation): the first row of a pivot_rows_plan as its attributes, without _id and keys,
- * under the names and types of the pivot model's columns; nil when there is no row. */
+/* core.pivot_row(plan, relation): the attributes of the first row of a pivot_rows_plan; nil when there is no
+ * row. */
 static int pivot_row(lua_State *L) {
   const lumo_read_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_READ);
   const lumo_relation *relation = lumo_check_relation(L, 2);
-  lumo_iter it;
-  if (plan->docs.count == 0) {
+  if (plan->docs.count == 0)
     lua_pushnil(L);
-    return 1;
-  }
-  lua_newtable(L);
-  if (!lumo_iter_init(&it, plan->docs.items[0].data, plan->docs.items[0].len)) return 1;
-  while (lumo_iter_next(&it)) {
-    if (strcmp(it.key, "_id") == 0 || strcmp(it.key, relation->pivot.owner_key) == 0 ||
-        strcmp(it.key, relation->pivot.related_key) == 0 || lumo_value_is_null(&it.value))
-      continue;
-    const lumo_column *column = lumo_schema_find_stored(relation->attributes, it.key, it.key_len);
-    lua_pushstring(L, column ? column->name : it.key);
-    lumo_place place = {.model = relation->attributes->model, .key = it.key, .key_len = it.key_len};
-    if (column)
-      lumo_push_column_value(L, &it.value, column, &place);
-    else
-      lumo_push_value(L, &it.value);
-    lua_rawset(L, -3);
-  }
+  else
+    push_attributes(L, relation, plan->docs.items[0].data, plan->docs.items[0].len, false);
   return 1;
 }
 
@@ -897,6 +1010,11 @@ void lumo_open_relation(lua_State *L) {
       {"relation", relation_new},
       {"relation_under", relation_under},
       {"pairs_plan", pairs_plan},
+      {"check_pair", check_pair},
+      {"relation_given", relation_given},
+      {"pair_id", pair_id},
+      {"pairs_entries", pairs_entries},
+      {"pairs_row", pairs_row},
       {"detach_plan", detach_plan},
       {"detach_all_plan", detach_all_plan},
       {"pivot_rows_plan", pivot_rows_plan},

@@ -1,0 +1,207 @@
+--- Creating and saving related records: parent, records and pairs are stored in one call, all or nothing.
+local accessors = require "lumo.accessors"
+local ambient = require "lumo.ambient"
+local core = require "lumo.core"
+local operators = require "lumo.operators"
+local pairs_of = require "lumo.pairs"
+local records = require "lumo.record"
+local raise = require("lumo.errors").raise
+
+local storing = {}
+
+local function check_attributes(attributes, count, method)
+  if attributes == nil then return {} end
+  if type(attributes) ~= "table" then
+    raise("E_ARGUMENT", "%s takes pivot attributes as a list beside the records, got %s",
+      method, type(attributes))
+  end
+  for key in pairs(attributes) do
+    if type(key) ~= "number" or key < 1 or key > count or key % 1 ~= 0 then
+      raise("E_ARGUMENT", "%s takes one table of pivot attributes for each of %d records", method, count)
+    end
+  end
+  return attributes
+end
+
+--- What is wrong with the attributes of pairs is said before anything is written.
+local function check_pairs(relation, attributes, count, target, method)
+  local handle = relation:boot():bound_handle(method, target)
+  for i = 1, count do
+    core.check_pair(method, handle, accessors.prepared(relation.pivot_state, attributes[i]))
+    relation:check_attributes(pairs_of.attributes(handle, attributes[i]), false)
+  end
+end
+
+--- Whether the key of the related side is one that inserting the records is going to make.
+local function makes_key(relation, list)
+  local state = relation.related_state
+  if relation.related_key ~= state.primary or state.by_attribute[state.primary].type ~= "objectid" then return false end
+  for _, one in ipairs(list) do
+    if core.record_get(one, state.primary) ~= nil then return false end
+  end
+  return true
+end
+
+--- A key that nobody is going to make must be there before anything is written.
+local function check_key(relation, one, state, key, method)
+  if core.record_get(one, key) ~= nil then return end
+  if one.is_new and key == state.primary and state.by_attribute[key].type == "objectid" then return end
+  core.raise("E_MISSING_ATTRIBUTE_VALUE", ("Cannot %s \"%s\", value of \"%s.%s\" is nil")
+    :format(method, relation.relation_name, state.name, key), { model = state.name, attribute = key })
+end
+
+---@class lumo.Making related records that are stored and attached in one call
+---@field parent lumo.Record
+---@field relation lumo.Relation
+---@field method string
+---@field list lumo.Record[]
+---@field attributes table[] beside the list, with holes
+---@field op string|nil how the pairs are attached where no key had to be made
+---@field makes_keys boolean|nil
+
+--- The step that comes before all others, once the parent is stored.
+local function turn_step(making)
+  local column = making.relation.definition.options.serial
+  return column and { list = {}, state = making.relation.state, events = {}, write = function(client)
+    operators.count_up(making.parent, column, client)
+  end }
+end
+
+--- The step that inserts the new ones of the list.
+local function insert_step(making, list)
+  local relation = making.relation
+  local state = relation.related_state
+  local step = records.insert_step(list, state, #list > 1)
+  local send = step.write
+  function step.write(client)
+    making.makes_keys = #list == #making.list and makes_key(relation, list)
+    for _, one in ipairs(list) do check_key(relation, one, state, relation.related_key, making.method) end
+    send(client)
+  end
+  return step
+end
+
+local function attach_all(making, client)
+  local relation, given = making.relation, {}
+  for i, one in ipairs(making.list) do given[i] = { id = one, pivot_data = making.attributes[i] } end
+  local op = making.makes_keys and "attach_made" or making.op
+  local write = pairs_of.prepare(making.parent, relation, client, op, making.method, given, "pivot_list")
+  pairs_of.run(write, client)
+  local number = ambient.connection(client).number
+  for _, one in ipairs(making.list) do
+    records.set_pivot(one, relation, pairs_of.row(write, one, number))
+  end
+end
+
+--- Attaches a record that is stored.
+---@param attributes table|nil
+function storing.attach(parent, relation, target, method, one, attributes)
+  attach_all({
+    parent = parent, relation = relation, method = method, list = { one }, attributes = { attributes }, op = "attach",
+  }, target)
+end
+
+--- Stores what has to be stored and attaches it: all before-hooks, all writes, all after-hooks, in the order parent,
+--- related records, pairs.
+local function store(making, client, steps)
+  if #making.list > 0 then
+    steps[#steps + 1] = { list = {}, state = making.relation.related_state, events = {}, write = function(inner)
+      attach_all(making, inner)
+    end }
+  end
+  pairs_of.write_records(making.relation, steps, client)
+end
+
+local function parent_step(parent, relation, method)
+  check_key(relation, parent, relation.state, relation.local_key, method)
+  if parent.is_new then return records.insert_step({ parent }, relation.state, false) end
+  return records.update_step({ parent }, relation.state)
+end
+
+--- Makes related records of rows and attaches them.
+---@param parent lumo.Record
+---@param relation lumo.Relation
+---@param target lumo.Client
+---@param method string
+---@param list table<string, any>[]
+---@param attributes table[]|nil beside the rows
+---@return lumo.Record[]
+function storing.create(parent, relation, target, method, list, attributes)
+  if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(list)) end
+  attributes = check_attributes(attributes, #list, method)
+  check_pairs(relation, attributes, #list, target, method)
+  local class, number = relation.related_state.class, ambient.connection(target).number
+  return pairs_of.together(relation, target, function(client)
+    local steps, made = {}, {}
+    for i = 1, #list do made[i] = core.record_new(class, list[i], number, core.now()) end
+    local step = parent_step(parent, relation, method)
+    if parent.is_new then steps[1] = step end
+    local making = {
+      parent = parent, relation = relation, method = method, list = made, attributes = attributes, op = "attach_each",
+    }
+    steps[#steps + 1] = turn_step(making)
+    if #made > 0 then steps[#steps + 1] = insert_step(making, made) end
+    store(making, client, steps)
+    return made
+  end)
+end
+
+local function check_savable(relation, list, target, method)
+  local state, number = relation.related_state, ambient.connection(target).number
+  for i = 1, #list do
+    local one = list[i]
+    local found = core.record_is(one)
+    if not found or found.name ~= state.name then
+      raise("E_ARGUMENT", "%s needs records of \"%s\", entry %d is not one", method, state.name, i)
+    end
+    if one.is_deleted then
+      raise("E_MODEL_DELETED", "%s \"%s\": entry %d is a deleted record", method, relation.relation_name, i)
+    end
+    local own = core.record_connection(one)
+    if own ~= 0 and own ~= number then
+      raise("E_ARGUMENT", "%s \"%s\": entry %d came through another connection than the parent", method,
+        relation.relation_name, i)
+    end
+  end
+end
+
+--- The records to save, each once: the new ones and the stored ones.
+local function new_and_stored(parent, list)
+  local new, stored, seen = {}, {}, { [parent] = true }
+  for _, one in ipairs(list) do
+    local into = one.is_new and new or stored
+    if not seen[one] then into[#into + 1] = one end
+    seen[one] = true
+  end
+  return new, stored
+end
+
+--- Saves the parent and related records, and attaches these.
+---@param list lumo.Record[]
+---@param attributes table[]|nil beside the records
+---@param check_existing boolean|nil true when nil
+function storing.save(parent, relation, target, method, list, attributes, check_existing)
+  if check_existing ~= nil and type(check_existing) ~= "boolean" then
+    raise("E_ARGUMENT", "the third argument of %s is a boolean, got %s", method, type(check_existing))
+  end
+  if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of records, got %s",
+    method, type(list)) end
+  attributes = check_attributes(attributes, #list, method)
+  check_pairs(relation, attributes, #list, target, method)
+  check_savable(relation, list, target, method)
+  pairs_of.together(relation, target, function(client)
+    local making = {
+      parent = parent, relation = relation, method = method, list = list, attributes = attributes,
+      op = relation.duplicates and check_existing ~= false and "sync_keeping" or "attach",
+    }
+    local new, stored = new_and_stored(parent, list)
+    local steps = { parent_step(parent, relation, method) }
+    steps[#steps + 1] = turn_step(making)
+    for _, one in ipairs(stored) do check_key(relation, one, relation.related_state, relation.related_key, method) end
+    if #new > 0 then steps[#steps + 1] = insert_step(making, new) end
+    if #stored > 0 then steps[#steps + 1] = records.update_step(stored, relation.related_state) end
+    store(making, client, steps)
+  end)
+end
+
+return storing
