@@ -172,8 +172,14 @@ end
 
 -- Sending ---------------------------------------------------------------------------------------------------
 
---- Gives the records that a find plan has read.
-local function records_of(q, kept, plan, client)
+--- The plan of what a query finds, and of how many owners it is. Without a limit of its own it has the query's.
+local function find_plan(q, kept, method, limit)
+  if kept.parents then return core.load_plan(q, kept.parents) end
+  return core.query_find_plan(q, method, limit, false), 1
+end
+
+--- Gives the records that a find plan has read, those of many owners one owner after the other.
+local function records_of(q, kept, plan, client, owners)
   local number = ambient.connection(client).number
   local partial = core.query_partial(q)
   local companion = (kept.relation or partial) and { relation = kept.relation, partial = partial } or nil
@@ -181,15 +187,8 @@ local function records_of(q, kept, plan, client)
   if not kept.relation then
     return core.plan_records(plan, kept.state.class, number, companion)
   end
-  return core.related_records(plan, kept.state.class, companion, number, 1)[1]
-end
-
---- What the query of many parents finds, one parent after the other.
-local function eager(q, kept, client)
-  local plan, owners = core.load_plan(q, kept.parents)
-  run(client, plan)
-  local companion = record.companion(client, { relation = kept.relation, partial = core.query_partial(q) })
-  local lists = core.related_records(plan, kept.state.class, companion, ambient.connection(client).number, owners)
+  local lists = core.related_records(plan, kept.state.class, companion, number, owners)
+  if owners == 1 then return lists[1] end
   local all = {}
   for _, list in ipairs(lists) do
     for _, one in ipairs(list) do all[#all + 1] = one end
@@ -197,19 +196,19 @@ local function eager(q, kept, client)
   return all
 end
 
+local function documents_of(kept, plan)
+  return kept.relation and core.related_documents(plan) or core.plan_documents(plan)
+end
+
 --- Reads what a query finds, as records, or as plain tables of a lean query. Hooks are the caller's.
 local function read(q, method, limit)
   local kept = query.to_send(q, method)
-  if kept.lean and kept.relation then
-    raise("E_UNSUPPORTED", "lean is not supported across a relation")
-  end
   query.before_read(q, kept)
   local client = client_of(kept)
-  if kept.parents then return query.after_read(eager(q, kept, client), kept) end
-  local plan = core.query_find_plan(q, method, limit, false)
+  local plan, owners = find_plan(q, kept, method, limit)
   run(client, plan)
-  if kept.lean then return core.plan_documents(plan) end
-  return query.after_read(records_of(q, kept, plan, client), kept)
+  if kept.lean then return documents_of(kept, plan) end
+  return query.after_read(records_of(q, kept, plan, client, owners), kept)
 end
 
 local function refuse_lean(kept, method)
@@ -252,10 +251,14 @@ function Query:first_or_fail()
   return found
 end
 
---- True if anything matches. Commands: as exec, for one document.
+--- True if anything matches. Commands: as exec, for the primary key of one document; hooks and preloads have no part
+--- in it.
 ---@return boolean
 function Query:exists()
-  return read(self, "exists", 1)[1] ~= nil
+  local kept = query.to_send(self, "exists")
+  local plan = find_plan(self:clone():select("id"), kept, "exists", 1)
+  run(client_of(kept), plan)
+  return (kept.relation and core.related_size(plan) or core.plan_size(plan)) > 0
 end
 
 --- How many match, limit and offset respected. Commands: aggregate; across a relation a find on the pivot
@@ -275,19 +278,22 @@ end
 --- Closes a cursor when a loop is left early (Lua 5.4); elsewhere the collector does it.
 local Closer = { __close = function(closer) core.plan_close(closer.plan) end }
 
---- The records one by one, from a cursor: `for post in query:each() do`. Commands: find, and a getMore for
---- each further batch.
+--- What eager loading finds is distributed over the parents, and so is there before the first record is.
+local function each_of_many(q)
+  local list, i = q:exec(), 0
+  return function()
+    i = i + 1
+    return list[i]
+  end
+end
+
+--- The records one by one, from a cursor: `for post in query:each() do`. Commands: find, across a relation an
+--- aggregate, and a getMore for each further batch.
 ---@return fun(): table|nil
 function Query:each()
   local kept = query.to_send(self, "each")
   local client = client_of(kept)
-  if kept.relation then
-    local list, i = self:exec(), 0
-    return function()
-      i = i + 1
-      return list[i]
-    end
-  end
+  if kept.parents then return each_of_many(self) end
   if not kept.lean then hooks.run(kept.state, "before", "fetch", self) end
   query.before_read(self, kept)
   local plan = core.query_find_plan(self, "each", 0, true)
@@ -296,7 +302,7 @@ function Query:each()
     i = i + 1
     while batch[i] == nil and not done do
       done = run(client, plan)
-      batch, i = kept.lean and core.plan_documents(plan) or records_of(self, kept, plan, client), 1
+      batch, i = kept.lean and documents_of(kept, plan) or records_of(self, kept, plan, client, 1), 1
       if not kept.lean and batch[1] ~= nil then
         query.after_read(batch, kept)
         hooks.run(kept.state, "after", "fetch", batch)
@@ -352,6 +358,7 @@ local function aggregate(q, operator, column, method)
   local kept = query.to_send(q, method)
   local plan = core.query_group_plan(q, operator, column, method)
   run(client_of(kept), plan)
+  if kept.relation then return core.related_value(plan) end
   return core.plan_field(plan, "n")
 end
 
@@ -382,14 +389,13 @@ end
 ---@return any[]
 function Query:pluck(column)
   local kept = query.to_send(self, "pluck")
-  local stored = core.query_resolve(self, "pluck", column)
+  local stored, of_pivot = core.query_resolve(self, "pluck", column)
   if kept.relation then
-    local values = {}
-    for i, one in ipairs(self:exec()) do
-      local value = one:get(column)
-      values[i] = value == nil and core.null or value
-    end
-    return values
+    local copy = self:clone():select(of_pivot and "id" or column)
+    core.query_pivot_fields(copy, { of_pivot and stored:match("^[^.]+") or nil })
+    local plan = find_plan(copy, kept, "pluck", 0)
+    run(client_of(kept), plan)
+    return core.related_values(plan, stored, of_pivot)
   end
   local plan = core.query_find_plan(self:clone():select(column), "pluck", 0, false)
   run(client_of(kept), plan)
@@ -412,34 +418,54 @@ function Query:distinct(column)
   return core.plan_values(plan, "_id")
 end
 
+local MOST_TRIES = 100 -- a record that was found and then changed by others, one after the other
+
+--- Changes or removes the first record that matches, across a relation in two steps: the record is found, and then
+--- changed if it still is what the filter demands of it; else another one is looked for.
+local function modify(q, values, method)
+  local kept = query.to_send(q, method)
+  refuse_lean(kept, method)
+  local client = client_of(kept)
+  local number, companion = ambient.connection(client).number, { relation = kept.relation }
+  local plan = core.query_modify_plan(q, values)
+  if not kept.relation then
+    run(client, plan)
+    return core.plan_modified(plan, kept.state.class, number, record.companion(client))
+  end
+  local search = q:clone():select("id")
+  for _ = 1, MOST_TRIES do
+    local found = core.query_find_plan(search, method, 1, false)
+    run(client, found)
+    if core.related_size(found) == 0 then return nil end
+    plan = core.query_modify_plan(q, values, found)
+    run(client, plan)
+    local one = core.plan_modified(plan, kept.state.class, number, record.companion(client, companion), found)
+    if one then return one end
+  end
+  return core.raise("E_WRITE", ("%s: others changed each of %d records before it could"):format(method, MOST_TRIES),
+    { model = kept.state.name, retryable = true })
+end
+
 --- Changes the first document that matches, in the query's order, and gives it as it is afterwards; nil when
 --- there is none.
---- Commands: findAndModify.
+--- Commands: findAndModify; across a relation those of `first` before it.
 ---@param values table<string, any>
 ---@return lumo.Record|nil
 function Query:find_one_and_update(values)
   if type(values) ~= "table" then
     raise("E_ARGUMENT", "find_one_and_update needs a table of attributes, got %s", type(values))
   end
-  local kept = query.to_send(self, "find_one_and_update")
-  refuse_lean(kept, "find_one_and_update")
-  local plan, client = core.query_modify_plan(self, accessors.prepared(kept.state, values)), client_of(kept)
-  run(client, plan)
-  return core.plan_modified(plan, kept.state.class, ambient.connection(client).number, record.companion(client))
+  return modify(self, accessors.prepared(state_of(self).state, values), "find_one_and_update")
 end
 
 --- Removes the first document that matches, in the query's order, and gives it as it was; nil when there was
 --- none.
---- Commands: findAndModify.
+--- Commands: findAndModify; across a relation those of `first` before it.
 ---@return lumo.Record|nil
 function Query:find_one_and_delete()
-  local kept = query.to_send(self, "find_one_and_delete")
-  refuse_lean(kept, "find_one_and_delete")
-  local plan, client = core.query_modify_plan(self), client_of(kept)
-  run(client, plan)
-  local found = core.plan_modified(plan, kept.state.class, ambient.connection(client).number, record.companion(client))
+  local found = modify(self, nil, "find_one_and_delete")
   if found then
-    record.remember({ found }, client)
+    record.remember({ found }, client_of(state_of(self)))
     core.record_deleted(found)
   end
   return found

@@ -30,7 +30,7 @@ static void set_extra(const char *json) {
   query.extra_len -= 5;
 }
 
-/* The owners from 1 to n. */
+/* The owners from 1 to n; more than one are asked for to be loaded. */
 static lumo_related_plan *new_plan(int32_t n) {
   lumo_keys owners = {0};
   uint32_t index;
@@ -40,7 +40,10 @@ static lumo_related_plan *new_plan(int32_t n) {
     lumo_value owner = {bytes, sizeof bytes, LUMO_BSON_INT32};
     lumo_keys_add(&owners, &owner, &index);
   }
+  bool eager = query.eager;
+  if (n > 1 && query.op == LUMO_RELATED_FIND) query.eager = true;
   lumo_related_plan *plan = lumo_related_plan_new("load", &pivot, &owners, &query, &error);
+  query.eager = eager;
   CHECK(plan != NULL);
   lumo_keys_free(&owners);
   return plan;
@@ -120,16 +123,13 @@ static void test_conditions(void) {
                       "{'find':'pt','filter':{'post_id':{'$in':[1]},'$and':[{'kind':'x'},{'$or':[{'role':1},{"
                       "'post_id':9}]}]},"
                       "'projection':{'role':1,'_id':1,'post_id':1,'tag_id':1},'batchSize':1000000}");
-  FEED(
-      &plan->plan,
-      BATCH(
-          "{'post_id':1,'tag_id':10,'w':1},{'post_id':1,'tag_id':11,'w':2},{'post_id':1,'tag_id':10,'w':3}"));
+  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':10,'w':1},{'post_id':1,'tag_id':11,'w':2}"));
   EXPECT(&plan->plan,
          "read tags {'find':'tags','filter':{'_id':{'$in':[10,11]},'$and':[{'_id':{'$gt':0}}]},"
          "'projection':{'_id':1,'n':1},'sort':{'n':-1},'skip':2,'limit':3,'hint':'h','maxTimeMS':5,"
          "'batchSize':1000000}");
   FEED(&plan->plan, BATCH("{'_id':11,'n':5},{'_id':10,'n':4}"));
-  ROWS(plan, "0:5/2 0:4/1 0:4/3");
+  ROWS(plan, "0:5/2 0:4/1");
 }
 
 /* A limit alone goes by the related key, and so do the rows. */
@@ -141,11 +141,27 @@ static void test_limit(void) {
   lumo_related_plan *plan = new_plan(1);
   EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1]}},'batchSize':1000000}");
   FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':'b','w':1},{'post_id':1,'tag_id':'a','w':2}"));
-  EXPECT(&plan->plan,
-         "read tags {'find':'tags','filter':{'slug':{'$in':['b','a']}},'sort':{'slug':1},'limit':2,"
-         "'batchSize':1000000}");
+  EXPECT(&plan->plan, "read tags "
+                      "{'find':'tags','filter':{'slug':{'$in':['b','a'],'$not':{'$type':'array'}}},'sort':{'"
+                      "slug':1},'limit':2,"
+                      "'batchSize':1000000}");
   FEED(&plan->plan, BATCH("{'slug':'a','n':1},{'slug':'b','n':2}"));
   ROWS(plan, "0:1/2 0:2/1");
+}
+
+/* A pair that stands twice is two records: the limit is made here then. */
+static void test_limit_of_a_bag(void) {
+  setup();
+  query.limit = 2;
+  query.skip = 1;
+  set_part(&query.sort, &query.sort_len, "{'n':1}");
+  lumo_related_plan *plan = new_plan(1);
+  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':2,'w':1},{'post_id':1,'tag_id':1,'w':2},"
+                          "{'post_id':1,'tag_id':2,'w':3}"));
+  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'_id':{'$in':[2,1]}},'sort':{'n':1},'limit':3,"
+                      "'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':2,'n':5},{'_id':1,'n':6}"));
+  ROWS(plan, "0:5/3 0:6/2");
 }
 
 /* Many parents that share related records, in several batches; with and without an order. */
@@ -220,13 +236,21 @@ static void test_count(void) {
   EXPECT(&plan->plan, "read pt "
                       "{'find':'pt','filter':{'post_id':{'$in':[1,2]}},'projection':{'_id':0,'tag_id':1},'"
                       "batchSize':1000000}");
-  FEED(&plan->plan, BATCH("{'tag_id':1},{'tag_id':2},{'tag_id':1},{'tag_id':null}"));
+  FEED(&plan->plan, BATCH("{'tag_id':1},{'tag_id':2},{'tag_id':null}"));
   EXPECT(&plan->plan,
          "read1 tags {'aggregate':'tags','pipeline':[{'$match':{'_id':{'$in':[1,2]},'$and':[{'n':1}]}},"
          "{'$count':'n'}],'comment':'c','cursor':{'batchSize':1000000}}");
   FEED(&plan->plan, BATCH("{'n':{'$numberLong':'2'}}"));
   EXPECT(&plan->plan, "done");
   CHECK_INT(plan->count, 2);
+  end_plan(&plan->plan);
+  plan = new_plan(1); /* a pair that stands twice counts twice */
+  FEED(&plan->plan, BATCH("{'tag_id':1},{'tag_id':2},{'tag_id':1},{'tag_id':3}"));
+  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'_id':{'$in':[1,2,3]},'$and':[{'n':1}]},"
+                      "'projection':{'_id':1},'comment':'c','batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':1},{'_id':2}"));
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->count, 3);
   end_plan(&plan->plan);
   plan = new_plan(1);
   FEED(&plan->plan, BATCH("{'tag_id':1}"));
@@ -343,41 +367,277 @@ static void test_ordered_large(void) {
   ROWS(plan, "0:1/0 0:2/0");
 }
 
-/* Beyond that the server joins: portion of owners by portion of owners. */
+/* Beyond that the server joins: for one owner in one command, for many it gives the rows in order. */
 static void test_ordered_portions(void) {
   enum { TOO_MANY = 650000 }; /* of 20 bytes each */
   setup();
-  set_part(&query.filter, &query.filter_len, "{'n':{'$gt':0}}");
-  set_part(&query.projection, &query.projection_len, "{'n':1}");
   query.skip = 1;
   query.limit = 5;
-  set_extra("{'hint':'h','collation':{'locale':'en'}}");
   lumo_related_plan *plan = new_plan(1);
   feed_rows(plan, 1, 0, TOO_MANY);
-  EXPECT(&plan->plan,
-         "read pt {'aggregate':'pt','pipeline':[{'$match':{'post_id':{'$in':[1]},'tag_id':{'$ne':null}}},"
-         "{'$group':{'_id':'$tag_id'}},{'$lookup':{'from':'tags','localField':'_id','foreignField':'_id','as'"
-         ":'r'}},"
-         "{'$unwind':{'path':'$r'}},{'$replaceRoot':{'newRoot':'$r'}},{'$match':{'n':{'$gt':0}}},{'$sort':{'_"
-         "id':1}},"
-         "{'$skip':1},{'$limit':5},{'$project':{'n':1}}],'collation':{'locale':'en'},'allowDiskUse':true,"
-         "'cursor':{'batchSize':1000000}}");
-  FEED(&plan->plan, BATCH_OF(3, "{'_id':7,'n':1}"));
-  EXPECT(&plan->plan, "more pt 3");
-  FEED(&plan->plan, BATCH("{'_id':3,'n':2}"));
-  ROWS(plan, "0:1/0 0:2/0");
+  check_list(plan, "pt", "pipeline.0.$match.post_id.$in", 1);
+  FEED(&plan->plan, BATCH("{'p':{'post_id':1,'tag_id':7,'w':1},'r':{'_id':7,'n':2}}"));
+  ROWS(plan, "0:2/1");
   setup();
   set_part(&query.sort, &query.sort_len, "{'n':1}");
-  plan = new_plan(100001);
-  check_list(plan, "pt", "filter.post_id.$in", 100000);
+  plan = new_plan(1001);
+  check_list(plan, "pt", "filter.post_id.$in", 1001);
   feed_rows(plan, 2, 0, TOO_MANY);
-  check_list(plan, "pt", "filter.post_id.$in", 1);
-  feed_rows(plan, 100001, 5, 8);
-  check_list(plan, "pt", "pipeline.0.$match.post_id.$in", 100000);
-  FEED(&plan->plan, BATCH("{'_id':6,'n':1},{'_id':100000,'n':2},{'_id':5,'n':3}"));
+  check_list(plan, "pt", "pipeline.0.$match.post_id.$in", 1000);
+  FEED(&plan->plan,
+       BATCH("{'p':{'post_id':2,'tag_id':6,'w':1},'k':6},{'p':{'post_id':2,'tag_id':5,'w':2},'k':5}"));
   check_list(plan, "pt", "pipeline.0.$match.post_id.$in", 1);
-  FEED(&plan->plan, BATCH("{'_id':7,'n':1},{'_id':5,'n':3}"));
-  ROWS(plan, "1:1/0 1:2/0 1:3/0 100000:1/0 100000:3/0");
+  FEED(&plan->plan, BATCH("{'p':{'post_id':1001,'tag_id':6,'w':3},'k':6}"));
+  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'_id':{'$in':[6,5]}},'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':5,'n':50},{'_id':6,'n':60}"));
+  ROWS(plan, "1:60/1 1:50/2 1000:60/3");
+}
+
+/* ---- pipelines: of one owner ---- */
+
+#define OWNERS(list) "{'$match':{'post_id':{'$in':" list "},"
+#define NAMES_KEY "'tag_id':{'$ne':null,'$not':{'$type':['regex','array']}}}},"
+#define WRAP "{'$project':{'_id':0,'__lumo_pivot':'$$ROOT'}},"
+#define LOOKUP(local)                                                                                        \
+  "{'$lookup':{'from':'tags','localField':'" local "','foreignField':'_id','as':'r'}},{'$unwind':'$r'},"
+#define JOIN(row) "{'$replaceRoot':{'newRoot':{'$mergeObjects':['$r',{'__lumo_pivot':'" row "'}]}}},"
+#define PAIRED_ROW "{'post_id':'$__lumo_pivot.post_id','tag_id':'$__lumo_pivot.tag_id'}"
+#define DOCUMENTS "{'$project':{'_id':0,'p':" PAIRED_ROW ",'r':'$$ROOT'}},{'$project':{'r.__lumo_pivot':0}}],"
+#define CURSOR "'allowDiskUse':true,'cursor':{'batchSize':1000000}}"
+
+/* An order of the pivot's with a limit: sorted first, joined until the limit is reached. */
+static void test_paired_by_pivot(void) {
+  setup();
+  set_part(&query.sort, &query.sort_len, "{'__lumo_pivot.role':-1}");
+  set_part(&query.filter, &query.filter_len, "{'n':{'$gt':0}}");
+  set_part(&query.pivot_filter, &query.pivot_filter_len, "{'role':{'$ne':null}}");
+  set_extra("{'hint':'h','collation':{'locale':'en'}}");
+  query.limit = 2;
+  query.skip = 1;
+  lumo_related_plan *plan = new_plan(1);
+  EXPECT(&plan->plan,
+         "read pt {'aggregate':'pt','pipeline':[" OWNERS(
+             "[1]") "'$and':[{'role':{'$ne':null}}]," NAMES_KEY "{'$sort':{'role':-1,'tag_id':1}}," WRAP
+             LOOKUP("__lumo_pivot.tag_id") JOIN(
+                 "$__lumo_pivot") "{'$match':{'$and':[{'n':{'$gt':0}}]}},{'$skip':1},{'$limit':2}," DOCUMENTS
+                                  "'collation':{'locale':'en'}," CURSOR);
+  FEED(&plan->plan, BATCH_OF(6, "{'p':{'post_id':1,'w':1},'r':{'_id':7,'n':2}}"));
+  EXPECT(&plan->plan, "more pt 6");
+  FEED(&plan->plan, BATCH("{'p':{'post_id':1,'w':3},'r':{'_id':8,'n':4}}"));
+  ROWS(plan, "0:2/1 0:4/3");
+}
+
+/* An order of both sides, a filter of both, a projection. */
+static void test_paired_by_both(void) {
+  setup();
+  set_part(&query.sort, &query.sort_len, "{'__lumo_pivot.role':1,'n':-1}");
+  set_part(&query.paired_filter, &query.paired_filter_len, "{'$or':[{'n':1},{'__lumo_pivot.role':2}]}");
+  set_part(&query.projection, &query.projection_len, "{'n':1}");
+  query.all_pivot_fields = true;
+  lumo_related_plan *plan = new_plan(1);
+  EXPECT(&plan->plan,
+         "read pt {'aggregate':'pt','pipeline':[" OWNERS("[1]") NAMES_KEY WRAP LOOKUP("__lumo_pivot.tag_id")
+             JOIN("$__lumo_pivot") "{'$match':{'$and':[{'$or':[{'n':1},{'__lumo_pivot.role':2}]}]}},"
+                                   "{'$sort':{'__lumo_pivot.role':1,'n':-1}},{'$project':{'n':1,'__lumo_"
+                                   "pivot':1}},"
+                                   "{'$project':{'_id':0,'p':'$__lumo_pivot','r':'$$ROOT'}},{'$project':{'r._"
+                                   "_lumo_pivot':0}}]," CURSOR);
+  FEED(&plan->plan, BATCH(""));
+  ROWS(plan, "");
+}
+
+/* A key that may be a list: its elements are no keys. */
+static void test_paired_key(void) {
+  setup();
+  query.key = "slug";
+  query.op = LUMO_RELATED_VALUE;
+  query.accumulator = "$sum";
+  query.field = "__lumo_pivot.w";
+  query.limit = 3;
+  lumo_related_plan *plan = new_plan(1);
+  EXPECT(&plan->plan, "read pt {'aggregate':'pt','pipeline':[" OWNERS("[1]") NAMES_KEY
+         "{'$sort':{'tag_id':1}}," WRAP
+         "{'$lookup':{'from':'tags','localField':'__lumo_pivot.tag_id','foreignField':'slug','as':'r'}},"
+         "{'$unwind':'$r'}," JOIN(
+             "$__lumo_pivot") "{'$match':{'slug':{'$not':{'$type':'array'}}}},{'$limit':3},"
+                              "{'$group':{'_id':null,'n':{'$sum':'$__lumo_pivot.w'}}}]," CURSOR);
+  FEED(&plan->plan, BATCH("{'_id':null,'n':6}"));
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(lumo_reply_count(plan->documents.items[0].data, plan->documents.items[0].len, "n"), 6);
+  end_plan(&plan->plan);
+}
+
+static void test_paired_writes(void) {
+  setup();
+  set_part(&query.paired_filter, &query.paired_filter_len, "{'$or':[{'n':1},{'__lumo_pivot.role':2}]}");
+  query.op = LUMO_RELATED_COUNT;
+  lumo_related_plan *plan = new_plan(1);
+  const char *const head =
+      "read pt {'aggregate':'pt','pipeline':[" OWNERS("[1]") NAMES_KEY WRAP LOOKUP("__lumo_pivot.tag_id")
+          JOIN("$__lumo_pivot") "{'$match':{'$and':[{'$or':[{'n':1},{'__lumo_pivot.role':2}]}]}},";
+  char text[1500];
+  snprintf(text, sizeof text, "%s{'$count':'n'}],%s", head, CURSOR);
+  EXPECT(&plan->plan, text);
+  FEED(&plan->plan, BATCH("{'n':4}"));
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->count, 4);
+  end_plan(&plan->plan);
+  query.op = LUMO_RELATED_DELETE;
+  query.key = "slug";
+  set_part(&query.filter, &query.filter_len, "{'n':1}");
+  plan = new_plan(1);
+  FEED(&plan->plan, BATCH("{'_id':5},{'_id':6},{'_id':5}"));
+  EXPECT(&plan->plan, "write! tags D{'_id':{'$in':[5,6]},'$and':[{'n':1}]}");
+  FEED(&plan->plan, "{'nRemoved':2}");
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->count, 2);
+  end_plan(&plan->plan);
+  plan = new_plan(1);
+  FEED(&plan->plan, BATCH(""));
+  EXPECT(&plan->plan, "done");
+  CHECK_INT(plan->count, 0);
+  end_plan(&plan->plan);
+}
+
+static void next_is_pause(lumo_related_plan *plan) {
+  lumo_step step;
+  CHECK(plan->plan.class->next(&plan->plan, &step, &error) && step.kind == LUMO_STEP_PAUSE);
+}
+
+/* Only one batch is held at a time. */
+static void test_streaming(void) {
+  setup();
+  query.streaming = true;
+  lumo_related_plan *plan = new_plan(1);
+  FEED(&plan->plan, BATCH_OF(6, "{'p':{'w':1},'r':{'n':2}},{'p':{'w':3},'r':{'n':4}}"));
+  next_is_pause(plan);
+  CHECK_INT(plan->row_count, 2);
+  EXPECT(&plan->plan, "more pt 6");
+  CHECK_INT(plan->row_count, 0);
+  FEED(&plan->plan, BATCH_OF(6, ""));
+  EXPECT(&plan->plan, "more pt 6");
+  FEED(&plan->plan, BATCH("{'p':{'w':5},'r':{'n':6}}"));
+  next_is_pause(plan);
+  CHECK_INT(plan->row_count, 1);
+  CHECK_INT(plan->documents.reply_count, 1);
+  ROWS(plan, "");
+}
+
+/* ---- pipelines: of many owners ---- */
+
+/* The first rows of each owner, by the related key or a pivot column; $topN needs MongoDB 5.2. */
+static void test_top(void) {
+  setup();
+  set_part(&query.group_sort, &query.group_sort_len, "{'__lumo_pivot.role':-1}");
+  set_part(&query.pivot_filter, &query.pivot_filter_len, "{'kind':1}");
+  query.limit = 2;
+  lumo_related_plan *plan = new_plan(2);
+  CHECK(plan->plan.asks_version);
+  plan->plan.wire_version = 15;
+  EXPECT(&plan->plan,
+         "read pt {'aggregate':'pt','pipeline':[" OWNERS(
+             "[1,2]") "'$and':[{'kind':1}]," NAMES_KEY
+                      "{'$group':{'_id':'$post_id','rows':{'$topN':{'n':2,'sortBy':{'role':-1,'tag_id':1},"
+                      "'output':{'post_id':'$post_id','tag_id':'$tag_id'}}}}},{'$unwind':'$rows'},"
+                      "{'$replaceRoot':{'newRoot':'$rows'}}]," CURSOR);
+  FEED(&plan->plan, BATCH("{'post_id':2,'tag_id':5,'w':1},{'post_id':1,'tag_id':5,'w':2},"
+                          "{'post_id':1,'tag_id':4,'w':3}"));
+  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'_id':{'$in':[5,4]}},'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':4,'n':40},{'_id':5,'n':50}"));
+  ROWS(plan, "0:50/2 0:40/3 1:50/1");
+}
+
+/* An orphan among the first rows: its owner's rows are read whole. The other owners' are not. */
+static void test_top_with_orphans(void) {
+  setup();
+  set_part(&query.group_sort, &query.group_sort_len, "{'__lumo_pivot.tag_id':-1}");
+  query.limit = 2;
+  lumo_related_plan *plan = new_plan(3);
+  plan->plan.wire_version = 17;
+  /* Owner 1 has an orphan and may have more rows; owner 2 has one, but no more rows; owner 3 has none. */
+  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':9,'w':1},{'post_id':1,'tag_id':5,'w':2},"
+                          "{'post_id':2,'tag_id':9,'w':3},{'post_id':3,'tag_id':5,'w':4},"
+                          "{'post_id':3,'tag_id':4,'w':5}"));
+  FEED(&plan->plan, BATCH("{'_id':4,'n':40},{'_id':5,'n':50}"));
+  EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1]}},"
+                      "'projection':{'_id':0,'post_id':1,'tag_id':1},'sort':{'tag_id':-1},"
+                      "'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'post_id':1,'tag_id':9,'w':6},{'post_id':1,'tag_id':5,'w':7},"
+                          "{'post_id':1,'tag_id':3,'w':8},{'post_id':1,'tag_id':2,'w':9}"));
+  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'_id':{'$in':[3,2]}},'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':2,'n':20},{'_id':3,'n':30}"));
+  ROWS(plan, "0:50/7 0:30/8 2:50/4 2:40/5");
+}
+
+/* Older servers: two finds, cut here. */
+static void test_top_before_5_2(void) {
+  setup();
+  set_part(&query.group_sort, &query.group_sort_len, "{'__lumo_pivot.role':-1}");
+  set_part(&query.sort, &query.sort_len, "{'n':1}");
+  query.limit = 2;
+  lumo_related_plan *plan = new_plan(2);
+  plan->plan.wire_version = 14;
+  EXPECT(&plan->plan, "read pt {'find':'pt','filter':{'post_id':{'$in':[1,2]}},"
+                      "'projection':{'_id':0,'post_id':1,'tag_id':1},'sort':{'role':-1,'tag_id':1},"
+                      "'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'post_id':2,'tag_id':5,'w':1},{'post_id':1,'tag_id':5,'w':2},"
+                          "{'post_id':1,'tag_id':9,'w':3},{'post_id':1,'tag_id':4,'w':4},"
+                          "{'post_id':1,'tag_id':5,'w':5}"));
+  EXPECT(&plan->plan,
+         "read tags {'find':'tags','filter':{'_id':{'$in':[5,9,4]}},'sort':{'n':1},'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':4,'n':40},{'_id':5,'n':50}"));
+  ROWS(plan, "0:40/4 0:50/2 1:50/1");
+}
+
+#define GROUPED                                                                                              \
+  "{'$group':{'_id':'$tag_id','p':{'$push':'$$ROOT'}}}," LOOKUP("_id") "{'$unwind':'$p'}," JOIN("$p")
+
+/* A filter of both sides: one $lookup per related record, and each travels once, by its _id. */
+static void test_ranked(void) {
+  setup();
+  set_part(&query.paired_filter, &query.paired_filter_len, "{'$or':[{'n':1},{'__lumo_pivot.role':2}]}");
+  set_extra("{'hint':'h','collation':{'locale':'en'},'maxTimeMS':5}");
+  lumo_related_plan *plan = new_plan(2);
+  CHECK(!plan->plan.asks_version);
+  EXPECT(&plan->plan, "read pt {'aggregate':'pt','pipeline':[" OWNERS("[1,2]") NAMES_KEY GROUPED
+         "{'$match':{'$and':[{'$or':[{'n':1},{'__lumo_pivot.role':2}]}]}},"
+         "{'$project':{'_id':0,'p':" PAIRED_ROW ",'k':'$_id'}}],"
+         "'collation':{'locale':'en'},'maxTimeMS':5," CURSOR);
+  FEED(&plan->plan, BATCH("{'p':{'post_id':2,'tag_id':5,'w':1},'k':'e'},{'p':{'post_id':1,'tag_id':5,'w':2},"
+                          "'k':'e'},{'p':{'post_id':3,'tag_id':5,'w':2},'k':'e'}"));
+  EXPECT(&plan->plan,
+         "read tags {'find':'tags','filter':{'_id':{'$in':['e']}},'maxTimeMS':5,'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':'e','n':50}"));
+  ROWS(plan, "0:50/2 1:50/1");
+}
+
+/* Cut on the server, with $topN and without, and put in another order. */
+static void test_ranked_cut(void) {
+  setup();
+  set_part(&query.group_sort, &query.group_sort_len, "{'__lumo_pivot.role':-1,'n':1}");
+  query.limit = 2;
+  query.skip = 1;
+  lumo_related_plan *plan = new_plan(2);
+  plan->plan.wire_version = 17;
+  EXPECT(&plan->plan, "read pt {'aggregate':'pt','pipeline':[" OWNERS("[1,2]") NAMES_KEY GROUPED
+         "{'$group':{'_id':'$__lumo_pivot.post_id','rows':{'$topN':{'n':3,"
+         "'sortBy':{'__lumo_pivot.role':-1,'n':1,'__lumo_pivot.tag_id':1},"
+         "'output':{'p':" PAIRED_ROW ",'k':'$_id'}}}}},"
+         "{'$project':{'_id':0,'rows':{'$slice':['$rows',1,2]}}},"
+         "{'$unwind':'$rows'},{'$replaceRoot':{'newRoot':'$rows'}}]," CURSOR);
+  FEED(&plan->plan, BATCH(""));
+  ROWS(plan, "");
+  query.skip = 0;
+  set_part(&query.sort, &query.sort_len, "{'n':-1,'__lumo_pivot.w':1}");
+  plan = new_plan(2);
+  EXPECT(&plan->plan, "read pt {'aggregate':'pt','pipeline':[" OWNERS("[1,2]") NAMES_KEY GROUPED
+         "{'$sort':{'__lumo_pivot.role':-1,'n':1,'__lumo_pivot.tag_id':1}},"
+         "{'$group':{'_id':'$__lumo_pivot.post_id','rows':{'$push':{'p':" PAIRED_ROW
+         ",'k':'$_id','s':{'0':'$n','1':'$__lumo_pivot.w'}}}}},"
+         "{'$project':{'_id':0,'rows':{'$slice':['$rows',0,2]}}},"
+         "{'$unwind':'$rows'},{'$replaceRoot':{'newRoot':'$rows'}},"
+         "{'$sort':{'s.0':-1,'s.1':1}},{'$project':{'s':0}}]," CURSOR);
+  end_plan(&plan->plan);
 }
 
 /* ---- replies that are not what they should be, and memory ---- */
@@ -392,6 +652,20 @@ static void test_malformed_replies(void) {
     CHECK(error.code && strcmp(error.code, "E_SERVER") == 0);
     end_plan(&plan->plan);
   }
+}
+
+/* A pipeline's documents are looked into. */
+static void test_malformed_joins(void) {
+  static const char *const wrong[] = {BATCH("{'p':1,'r':{}}"), BATCH("{'p':{}}"), BATCH("{'p':{},'r':[]}")};
+  for (int many = 0; many < 2; many++)
+    for (int i = 0; i < 3 - many; i++) {
+      setup();
+      set_part(&query.paired_filter, &query.paired_filter_len, "{'n':1}");
+      lumo_related_plan *plan = new_plan(many ? 2 : 1);
+      CHECK(!feed_json(&plan->plan, wrong[i], false, &error));
+      CHECK(error.code && strcmp(error.code, "E_SERVER") == 0);
+      end_plan(&plan->plan);
+    }
 }
 
 static lumo_plan *make_plan(lumo_error *failure) {
@@ -409,6 +683,7 @@ static lumo_plan *make_plan(lumo_error *failure) {
   else
     lumo_error_memory(failure);
   lumo_keys_free(&owners);
+  if (plan) plan->plan.wire_version = 17;
   return plan ? &plan->plan : NULL;
 }
 
@@ -422,6 +697,17 @@ static void test_memory(void) {
   check_memory(make_plan, (const char *const[]){pivots, BATCH("{'n':1}"), NULL});
   query.op = LUMO_RELATED_DELETE;
   check_memory(make_plan, (const char *const[]){pivots, "{'nRemoved':1}", NULL});
+  setup();
+  query.eager = true;
+  query.limit = 1;
+  set_part(&query.group_sort, &query.group_sort_len, "{'__lumo_pivot.w':1}");
+  check_memory(make_plan,
+               (const char *const[]){pivots, BATCH("{'_id':3}"), pivots, BATCH("{'_id':1}"), NULL});
+  set_part(&query.paired_filter, &query.paired_filter_len, "{'n':1}");
+  check_memory(make_plan, (const char *const[]){BATCH("{'p':{'post_id':1,'tag_id':1},'k':1}"),
+                                                BATCH("{'_id':1}"), NULL});
+  query.eager = false;
+  check_memory(make_plan, (const char *const[]){BATCH("{'p':{'post_id':1,'tag_id':1},'r':{'_id':1}}"), NULL});
 }
 
 int main(void) {
@@ -429,6 +715,7 @@ int main(void) {
   test_no_rows();
   test_conditions();
   test_limit();
+  test_limit_of_a_bag();
   test_many_owners();
   test_shared_key();
   test_restart();
@@ -437,7 +724,18 @@ int main(void) {
   test_portions();
   test_ordered_large();
   test_ordered_portions();
+  test_paired_by_pivot();
+  test_paired_by_both();
+  test_paired_key();
+  test_paired_writes();
+  test_streaming();
+  test_top();
+  test_top_with_orphans();
+  test_top_before_5_2();
+  test_ranked();
+  test_ranked_cut();
   test_malformed_replies();
+  test_malformed_joins();
   test_memory();
   setup();
   return check_report();

@@ -111,10 +111,35 @@ static uint32_t inside(const lumo_filter *f, uint32_t i) {
   return f->clauses[end - 1].kind == LUMO_CLAUSE_END ? end - 1 : end;
 }
 
-static void write_level(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out);
+/* What writes a filter: paired, the pivot's paths lead into the field that holds the pivot row. */
+typedef struct writer {
+  const lumo_filter *filter;
+  bool paired;
+} writer;
+
+static void write_level(const writer *w, uint32_t from, uint32_t to, lumo_buf *out);
+
+/* The elements of a condition, whose names are paths: only where_column and where_raw have operators there,
+ * and neither is the pivot's. */
+static void write_condition(const writer *w, const struct lumo_clause *c, lumo_buf *out) {
+  const uint8_t *document = w->filter->bytes.data + c->offset;
+  lumo_iter it;
+  if (!w->paired || c->side != LUMO_SIDE_PIVOT) {
+    lumo_buf_append(out, document + 4, c->len - 5);
+    return;
+  }
+  lumo_iter_init(&it, document, c->len);
+  while (lumo_iter_next(&it)) {
+    lumo_buf_append(out, &it.value.type, 1);
+    lumo_buf_append(out, LUMO_KEY(LUMO_PIVOT_FIELD "."));
+    lumo_buf_append(out, it.key, it.key_len + 1);
+    lumo_buf_append(out, it.value.data, it.value.len);
+  }
+}
 
 /* The elements of one clause, without a document around them. */
-static void write_clause(const lumo_filter *f, uint32_t i, lumo_buf *out) {
+static void write_clause(const writer *w, uint32_t i, lumo_buf *out) {
+  const lumo_filter *f = w->filter;
   const struct lumo_clause *c = &f->clauses[i];
   size_t array = 0, document = 0;
   if (c->negated) {
@@ -122,9 +147,9 @@ static void write_clause(const lumo_filter *f, uint32_t i, lumo_buf *out) {
     document = lumo_bson_begin_document(out, LUMO_KEY("0"));
   }
   if (c->kind == LUMO_CLAUSE_CONDITION) {
-    lumo_buf_append(out, f->bytes.data + c->offset + 4, c->len - 5);
+    write_condition(w, c, out);
   } else {
-    write_level(f, i + 1, inside(f, i), out);
+    write_level(w, i + 1, inside(f, i), out);
   }
   if (c->negated) {
     lumo_bson_end(out, document);
@@ -133,9 +158,10 @@ static void write_clause(const lumo_filter *f, uint32_t i, lumo_buf *out) {
 }
 
 /* The clauses from..to have no `or` among them. */
-static void write_term(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out) {
+static void write_term(const writer *w, uint32_t from, uint32_t to, lumo_buf *out) {
+  const lumo_filter *f = w->filter;
   if (after(f, from) >= to) {
-    write_clause(f, from, out);
+    write_clause(w, from, out);
     return;
   }
   size_t array = lumo_bson_begin_array(out, LUMO_KEY("$and"));
@@ -143,7 +169,7 @@ static void write_term(const lumo_filter *f, uint32_t from, uint32_t to, lumo_bu
   for (uint32_t i = from; i < to; i = after(f, i)) {
     lumo_bson_index(out, LUMO_BSON_DOCUMENT, n++);
     size_t mark = lumo_bson_begin(out);
-    write_clause(f, i, out);
+    write_clause(w, i, out);
     lumo_bson_end(out, mark);
   }
   lumo_bson_end(out, array);
@@ -155,20 +181,20 @@ static uint32_t term_end(const lumo_filter *f, uint32_t from, uint32_t to) {
   return i;
 }
 
-static void write_level(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out) {
+static void write_level(const writer *w, uint32_t from, uint32_t to, lumo_buf *out) {
   if (from >= to) return;
-  uint32_t end = term_end(f, from, to);
+  uint32_t end = term_end(w->filter, from, to);
   if (end >= to) {
-    write_term(f, from, to, out);
+    write_term(w, from, to, out);
     return;
   }
   size_t array = lumo_bson_begin_array(out, LUMO_KEY("$or"));
   uint32_t n = 0;
   for (; from < to; from = end) {
-    end = term_end(f, from, to);
+    end = term_end(w->filter, from, to);
     lumo_bson_index(out, LUMO_BSON_DOCUMENT, n++);
     size_t mark = lumo_bson_begin(out);
-    write_term(f, from, end, out);
+    write_term(w, from, end, out);
     lumo_bson_end(out, mark);
   }
   lumo_bson_end(out, array);
@@ -205,12 +231,12 @@ bool lumo_filter_has(const lumo_filter *filter, lumo_side side) {
 
 /* Groups may stand inside groups: LUMO_FILTER_MAX_DEPTH of them. */
 static bool range_splits(const lumo_filter *f, uint32_t from, uint32_t to) {
-  const unsigned both = LUMO_SIDE_RELATED | LUMO_SIDE_PIVOT;
-  if (stored_sides(f, from, to) != both) return true;
+  if (stored_sides(f, from, to) != LUMO_SIDE_BOTH) return true;
   if (term_end(f, from, to) < to) return false;
   for (uint32_t i = from; i < to; i = after(f, i)) {
-    if (stored_sides(f, i, after(f, i)) != both) continue;
-    if (f->clauses[i].negated || !range_splits(f, i + 1, inside(f, i))) return false;
+    if (stored_sides(f, i, after(f, i)) != LUMO_SIDE_BOTH) continue;
+    const struct lumo_clause *c = &f->clauses[i];
+    if (c->kind == LUMO_CLAUSE_CONDITION || c->negated || !range_splits(f, i + 1, inside(f, i))) return false;
   }
   return true;
 }
@@ -219,45 +245,48 @@ bool lumo_filter_splits(const lumo_filter *filter) {
   return range_splits(filter, 0, filter->base) && range_splits(filter, filter->base, filter->count);
 }
 
-static void write_element(const lumo_filter *f, uint32_t from, uint32_t to, lumo_buf *out, uint32_t *n) {
+static void write_element(const writer *w, uint32_t from, uint32_t to, lumo_buf *out, uint32_t *n) {
   lumo_bson_index(out, LUMO_BSON_DOCUMENT, (*n)++);
   size_t mark = lumo_bson_begin(out);
-  write_level(f, from, to, out);
+  write_level(w, from, to, out);
   lumo_bson_end(out, mark);
 }
 
 /* What of from..to speaks of these sides alone, as elements of an $and: all of it, else its parts that are
  * joined by `and`. */
-static void write_range(const lumo_filter *f, uint32_t from, uint32_t to, unsigned mask, lumo_buf *out,
+static void write_range(const writer *w, uint32_t from, uint32_t to, unsigned mask, lumo_buf *out,
                         uint32_t *n) {
+  const lumo_filter *f = w->filter;
   unsigned speaks = sides(f, from, to);
   if (!(speaks & mask)) return;
   if ((speaks & mask) == speaks) {
-    write_element(f, from, to, out, n);
+    write_element(w, from, to, out, n);
     return;
   }
   if (term_end(f, from, to) < to) return;
   for (uint32_t i = from; i < to; i = after(f, i)) {
+    const struct lumo_clause *c = &f->clauses[i];
     unsigned part = sides(f, i, after(f, i));
     if (part && (part & mask) == part)
-      write_element(f, i, after(f, i), out, n);
-    else if (f->clauses[i].kind == LUMO_CLAUSE_GROUP && !f->clauses[i].negated)
-      write_range(f, i + 1, inside(f, i), mask, out, n);
+      write_element(w, i, after(f, i), out, n);
+    else if (c->kind == LUMO_CLAUSE_GROUP && !c->negated)
+      write_range(w, i + 1, inside(f, i), mask, out, n);
   }
 }
 
-void lumo_filter_write_side(const lumo_filter *filter, unsigned mask, lumo_buf *out) {
+static void write_sides(const writer *w, unsigned mask, lumo_buf *out) {
+  const lumo_filter *filter = w->filter;
   size_t mark = lumo_bson_begin(out);
   bool whole = (sides(filter, 0, filter->count) & mask) == sides(filter, 0, filter->count);
   if (filter->bytes.failed) out->failed = true;
   if (whole && (filter->base == 0 || filter->base == filter->count)) {
-    write_level(filter, 0, filter->count, out);
+    write_level(w, 0, filter->count, out);
   } else {
     uint32_t n = 0;
     size_t before = out->len;
     size_t array = lumo_bson_begin_array(out, LUMO_KEY("$and"));
-    write_range(filter, 0, filter->base, mask, out, &n);
-    write_range(filter, filter->base, filter->count, mask, out, &n);
+    write_range(w, 0, filter->base, mask, out, &n);
+    write_range(w, filter->base, filter->count, mask, out, &n);
     lumo_bson_end(out, array);
     if (n == 0 && !out->failed) out->len = before; /* the server refuses an empty $and */
   }
@@ -265,7 +294,15 @@ void lumo_filter_write_side(const lumo_filter *filter, unsigned mask, lumo_buf *
 }
 
 void lumo_filter_write(const lumo_filter *filter, lumo_buf *out) {
-  lumo_filter_write_side(filter, LUMO_SIDE_RELATED | LUMO_SIDE_PIVOT | LUMO_SIDE_JOINED, out);
+  write_sides(&(writer){filter, false}, LUMO_SIDE_BOTH | LUMO_SIDE_JOINED, out);
+}
+
+void lumo_filter_write_side(const lumo_filter *filter, unsigned mask, lumo_buf *out) {
+  write_sides(&(writer){filter, false}, mask, out);
+}
+
+void lumo_filter_write_paired(const lumo_filter *filter, lumo_buf *out) {
+  write_sides(&(writer){filter, true}, LUMO_SIDE_BOTH | LUMO_SIDE_JOINED, out);
 }
 
 /* ---- over one value ---- */

@@ -13,9 +13,18 @@
 typedef enum { LUMO_AND, LUMO_OR } lumo_join;
 
 /* Whose fields a condition speaks of. A filter over a model has only the first kind; one across a relation
- * may mix both. JOINED is a field that is not stored: a join at the head of the query (hops.h) puts it into
- * the documents of the RELATED side. */
-typedef enum { LUMO_SIDE_RELATED = 1, LUMO_SIDE_PIVOT = 2, LUMO_SIDE_JOINED = 4 } lumo_side;
+ * may mix them; a condition of both is written as it is asked of paired documents. PAIRED is a field that is
+ * not stored: a join at the head of the query (hops.h) puts it into the documents of the RELATED side. */
+typedef enum {
+  LUMO_SIDE_RELATED = 1,
+  LUMO_SIDE_PIVOT = 2,
+  LUMO_SIDE_BOTH = 3,
+  LUMO_SIDE_JOINED = 4
+} lumo_side;
+
+/* A paired document is a related record with its pivot row in this field. Filters of both sides and orders
+ * speak of it. */
+#define LUMO_PIVOT_FIELD "__lumo_pivot"
 
 /* A zeroed struct is a valid empty filter. */
 typedef struct lumo_filter {
@@ -72,6 +81,8 @@ bool lumo_filter_has(const lumo_filter *filter, lumo_side side);
 /* Appends, as one whole BSON document, what the filter demands of these sides (a mask) alone: of a filter
  * that splits all that it says of them. */
 void lumo_filter_write_side(const lumo_filter *filter, unsigned sides, lumo_buf *out);
+/* The whole filter over paired documents. */
+void lumo_filter_write_paired(const lumo_filter *filter, lumo_buf *out);
 
 /* Appends the pattern of a LIKE: % any text, _ any character, \ takes the next one literally; anchored, all
  * else escaped. */

@@ -118,7 +118,7 @@ static bool reserve_reply(lumo_docs *docs) {
   return true;
 }
 
-static bool add_document(lumo_docs *docs, const lumo_value *v) {
+bool lumo_docs_add(lumo_docs *docs, const uint8_t *data, uint32_t len) {
   if (docs->count == docs->capacity) {
     uint32_t capacity = docs->capacity ? docs->capacity * 2 : 1;
     struct lumo_doc *items = lumo_realloc(docs->items, capacity * sizeof *items);
@@ -126,7 +126,7 @@ static bool add_document(lumo_docs *docs, const lumo_value *v) {
     docs->items = items;
     docs->capacity = capacity;
   }
-  docs->items[docs->count++] = (struct lumo_doc){v->data, v->len};
+  docs->items[docs->count++] = (struct lumo_doc){data, len};
   return true;
 }
 
@@ -163,7 +163,7 @@ bool lumo_docs_take(lumo_docs *docs, lumo_reply *reply, int64_t *cursor, lumo_er
   uint32_t before = docs->count;
   while (lumo_iter_next(&it)) {
     bool is_document = it.value.type == LUMO_BSON_DOCUMENT;
-    if (is_document && add_document(docs, &it.value)) continue;
+    if (is_document && lumo_docs_add(docs, it.value.data, it.value.len)) continue;
     docs->count = before; /* the views must not outlive a reply that stays the caller's */
     return is_document ? lumo_error_memory(error) : malformed(error);
   }

@@ -96,10 +96,12 @@ typedef struct lumo_plan_class {
 /* The head of every plan. */
 struct lumo_plan {
   const lumo_plan_class *class;
-  char name[32]; /* the operation, for error messages: "attach", "find" */
-  bool atomic;   /* to be run in one transaction where the deployment has them */
-  bool writes;   /* it is there to change data, whatever it reads first: a failure has an outcome */
-  bool ended;    /* it has been run, to its end or a failure: running it once more begins with a restart */
+  char name[32];        /* the operation, for error messages: "attach", "find" */
+  bool atomic;          /* to be run in one transaction where the deployment has them */
+  bool writes;          /* it is there to change data, whatever it reads first: a failure has an outcome */
+  bool asks_version;    /* the runner is to set wire_version before the first step */
+  int32_t wire_version; /* of the server, 17: MongoDB 6.0; 0: not known */
+  bool ended; /* it has been run, to its end or a failure: running it once more begins with a restart */
   /* The driver's hold on a client, session and server while a cursor is open; released by the driver, or by
    * lumo_plan_free. */
   void *lease;
@@ -131,6 +133,8 @@ typedef struct lumo_docs {
   uint32_t reply_count;
 } lumo_docs;
 void lumo_docs_free(lumo_docs *docs);
+/* Appends a view of bytes that somebody else keeps. False: no memory. */
+bool lumo_docs_add(lumo_docs *docs, const uint8_t *data, uint32_t len);
 /* Takes the reply of a READ or MORE: appends the views of its batch, gives the cursor's id (0: exhausted). */
 bool lumo_docs_take(lumo_docs *docs, lumo_reply *reply, int64_t *cursor, lumo_error *error);
 

@@ -153,10 +153,7 @@ void lumo_query_match(const lumo_query *query, lumo_side side, const uint8_t *bo
     lumo_stage_end(stages, sort);
   }
   if (side != LUMO_SIDE_RELATED || query->join_count == 0) return;
-  for (size_t at = 0, end; at < query->joins.len; at = end) {
-    end = document_end(&query->joins, at);
-    lumo_stage_whole(stages, query->joins.data + at, end - at);
-  }
+  lumo_stage_run(stages, query->joins.data, query->joins.len);
   add_match(query, side | LUMO_SIDE_JOINED, NULL, 0, stages);
 }
 

@@ -3,356 +3,80 @@
 #include <string.h>
 
 #include "mem.h"
-#include "stages.h"
+#include "relation_plan.h"
 
-#define NO_KEY UINT32_MAX
+#define RANKED_OWNERS 1000 /* in one command: the rows of one related record are gathered in one document */
 
-typedef enum { PIVOT, RELATED, END } phase_number;
+/* ---- which shape ---- */
 
-/* A pivot row that names a related record. */
-typedef struct joint {
-  uint32_t owner; /* index into the owners */
-  uint32_t key;   /* index into the related keys */
-  uint32_t pivot; /* index into the pivot documents */
-} joint;
-
-typedef struct related_plan {
-  lumo_related_plan head;
-  lumo_pivot pivot;
-  lumo_keys owners;
-  lumo_related_query
-      query; /* its pointers lead into `texts`, but for the pivot fields, which are in the projection */
-  char *texts;
-  lumo_buf pivot_projection; /* a document; empty: whole rows */
-  /* ---- what a restart forgets ---- */
-  phase_number phase;
-  uint32_t from, to; /* the portion of owners or keys that the last command asked for */
-  int64_t cursor;
-  const char *cursor_collection;
-  lumo_keys keys; /* distinct related keys of the rows read */
-  joint *joints;  /* FIND: in the order of the pivot rows */
-  uint32_t joint_count, joint_capacity;
-  uint32_t joined_documents, joined_joints; /* what has been made into rows already */
-  lumo_buf out;                             /* the command or statements of the current step */
-} related_plan;
-
-/* ---- pieces of commands ---- */
-
-static void write_text(lumo_buf *out, const char *key, const char *text) {
-  lumo_bson_string(out, key, strlen(key), text, strlen(text));
+static bool is_write(const related_plan *plan) {
+  return plan->query.op == LUMO_RELATED_UPDATE || plan->query.op == LUMO_RELATED_DELETE;
 }
 
-/* `$and: [those of the two documents that there are]`: neither can widen what stands beside it. */
-static void write_and(lumo_buf *out, const uint8_t *one, uint32_t one_len, const uint8_t *two,
-                      uint32_t two_len) {
-  uint32_t index = 0;
-  if (!one && !two) return;
-  size_t list = lumo_bson_begin_array(out, LUMO_KEY("$and"));
-  if (one) {
-    lumo_bson_index(out, LUMO_BSON_DOCUMENT, index++);
-    lumo_buf_append(out, one, one_len);
-  }
-  if (two) {
-    lumo_bson_index(out, LUMO_BSON_DOCUMENT, index);
-    lumo_buf_append(out, two, two_len);
-  }
-  lumo_bson_end(out, list);
+/* An order that is not the cut's own is made here, of the order in which the other side was read. */
+static bool shows_other_side(const related_plan *plan) {
+  unsigned show = plan->show.sides, cut = plan->cut.sides;
+  return show != cut && show != LUMO_SIDE_BOTH && cut != LUMO_SIDE_BOTH;
 }
 
-/* The elements of a filter on the pivot for a portion of the owners. */
-static void write_pivot_filter(const related_plan *plan, lumo_buf *out, uint32_t from, uint32_t to) {
-  lumo_keys_filter(&plan->owners, from, to, out, plan->pivot.owner_key);
-  write_and(out, plan->pivot.condition, plan->pivot.condition_len, plan->query.pivot_filter,
-            plan->query.pivot_filter_len);
+static bool is_same(const ordering *a, const ordering *b) {
+  return a->len == b->len && memcmp(a->document, b->document, a->len) == 0;
 }
 
-/* The elements of a filter on the related collection for a portion of the keys. */
-static void write_related_filter(const related_plan *plan, lumo_buf *out, uint32_t from, uint32_t to) {
-  lumo_keys_filter(&plan->keys, from, to, out, plan->query.key);
-  write_and(out, plan->query.filter, plan->query.filter_len, NULL, 0);
+/* Whether two reads, one of each side, can answer for many owners. */
+static bool can_split(const related_plan *plan) {
+  const ordering *show = &plan->show, *cut = &plan->cut;
+  if (plan->query.paired_filter || show->sides == LUMO_SIDE_BOTH || cut->sides == LUMO_SIDE_BOTH)
+    return false;
+  return !show->document || !cut->document || is_same(show, cut) || shows_other_side(plan);
 }
 
-/* Does the order of the related documents matter? A limit needs one to be repeatable. */
-static bool is_ordered(const related_plan *plan) {
-  return plan->query.sort || plan->query.limit > 0 || plan->query.skip > 0;
-}
-
-/* The sort's elements: by the related key where the caller has said nothing. */
-static void write_sort_elements(const related_plan *plan, lumo_buf *out) {
+static bool can_top(const related_plan *plan) {
   const lumo_related_query *query = &plan->query;
-  if (query->sort)
-    lumo_buf_append(out, query->sort + 4, query->sort_len - 5);
-  else
-    lumo_bson_int32(out, query->key, strlen(query->key), 1);
+  return plan->cut.sides == LUMO_SIDE_PIVOT && query->limit > 0 && query->skip == 0 && !query->filter &&
+         plan->head.plan.wire_version >= LUMO_WIRE_TOP_N;
 }
 
-static void write_cursor(lumo_buf *out) {
-  size_t cursor = lumo_bson_begin_document(out, LUMO_KEY("cursor"));
-  lumo_bson_int32(out, LUMO_KEY("batchSize"), LUMO_BATCH_SIZE);
-  lumo_bson_end(out, cursor);
-}
-
-/* ---- commands ---- */
-
-static void build_pivot_find(related_plan *plan) {
-  lumo_buf *out = &plan->out;
-  size_t command = lumo_bson_begin(out);
-  write_text(out, "find", plan->pivot.collection);
-  size_t filter = lumo_bson_begin_document(out, LUMO_KEY("filter"));
-  write_pivot_filter(plan, out, plan->from, plan->to);
-  lumo_bson_end(out, filter);
-  if (plan->pivot_projection.len > 0)
-    lumo_bson_document(out, LUMO_KEY("projection"), plan->pivot_projection.data, plan->pivot_projection.len);
-  lumo_bson_int32(out, LUMO_KEY("batchSize"), LUMO_BATCH_SIZE);
-  lumo_bson_end(out, command);
-}
-
-static void build_related_find(related_plan *plan) {
+static shape_number choose_shape(const related_plan *plan) {
   const lumo_related_query *query = &plan->query;
-  lumo_buf *out = &plan->out;
-  size_t command = lumo_bson_begin(out);
-  write_text(out, "find", query->collection);
-  size_t filter = lumo_bson_begin_document(out, LUMO_KEY("filter"));
-  write_related_filter(plan, out, plan->from, plan->to);
-  lumo_bson_end(out, filter);
-  if (query->projection)
-    lumo_bson_document(out, LUMO_KEY("projection"), query->projection, query->projection_len);
-  if (is_ordered(plan)) {
-    size_t sort = lumo_bson_begin_document(out, LUMO_KEY("sort"));
-    write_sort_elements(plan, out);
-    lumo_bson_end(out, sort);
-  }
-  if (query->skip > 0) lumo_bson_int64(out, LUMO_KEY("skip"), query->skip);
-  if (query->limit > 0) lumo_bson_int64(out, LUMO_KEY("limit"), query->limit);
-  lumo_buf_append(out, query->extra, query->extra_len);
-  lumo_bson_int32(out, LUMO_KEY("batchSize"), LUMO_BATCH_SIZE);
-  lumo_bson_end(out, command);
+  if (query->op == LUMO_RELATED_VALUE || query->streaming) return PAIRED;
+  if (query->op != LUMO_RELATED_FIND) return query->paired_filter ? PAIRED : FINDS;
+  if (query->eager) return !can_split(plan) ? RANKED : can_top(plan) ? TOP : FINDS;
+  if (query->paired_filter || plan->show.sides == LUMO_SIDE_BOTH) return PAIRED;
+  return plan->cut.sides == LUMO_SIDE_PIVOT ? PAIRED : FINDS;
 }
 
-static void build_related_count(related_plan *plan) {
-  lumo_buf *out = &plan->out;
-  size_t command = lumo_bson_begin(out);
-  write_text(out, "aggregate", plan->query.collection);
-  lumo_stages list = lumo_stages_begin(out, "pipeline");
-  lumo_stage match = lumo_stage_begin(&list, "$match");
-  write_related_filter(plan, out, plan->from, plan->to);
-  lumo_stage_end(&list, match);
-  lumo_stage_text(&list, "$count", "n");
-  lumo_stages_end(&list);
-  lumo_buf_append(out, plan->query.extra, plan->query.extra_len);
-  write_cursor(out);
-  lumo_bson_end(out, command);
+static const ordering *order_of(const related_plan *plan, unsigned side) {
+  if (plan->cut.sides == side) return &plan->cut;
+  return plan->show.sides == side ? &plan->show : NULL;
 }
 
-/* One statement per portion of the keys. */
-static void build_related_write(related_plan *plan) {
-  const lumo_related_query *query = &plan->query;
-  bool is_update = query->op == LUMO_RELATED_UPDATE;
-  lumo_buf *out = &plan->out;
-  for (uint32_t from = 0, to; from < plan->keys.count; from = to) {
-    to = lumo_keys_portion(&plan->keys, from, LUMO_PORTION_KEYS);
-    lumo_statement_options(out, query->extra, query->extra_len);
-    lumo_statement_begin(out, is_update ? LUMO_UPDATE_MANY : LUMO_DELETE_MANY);
-    size_t filter = lumo_bson_begin(out);
-    write_related_filter(plan, out, from, to);
-    lumo_bson_end(out, filter);
-    if (is_update) lumo_buf_append(out, query->update, query->update_len);
-  }
-}
-
-/* ---- more keys than one command holds, in order ----
- *
- * Portions cannot be put in order here: the sort fields may not even be in the projection, and a collation is
- * the server's. So an ordered find takes as many keys as one command has bytes for, and beyond that the
- * server joins:
- *   [{$match: owners and not null}, {$group: {_id: "$related"}}, {$lookup: …, as: "r"}, {$unwind: {path:
- * "$r"}},
- *    {$replaceRoot: {newRoot: "$r"}}, {$match: filter}, {$sort}, {$skip}, {$limit}, {$project}]
- * Order matters inside an owner only, so portions of owners go one by one. */
-
-static void add_sort(const related_plan *plan, lumo_stages *list) {
-  lumo_stage stage = lumo_stage_begin(list, "$sort");
-  write_sort_elements(plan, list->out);
-  lumo_stage_end(list, stage);
-}
-
-static void add_pivot_match(const related_plan *plan, lumo_stages *list) {
-  const char *key = plan->pivot.related_key;
-  lumo_stage stage = lumo_stage_begin(list, "$match");
-  write_pivot_filter(plan, list->out, plan->from, plan->to);
-  size_t related = lumo_bson_begin_document(list->out, key, strlen(key));
-  lumo_bson_null(list->out, LUMO_KEY("$ne"));
-  lumo_bson_end(list->out, related);
-  lumo_stage_end(list, stage);
-}
-
-/* A hint names an index of the related collection and has no meaning here. */
-static void write_extra_without_hint(const lumo_related_query *query, lumo_buf *out) {
-  lumo_buf document = {0};
-  lumo_iter it;
-  size_t mark = lumo_bson_begin(&document);
-  lumo_buf_append(&document, query->extra, query->extra_len);
-  lumo_bson_end(&document, mark);
-  if (document.failed) out->failed = true;
-  lumo_iter_init(&it, document.data, document.failed ? 0 : document.len);
-  while (lumo_iter_next(&it))
-    if (strcmp(it.key, "hint") != 0) lumo_bson_value(out, it.key, it.key_len, &it.value);
-  lumo_buf_free(&document);
-}
-
-static void build_joined_find(related_plan *plan) {
-  const lumo_related_query *query = &plan->query;
-  lumo_buf *out = &plan->out, path = {0};
-  lumo_buf_append(&path, "$", 1);
-  lumo_buf_append(&path, plan->pivot.related_key, strlen(plan->pivot.related_key) + 1);
-  if (path.failed) out->failed = true;
-  if (out->failed) {
-    lumo_buf_free(&path);
-    return;
-  }
-  size_t command = lumo_bson_begin(out);
-  write_text(out, "aggregate", plan->pivot.collection);
-  lumo_stages list = lumo_stages_begin(out, "pipeline");
-  add_pivot_match(plan, &list);
-  lumo_stage_texts(&list, "$group", (const char *const[][2]){{"_id", (const char *)path.data}}, 1);
-  lumo_stage_texts(
-      &list, "$lookup",
-      (const char *const[][2]){
-          {"from", query->collection}, {"localField", "_id"}, {"foreignField", query->key}, {"as", "r"}},
-      4);
-  lumo_stage_texts(&list, "$unwind", (const char *const[][2]){{"path", "$r"}}, 1);
-  lumo_stage_texts(&list, "$replaceRoot", (const char *const[][2]){{"newRoot", "$r"}}, 1);
-  if (query->filter) lumo_stage_document(&list, "$match", query->filter, query->filter_len);
-  add_sort(plan, &list);
-  if (query->skip > 0) lumo_stage_number(&list, "$skip", query->skip);
-  if (query->limit > 0) lumo_stage_number(&list, "$limit", query->limit);
-  if (query->projection && query->projection_len > 5)
-    lumo_stage_document(&list, "$project", query->projection, query->projection_len);
-  lumo_stages_end(&list);
-  write_extra_without_hint(query, out);
-  lumo_bson_boolean(out, LUMO_KEY("allowDiskUse"), true);
-  write_cursor(out);
-  lumo_bson_end(out, command);
-  lumo_buf_free(&path);
-}
-
-/* ---- the join ---- */
-
-/* The pairs (document, joint) of one key are the product of two lists. The outer side is walked in its order,
- * the inner one by chains, one per key: with an order the documents are outside, without one the joints are.
- */
-typedef struct join {
-  const related_plan *plan;
-  uint32_t joints_end;
-  uint32_t owner_from;
-  bool documents_outside;
-  uint32_t *document_keys; /* of the documents from joined_documents on; NO_KEY: none */
-  uint32_t *first;         /* per key: the first of the inner side, + 1 */
-  uint32_t *next;          /* beside the inner side: the one after it, + 1 */
-  uint32_t *counts;        /* rows per owner, then the place of its next row */
-  uint64_t total;
-} join;
-
-static uint32_t side_from(const join *j, bool documents) {
-  return documents ? j->plan->joined_documents : j->plan->joined_joints;
-}
-
-static uint32_t side_to(const join *j, bool documents) {
-  return documents ? j->plan->head.documents.count : j->joints_end;
-}
-
-static uint32_t side_key(const join *j, bool documents, uint32_t index) {
-  return documents ? j->document_keys[index - j->plan->joined_documents] : j->plan->joints[index].key;
-}
-
-static void find_document_keys(join *j) {
-  const related_plan *plan = j->plan;
-  const char *key = plan->query.key;
-  for (uint32_t i = plan->joined_documents; i < plan->head.documents.count; i++) {
-    const struct lumo_doc *document = &plan->head.documents.items[i];
-    lumo_value value;
-    lumo_bson_find(document->data, document->len, key, strlen(key), &value);
-    int64_t found = lumo_keys_find(&plan->keys, &value);
-    j->document_keys[i - plan->joined_documents] = found < 0 ? NO_KEY : (uint32_t)found;
-  }
-}
-
-/* From the end, so that each chain runs forward. */
-static void chain_inner(join *j) {
-  bool documents = !j->documents_outside;
-  uint32_t from = side_from(j, documents);
-  for (uint32_t i = side_to(j, documents); i-- > from;) {
-    uint32_t key = side_key(j, documents, i);
-    if (key == NO_KEY) continue;
-    j->next[i - from] = j->first[key];
-    j->first[key] = i + 1;
-  }
-}
-
-/* Walks all pairs, owners mixed. Without rows it counts; with rows it puts each pair into its owner's place.
- */
-static void walk_pairs(join *j, lumo_related_row *rows) {
-  bool outside = j->documents_outside;
-  uint32_t inner_from = side_from(j, !outside);
-  for (uint32_t i = side_from(j, outside); i < side_to(j, outside); i++) {
-    uint32_t key = side_key(j, outside, i);
-    if (key == NO_KEY) continue;
-    for (uint32_t inner = j->first[key]; inner != 0; inner = j->next[inner - 1 - inner_from]) {
-      uint32_t document = outside ? i : inner - 1;
-      const joint *of = &j->plan->joints[outside ? inner - 1 : i];
-      uint32_t *count = &j->counts[of->owner - j->owner_from];
-      if (rows)
-        rows[*count] = (lumo_related_row){of->owner, document, of->pivot};
-      else
-        j->total++;
-      (*count)++;
-    }
-  }
-}
-
-static bool make_rows(related_plan *plan, join *j, uint32_t owners) {
-  find_document_keys(j);
-  chain_inner(j);
-  walk_pairs(j, NULL);
-  if (j->total > UINT32_MAX - plan->head.row_count) return false;
-  if (j->total == 0) return true;
-  uint32_t place = plan->head.row_count;
-  lumo_related_row *rows = lumo_realloc(plan->head.rows, (place + (size_t)j->total) * sizeof *rows);
-  if (!rows) return false;
-  plan->head.rows = rows;
-  for (uint32_t i = 0; i < owners; i++) {
-    uint32_t count = j->counts[i];
-    j->counts[i] = place;
-    place += count;
-  }
-  walk_pairs(j, rows);
-  plan->head.row_count = place;
-  return true;
-}
-
-/* Makes rows, for these owners, of all that was read since the last time: a counting sort by owner. */
-static bool join_rows(related_plan *plan, uint32_t owner_from, uint32_t owner_to) {
-  join j = {.plan = plan, .owner_from = owner_from, .documents_outside = is_ordered(plan)};
-  j.joints_end = plan->joined_joints; /* joints stand portion of owners by portion of owners */
-  while (j.joints_end < plan->joint_count && plan->joints[j.joints_end].owner < owner_to) j.joints_end++;
-  uint32_t documents = plan->head.documents.count - plan->joined_documents;
-  uint32_t inner = j.documents_outside ? j.joints_end - plan->joined_joints : documents;
-  j.document_keys = lumo_malloc(documents * sizeof *j.document_keys);
-  j.first = lumo_calloc(plan->keys.count, sizeof *j.first);
-  j.next = lumo_malloc(inner * sizeof *j.next);
-  j.counts = lumo_calloc(owner_to - owner_from, sizeof *j.counts);
-  bool enough =
-      j.document_keys && j.first && j.next && j.counts && make_rows(plan, &j, owner_to - owner_from);
-  lumo_free(j.document_keys);
-  lumo_free(j.first);
-  lumo_free(j.next);
-  lumo_free(j.counts);
-  plan->joined_documents = plan->head.documents.count;
-  plan->joined_joints = j.joints_end;
-  return enough;
+static void take_shape(related_plan *plan, shape_number shape) {
+  bool finds = plan->query.op == LUMO_RELATED_FIND, bounded = related_is_bounded(plan);
+  plan->shape = shape;
+  plan->pivot_order = shape == FINDS && finds ? order_of(plan, LUMO_SIDE_PIVOT) : NULL;
+  plan->related_order = (shape == FINDS || shape == TOP) && finds ? order_of(plan, LUMO_SIDE_RELATED) : NULL;
+  plan->server_bounds = shape == FINDS && finds && bounded && !plan->query.eager;
+  plan->cuts = (shape == FINDS || shape == TOP) && finds && bounded && plan->query.eager;
+  plan->join_key = shape == RANKED || shape == PAIRED ? "_id" : plan->query.key;
+  plan->owner_list = &plan->owners;
+  plan->known_keys = 0;
+  plan->phase = PIVOT;
+  plan->from = plan->to = 0;
 }
 
 /* ---- taking replies ---- */
+
+static void forget_rows(related_plan *plan) {
+  lumo_docs_free(&plan->head.documents);
+  lumo_docs_free(&plan->head.pivots);
+  lumo_keys_free(&plan->keys);
+  plan->joint_count = plan->head.row_count = 0;
+}
+
+static bool malformed(lumo_error *error) {
+  return lumo_error_set(error, "E_SERVER", "the server's reply is not what its pipeline gives");
+}
 
 static bool add_joint(related_plan *plan, joint added) {
   if (plan->joint_count == plan->joint_capacity) {
@@ -366,30 +90,54 @@ static bool add_joint(related_plan *plan, joint added) {
   return true;
 }
 
-static bool take_pivot(related_plan *plan, uint32_t pivot) {
+/* Among the keys of a filter a pattern would match other records, and a list would be no one record's. */
+static bool is_key(const lumo_value *value) {
+  return !lumo_value_is_null(value) && value->type != LUMO_BSON_REGEX && value->type != LUMO_BSON_ARRAY;
+}
+
+/* A pivot row and the key of its related record. */
+static bool take_row(related_plan *plan, uint32_t pivot, const lumo_value *related) {
   const struct lumo_doc *row = &plan->head.pivots.items[pivot];
-  const char *owner_key = plan->pivot.owner_key, *related_key = plan->pivot.related_key;
-  lumo_value owner, related;
+  const char *owner_key = plan->pivot.owner_key;
+  lumo_value owner;
   int64_t found = 0; /* of one owner all rows are */
   uint32_t key;
-  lumo_bson_find(row->data, row->len, related_key, strlen(related_key), &related);
-  if (lumo_value_is_null(&related) || related.type == LUMO_BSON_REGEX)
-    return true; /* no key: among the keys of a filter a pattern would match other records */
-  if (plan->query.op != LUMO_RELATED_FIND) return lumo_keys_add(&plan->keys, &related, &key) >= 0;
-  if (plan->owners.count > 1) {
+  if (!is_key(related)) return true;
+  if (plan->owners.count > 1 && plan->query.op == LUMO_RELATED_FIND) {
     lumo_bson_find(row->data, row->len, owner_key, strlen(owner_key), &owner);
     found = lumo_keys_find(&plan->owners, &owner);
   }
   if (found < 0) return true; /* the key field is an array that holds an owner: no row of ours */
-  return lumo_keys_add(&plan->keys, &related, &key) >= 0 &&
-         add_joint(plan, (joint){(uint32_t)found, key, pivot});
+  if (lumo_keys_add(&plan->keys, related, &key) < 0) return false;
+  return is_write(plan) || add_joint(plan, (joint){(uint32_t)found, key, pivot});
+}
+
+static bool take_pivot(related_plan *plan, uint32_t pivot) {
+  const struct lumo_doc *row = &plan->head.pivots.items[pivot];
+  const char *key = plan->pivot.related_key;
+  lumo_value related;
+  lumo_bson_find(row->data, row->len, key, strlen(key), &related);
+  return take_row(plan, pivot, &related);
+}
+
+/* {p: pivot row, k: _id of the related record}; the row's view takes the document's place. */
+static bool take_ranked(related_plan *plan, uint32_t pivot, lumo_error *error) {
+  struct lumo_doc *item = &plan->head.pivots.items[pivot];
+  lumo_value row, key;
+  if (!lumo_bson_find(item->data, item->len, LUMO_KEY("p"), &row) || row.type != LUMO_BSON_DOCUMENT ||
+      !lumo_bson_find(item->data, item->len, LUMO_KEY("k"), &key))
+    return malformed(error);
+  *item = (struct lumo_doc){row.data, row.len};
+  return take_row(plan, pivot, &key) || lumo_error_memory(error);
 }
 
 static bool feed_pivots(related_plan *plan, lumo_reply *reply, lumo_error *error) {
   uint32_t before = plan->head.pivots.count;
   if (!lumo_docs_take(&plan->head.pivots, reply, &plan->cursor, error)) return false;
-  for (uint32_t i = before; i < plan->head.pivots.count; i++)
-    if (!take_pivot(plan, i)) return lumo_error_memory(error);
+  for (uint32_t i = before; i < plan->head.pivots.count; i++) {
+    if (plan->shape == RANKED && !take_ranked(plan, i, error)) return false;
+    if (plan->shape != RANKED && !take_pivot(plan, i)) return lumo_error_memory(error);
+  }
   if (plan->query.op != LUMO_RELATED_FIND) lumo_docs_free(&plan->head.pivots); /* only the keys are needed */
   return true;
 }
@@ -403,12 +151,73 @@ static bool feed_count(related_plan *plan, lumo_reply *reply, lumo_error *error)
   return fine;
 }
 
+/* {p: pivot row, r: related record} of the one owner, in order: both become views, and a row. */
+static bool take_paired(related_plan *plan, uint32_t document, lumo_error *error) {
+  struct lumo_doc *item = &plan->head.documents.items[document];
+  lumo_value row, related;
+  if (!lumo_bson_find(item->data, item->len, LUMO_KEY("p"), &row) || row.type != LUMO_BSON_DOCUMENT ||
+      !lumo_bson_find(item->data, item->len, LUMO_KEY("r"), &related) || related.type != LUMO_BSON_DOCUMENT)
+    return malformed(error);
+  plan->head.rows[document] = (lumo_related_row){0, document, document};
+  *item = (struct lumo_doc){related.data, related.len};
+  return lumo_docs_add(&plan->head.pivots, row.data, row.len) || lumo_error_memory(error);
+}
+
+static bool feed_paired_find(related_plan *plan, lumo_reply *reply, lumo_error *error) {
+  uint32_t before = plan->head.documents.count;
+  if (!lumo_docs_take(&plan->head.documents, reply, &plan->cursor, error)) return false;
+  uint32_t count = plan->head.documents.count;
+  lumo_related_row *rows = lumo_realloc(plan->head.rows, count * sizeof *rows);
+  if (!rows) return lumo_error_memory(error);
+  plan->head.rows = rows;
+  for (uint32_t i = before; i < count; i++)
+    if (!take_paired(plan, i, error)) return false;
+  plan->head.row_count = count;
+  if (!plan->query.streaming) return true;
+  if (count > 0)
+    plan->batch = BATCH_READY;
+  else
+    forget_rows(plan); /* an empty batch is nothing to pause for */
+  return true;
+}
+
+/* The ids of what is to be written. */
+static bool feed_ids(related_plan *plan, lumo_reply *reply, lumo_error *error) {
+  lumo_docs docs = {0};
+  bool fine = lumo_docs_take(&docs, reply, &plan->cursor, error);
+  for (uint32_t i = 0; fine && i < docs.count; i++) {
+    lumo_value id;
+    uint32_t key;
+    lumo_bson_find(docs.items[i].data, docs.items[i].len, LUMO_KEY("_id"), &id);
+    fine = lumo_keys_add(&plan->keys, &id, &key) >= 0 || lumo_error_memory(error);
+  }
+  lumo_docs_free(&docs);
+  return fine;
+}
+
+static bool feed_paired(related_plan *plan, lumo_reply *reply, lumo_error *error) {
+  switch (plan->query.op) {
+  case LUMO_RELATED_FIND: return feed_paired_find(plan, reply, error);
+  case LUMO_RELATED_COUNT: return feed_count(plan, reply, error);
+  case LUMO_RELATED_VALUE: return lumo_docs_take(&plan->head.documents, reply, &plan->cursor, error);
+  default: return feed_ids(plan, reply, error);
+  }
+}
+
+/* A COUNT whose rows stand more than once for a key asks for the keys that there are. */
+static bool counts_rows(const related_plan *plan) {
+  return plan->query.op == LUMO_RELATED_COUNT && plan->joint_count > plan->keys.count;
+}
+
 static bool related_feed(lumo_plan *base, lumo_reply *reply, lumo_error *error) {
   related_plan *plan = (related_plan *)base;
-  if (plan->phase == PIVOT) return feed_pivots(plan, reply, error);
+  if (plan->phase == PIVOT)
+    return plan->shape == PAIRED ? feed_paired(plan, reply, error) : feed_pivots(plan, reply, error);
   switch (plan->query.op) {
-  case LUMO_RELATED_FIND: return lumo_docs_take(&plan->head.documents, reply, &plan->cursor, error);
-  case LUMO_RELATED_COUNT: return feed_count(plan, reply, error);
+  case LUMO_RELATED_COUNT:
+    if (!counts_rows(plan)) return feed_count(plan, reply, error);
+    /* fall through */
+  default: return lumo_docs_take(&plan->head.documents, reply, &plan->cursor, error);
   case LUMO_RELATED_UPDATE: plan->head.count = lumo_reply_count(reply->data, reply->len, "nMatched"); break;
   case LUMO_RELATED_DELETE: plan->head.count = lumo_reply_count(reply->data, reply->len, "nRemoved"); break;
   }
@@ -433,85 +242,141 @@ static void set_read(related_plan *plan, lumo_step *step, const char *collection
   plan->cursor_collection = collection;
 }
 
-static bool next_find(related_plan *plan, lumo_step *step, lumo_error *error) {
-  bool ordered = is_ordered(plan);
-  bool on_server = ordered && lumo_keys_portion(&plan->keys, 0, UINT32_MAX) < plan->keys.count;
-  const lumo_keys *list = on_server ? &plan->owners : &plan->keys;
-  bool read = plan->to > 0;
-  uint32_t from = plan->from, to = plan->to;
-  bool more = next_portion(plan, list, ordered && !on_server ? UINT32_MAX : LUMO_PORTION_KEYS);
-  if (on_server && read && !join_rows(plan, from, to)) return lumo_error_memory(error);
-  if (!on_server && !more && !join_rows(plan, 0, plan->owners.count)) return lumo_error_memory(error);
-  if (!more) {
-    plan->phase = END;
-    return true;
+/* Portions have no common order, so an ordered find takes as many keys as one command has bytes for. */
+static uint32_t portion_limit(const related_plan *plan) {
+  return plan->related_order ? UINT32_MAX : LUMO_PORTION_KEYS;
+}
+
+/* All pivot rows have been read: what comes next? */
+static void leave_pivot(related_plan *plan) {
+  bool done = plan->shape == PAIRED && !is_write(plan);
+  plan->phase = done ? END : RELATED;
+  plan->from = plan->to = plan->known_keys;
+  if (plan->related_order && lumo_keys_portion(&plan->keys, 0, UINT32_MAX) < plan->keys.count) {
+    forget_rows(plan); /* more than one command holds: the server joins */
+    take_shape(plan, plan->query.eager ? RANKED : PAIRED);
+  } else if (plan->server_bounds && plan->joint_count > plan->keys.count) {
+    plan->cuts = true; /* some records are given more than once */
   }
-  if (on_server)
-    build_joined_find(plan);
-  else
-    build_related_find(plan);
-  set_read(plan, step, on_server ? plan->pivot.collection : plan->query.collection);
+}
+
+/* The rest of a TOP read: owners that had orphans among their first rows are read whole. Documents that were
+ * read in order are read again with theirs. */
+static void read_again(related_plan *plan) {
+  uint32_t known = plan->related_order ? 0 : plan->keys.count;
+  if (known == 0) lumo_docs_free(&plan->head.documents);
+  take_shape(plan, FINDS);
+  plan->owner_list = &plan->again;
+  plan->known_keys = known;
+}
+
+static bool end_find(related_plan *plan, lumo_error *error) {
+  plan->phase = END;
+  if (!lumo_related_join(plan)) return lumo_error_memory(error);
+  if (plan->shape == TOP) {
+    if (!lumo_related_find_short(plan)) return lumo_error_memory(error);
+    if (plan->again.count > 0) {
+      read_again(plan);
+      return true;
+    }
+  }
+  if (plan->cuts) lumo_related_cut(plan);
   return true;
 }
 
-static bool next_related(related_plan *plan, lumo_step *step, lumo_error *error) {
-  switch (plan->query.op) {
-  case LUMO_RELATED_FIND: return next_find(plan, step, error);
-  case LUMO_RELATED_COUNT:
-    if (!next_portion(plan, &plan->keys, LUMO_PORTION_KEYS)) {
-      plan->phase = END;
-      return true;
-    }
-    build_related_count(plan);
-    set_read(plan, step, plan->query.collection);
-    step->single = true;
-    return true;
-  default:
-    build_related_write(plan);
-    *step = (lumo_step){.kind = LUMO_STEP_WRITE,
-                        .collection = plan->query.collection,
-                        .statements = &plan->out,
-                        .ordered = true};
+static bool next_find(related_plan *plan, lumo_step *step, lumo_error *error) {
+  if (!next_portion(plan, &plan->keys, portion_limit(plan))) return end_find(plan, error);
+  lumo_related_write_find(plan);
+  set_read(plan, step, plan->query.collection);
+  return true;
+}
+
+static bool next_count(related_plan *plan, lumo_step *step, lumo_error *error) {
+  bool rows = counts_rows(plan);
+  if (!next_portion(plan, &plan->keys, LUMO_PORTION_KEYS)) {
+    plan->phase = END;
+    if (!rows) return true;
+    if (!lumo_related_join(plan)) return lumo_error_memory(error);
+    plan->head.count = plan->head.row_count;
     return true;
   }
+  if (rows)
+    lumo_related_write_find(plan);
+  else
+    lumo_related_write_count(plan);
+  set_read(plan, step, plan->query.collection);
+  step->single = !rows;
+  return true;
+}
+
+static bool next_write(related_plan *plan, lumo_step *step) {
+  if (plan->keys.count == 0) {
+    plan->phase = END;
+    return true;
+  }
+  lumo_related_write_statements(plan);
+  *step = (lumo_step){.kind = LUMO_STEP_WRITE,
+                      .collection = plan->query.collection,
+                      .statements = &plan->out,
+                      .ordered = true};
+  return true;
+}
+
+static bool next_pivot(related_plan *plan, lumo_step *step) {
+  uint32_t limit = plan->shape == RANKED ? RANKED_OWNERS : LUMO_PORTION_KEYS;
+  if (!next_portion(plan, plan->owner_list, limit)) {
+    leave_pivot(plan);
+    return true;
+  }
+  lumo_related_write_pivot(plan);
+  set_read(plan, step, plan->pivot.collection);
+  return true;
+}
+
+/* One move: a step, or a change of the phase. */
+static bool move_on(related_plan *plan, lumo_step *step, lumo_error *error) {
+  switch (plan->phase) {
+  case START: take_shape(plan, choose_shape(plan)); return true;
+  case PIVOT: return next_pivot(plan, step);
+  case RELATED: break;
+  case END: return true;
+  }
+  if (plan->query.op == LUMO_RELATED_FIND) return next_find(plan, step, error);
+  if (plan->query.op == LUMO_RELATED_COUNT) return next_count(plan, step, error);
+  return next_write(plan, step);
 }
 
 static bool related_next(lumo_plan *base, lumo_step *step, lumo_error *error) {
   related_plan *plan = (related_plan *)base;
   *step = (lumo_step){.kind = LUMO_STEP_DONE};
+  if (plan->batch == BATCH_READY) {
+    plan->batch = BATCH_GIVEN;
+    step->kind = LUMO_STEP_PAUSE;
+    return true;
+  }
+  if (plan->batch == BATCH_GIVEN) forget_rows(plan);
+  plan->batch = NO_BATCH;
   if (plan->cursor != 0) {
     *step =
         (lumo_step){.kind = LUMO_STEP_MORE, .collection = plan->cursor_collection, .cursor = plan->cursor};
     return true;
   }
   lumo_buf_clear(&plan->out);
-  if (plan->phase == PIVOT && next_portion(plan, &plan->owners, LUMO_PORTION_KEYS)) {
-    build_pivot_find(plan);
-    set_read(plan, step, plan->pivot.collection);
-  } else {
-    if (plan->phase == PIVOT) {
-      plan->phase = plan->keys.count > 0 ? RELATED : END;
-      plan->from = plan->to = 0;
-    }
-    if (plan->phase == RELATED && !next_related(plan, step, error)) return false;
-  }
+  while (step->kind == LUMO_STEP_DONE && plan->phase != END)
+    if (!move_on(plan, step, error)) return false;
   return !plan->out.failed || lumo_error_memory(error);
 }
 
 static void related_restart(lumo_plan *base) {
   related_plan *plan = (related_plan *)base;
-  lumo_docs_free(&plan->head.documents);
-  lumo_docs_free(&plan->head.pivots);
+  forget_rows(plan);
   lumo_free(plan->head.rows);
   plan->head.rows = NULL;
-  plan->head.row_count = 0;
   plan->head.count = 0;
-  plan->phase = PIVOT;
-  plan->from = plan->to = 0;
+  plan->phase = START;
+  plan->batch = NO_BATCH;
   plan->cursor = 0;
-  plan->joint_count = 0;
-  plan->joined_documents = plan->joined_joints = 0;
-  lumo_keys_free(&plan->keys);
+  lumo_keys_free(&plan->again);
 }
 
 static void related_free(lumo_plan *base) {
@@ -521,6 +386,8 @@ static void related_free(lumo_plan *base) {
   lumo_keys_free(&plan->owners);
   lumo_free(plan->texts);
   lumo_buf_free(&plan->pivot_projection);
+  lumo_buf_free(&plan->pivot_fields);
+  lumo_buf_free(&plan->default_order);
   lumo_free(plan->joints);
   lumo_buf_free(&plan->out);
   lumo_free(plan);
@@ -536,24 +403,40 @@ static const void *move_in(char **block, const void *bytes, size_t size) {
   return place;
 }
 
+static size_t text_size(const char *text) {
+  return text ? strlen(text) + 1 : 0;
+}
+
 static bool copy_query(related_plan *plan, const lumo_related_query *from) {
   lumo_related_query *to = &plan->query;
-  size_t collection = strlen(from->collection) + 1, key = strlen(from->key) + 1;
-  char *block = lumo_malloc(collection + key + from->filter_len + from->projection_len + from->sort_len +
-                            from->extra_len + from->update_len + from->pivot_filter_len);
+  char *block = lumo_malloc(text_size(from->collection) + text_size(from->key) + from->filter_len +
+                            from->pivot_filter_len + from->paired_filter_len + from->joins_len +
+                            from->projection_len + from->sort_len + from->group_sort_len + from->extra_len +
+                            from->update_len + text_size(from->accumulator) + text_size(from->field));
   if (!block) return false;
   plan->texts = block;
   *to = *from;
   to->pivot_fields = NULL;
-  to->collection = move_in(&block, from->collection, collection);
-  to->key = move_in(&block, from->key, key);
+  to->collection = move_in(&block, from->collection, text_size(from->collection));
+  to->key = move_in(&block, from->key, text_size(from->key));
+  to->accumulator = move_in(&block, from->accumulator, text_size(from->accumulator));
+  to->field = move_in(&block, from->field, text_size(from->field));
   to->filter = move_in(&block, from->filter, from->filter_len);
+  to->pivot_filter = move_in(&block, from->pivot_filter, from->pivot_filter_len);
+  to->paired_filter = move_in(&block, from->paired_filter, from->paired_filter_len);
+  to->joins = move_in(&block, from->joins, from->joins_len);
   to->projection = move_in(&block, from->projection, from->projection_len);
   to->sort = move_in(&block, from->sort, from->sort_len);
+  to->group_sort = move_in(&block, from->group_sort, from->group_sort_len);
   to->extra = move_in(&block, from->extra, from->extra_len);
   to->update = move_in(&block, from->update, from->update_len);
-  to->pivot_filter = move_in(&block, from->pivot_filter, from->pivot_filter_len);
   return true;
+}
+
+/* One of the fields to read: of the projection of a find, and of the expressions of a pipeline. */
+static void add_pivot_field(related_plan *plan, const char *field) {
+  lumo_bson_int32(&plan->pivot_projection, field, strlen(field), 1);
+  lumo_buf_append(&plan->pivot_fields, field, strlen(field) + 1);
 }
 
 /* Without _id, unless it was asked for, the index on the two keys may answer alone. */
@@ -568,13 +451,55 @@ static bool write_pivot_projection(related_plan *plan, const lumo_related_query 
     if (strcmp(field, "_id") == 0)
       with_id = true;
     else if (strcmp(field, owner_key) != 0 && strcmp(field, related_key) != 0)
-      lumo_bson_int32(out, field, strlen(field), 1);
+      add_pivot_field(plan, field);
   }
-  lumo_bson_int32(out, LUMO_KEY("_id"), with_id);
-  if (reads) lumo_bson_int32(out, owner_key, strlen(owner_key), 1);
-  lumo_bson_int32(out, related_key, strlen(related_key), 1);
+  if (with_id)
+    add_pivot_field(plan, "_id");
+  else
+    lumo_bson_int32(out, LUMO_KEY("_id"), 0);
+  if (reads) add_pivot_field(plan, owner_key);
+  add_pivot_field(plan, related_key);
   lumo_bson_end(out, projection);
-  return !out->failed;
+  return !out->failed && !plan->pivot_fields.failed;
+}
+
+static ordering ordering_over(const uint8_t *document, uint32_t len) {
+  static const char prefix[] = LUMO_PIVOT_FIELD ".";
+  ordering order = {document, len, 0};
+  lumo_iter it;
+  if (!document) return order;
+  lumo_iter_init(&it, document, len);
+  while (lumo_iter_next(&it))
+    order.sides |= strncmp(it.key, prefix, sizeof prefix - 1) == 0 ? LUMO_SIDE_PIVOT : LUMO_SIDE_RELATED;
+  return order;
+}
+
+/* {related key: 1}, as it is known on one side: the related records where these are read with the limit. */
+static bool write_default_order(related_plan *plan) {
+  const lumo_related_query *query = &plan->query;
+  bool related =
+      query->op == LUMO_RELATED_FIND && !query->eager && !query->streaming && !query->paired_filter;
+  lumo_buf *out = &plan->default_order, name = {0};
+  if (!related) lumo_buf_append(&name, LUMO_KEY(LUMO_PIVOT_FIELD "."));
+  const char *key = related ? query->key : plan->pivot.related_key;
+  lumo_buf_append(&name, key, strlen(key));
+  size_t order = lumo_bson_begin(out);
+  lumo_bson_int32(out, (const char *)name.data, name.len, 1);
+  lumo_bson_end(out, order);
+  bool fine = !name.failed && !out->failed;
+  lumo_buf_free(&name);
+  return fine;
+}
+
+static bool take_orders(related_plan *plan) {
+  const lumo_related_query *query = &plan->query;
+  plan->show = ordering_over(query->sort, query->sort_len);
+  if (!related_is_bounded(plan)) return true;
+  plan->cut = query->group_sort ? ordering_over(query->group_sort, query->group_sort_len) : plan->show;
+  if (plan->cut.document) return true;
+  if (!write_default_order(plan)) return false;
+  plan->cut = ordering_over(plan->default_order.data, (uint32_t)plan->default_order.len);
+  return true;
 }
 
 lumo_related_plan *lumo_related_plan_new(const char *name, const lumo_pivot *pivot, const lumo_keys *owners,
@@ -585,13 +510,31 @@ lumo_related_plan *lumo_related_plan_new(const char *name, const lumo_pivot *piv
     return NULL;
   }
   if (!lumo_pivot_copy(&plan->pivot, pivot) || !lumo_keys_copy(&plan->owners, owners) ||
-      !copy_query(plan, query) || !write_pivot_projection(plan, query)) {
+      !copy_query(plan, query) || !write_pivot_projection(plan, query) || !take_orders(plan)) {
     related_free(&plan->head.plan);
     lumo_error_memory(error);
     return NULL;
   }
   static const lumo_plan_class class = {related_next, related_feed, related_restart, related_free};
   lumo_plan_init(&plan->head.plan, &class, name);
-  plan->head.plan.writes = query->op == LUMO_RELATED_UPDATE || query->op == LUMO_RELATED_DELETE;
+  plan->head.plan.writes = is_write(plan);
+  plan->head.plan.asks_version = query->eager && related_is_bounded(plan);
   return &plan->head;
+}
+
+bool lumo_related_plan_show(lumo_related_plan *head, lumo_buf *pivot, lumo_buf *related) {
+  related_plan *plan = (related_plan *)head;
+  take_shape(plan, choose_shape(plan));
+  plan->to = plan->owners.count;
+  lumo_related_write_pivot(plan);
+  lumo_buf_append(pivot, plan->out.data, plan->out.len);
+  if (plan->out.failed) pivot->failed = true;
+  lumo_buf_clear(&plan->out);
+  plan->to = 0;
+  bool two = plan->shape != PAIRED;
+  if (two) lumo_related_write_find(plan);
+  lumo_buf_append(related, plan->out.data, plan->out.len);
+  if (plan->out.failed) related->failed = true;
+  related_restart(&plan->head.plan);
+  return two;
 }

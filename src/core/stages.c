@@ -30,6 +30,14 @@ void lumo_stage_whole(lumo_stages *stages, const uint8_t *stage, size_t len) {
   lumo_buf_append(stages->out, stage, len);
 }
 
+void lumo_stage_run(lumo_stages *stages, const uint8_t *documents, size_t len) {
+  for (size_t at = 0, size; at < len; at += size) {
+    lumo_value value = {documents + at, 4, LUMO_BSON_INT32}; /* a document begins with its length */
+    size = (size_t)lumo_value_int32(&value);
+    lumo_stage_whole(stages, documents + at, size);
+  }
+}
+
 void lumo_stage_document(lumo_stages *stages, const char *name, const uint8_t *document, size_t len) {
   size_t stage = lumo_stage_open(stages);
   lumo_bson_document(stages->out, name, strlen(name), document, len);

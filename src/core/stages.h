@@ -28,6 +28,8 @@ size_t lumo_stage_open(lumo_stages *stages);
 
 /* A stage that is a document already. */
 void lumo_stage_whole(lumo_stages *stages, const uint8_t *stage, size_t len);
+/* A run of such documents. */
+void lumo_stage_run(lumo_stages *stages, const uint8_t *documents, size_t len);
 /* Whole stages: `{name: document}`, `{name: {key: text, …}}`, `{name: text}`, `{name: number}`. */
 void lumo_stage_document(lumo_stages *stages, const char *name, const uint8_t *document, size_t len);
 void lumo_stage_texts(lumo_stages *stages, const char *name, const char *const texts[][2], uint32_t count);

@@ -164,6 +164,17 @@ static progress run_atomic(lumo_run_state *run) {
 
 /* ---- the whole ---- */
 
+/* What a plan has to know of the server before its first step. */
+static progress tell_version(lumo_run_state *run) {
+  lumo_server_info info;
+  bson_error_t cause = {0};
+  if (!run->plan->asks_version || run->plan->wire_version != 0) return DONE;
+  if (!need_client(run)) return fail(run, NULL);
+  if (!lumo_connection_describe(run->connection, run->client, &info, &cause)) return fail_setup(run, &cause);
+  run->plan->wire_version = info.wire_version;
+  return DONE;
+}
+
 /* Takes the client from an open cursor's lease, or from the session. */
 static bool adopt(lumo_run_state *run, lumo_session *session) {
   lumo_lease *lease = run->plan->lease;
@@ -206,10 +217,8 @@ lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_sess
   if (plan->ended) plan->class->restart(plan); /* a transaction around it is tried again */
   if (!adopt(&run, session))
     result = fail(&run, NULL);
-  else if (plan->atomic && !session)
-    result = run_atomic(&run);
-  else
-    result = run_steps(&run);
+  else if ((result = tell_version(&run)) == DONE)
+    result = plan->atomic && !session ? run_atomic(&run) : run_steps(&run);
   plan->ended = result != PAUSED;
   if (session) session->gave_up = run.gave_up;
   settle(&run, session, result);

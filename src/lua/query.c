@@ -27,6 +27,7 @@ static int query_gc(lua_State *L) {
   lumo_query_free(&box->query);
   lumo_buf_free(&box->owner);
   lumo_buf_free(&box->bound);
+  lumo_buf_free(&box->group_sort);
   memset(&box->query, 0, sizeof box->query);
   return 0;
 }
@@ -73,8 +74,11 @@ static int query_clone(lua_State *L) {
   copy->all_fields = box->all_fields;
   lumo_buf_append(&copy->owner, box->owner.data, box->owner.len);
   lumo_buf_append(&copy->bound, box->bound.data, box->bound.len);
+  lumo_buf_append(&copy->group_sort, box->group_sort.data, box->group_sort.len);
+  copy->group_limit = box->group_limit;
   lumo_check_buffer(L, &copy->owner);
   lumo_check_buffer(L, &copy->bound);
+  lumo_check_buffer(L, &copy->group_sort);
   if (!lumo_query_copy(&copy->query, &box->query)) {
     lumo_error error;
     lumo_error_init(&error);
@@ -228,30 +232,42 @@ static int query_partial(lua_State *L) {
   return 1;
 }
 
-static int direction_of(lua_State *L, int index) {
+static int direction_of(lua_State *L, const char *method, int index) {
   const char *text = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : NULL;
   if (lua_isnoneornil(L, index) || (text && strcmp(text, "asc") == 0)) return 1;
-  if (!text || strcmp(text, "desc") != 0) lumo_raise_argument(L, "order_by", 2, "\"asc\" or \"desc\"", index);
+  if (!text || strcmp(text, "desc") != 0) lumo_raise_argument(L, method, 2, "\"asc\" or \"desc\"", index);
   return -1;
 }
 
-static void order_one(lua_State *L, const lumo_query_box *box, int column, int direction, lumo_buf *draft) {
-  int sign = direction_of(L, direction);
+/* What is being put in order: the query's sort, or the one by which group_limit counts. */
+typedef struct {
+  const lumo_query_box *box;
+  const char *method;
+  lumo_side side; /* whose column a plain name is */
+  lumo_buf *draft;
+} sorting;
+
+/* Across a relation an order speaks of paired documents. */
+static void order_one(lua_State *L, const sorting *s, int column, int direction) {
+  int sign = direction_of(L, s->method, direction);
+  lumo_side side = s->side;
   lumo_buf *path = lumo_scratch(L);
-  lumo_resolve_own_column(L, box, "order_by", 1, column, path);
+  const size_t prefix = sizeof LUMO_PIVOT_FIELD;
+  lumo_buf_append(path, LUMO_PIVOT_FIELD ".", prefix);
+  lumo_resolve_column(L, s->box, s->method, 1, column, path, &side);
   lumo_check_buffer(L, path);
-  lumo_query_order(draft, (const char *)path->data, path->len, sign);
+  size_t from = side == LUMO_SIDE_PIVOT ? 0 : prefix;
+  lumo_query_order(s->draft, (const char *)path->data + from, path->len - from, sign);
 }
 
-/* order_by(column, "asc"|"desc") or order_by{ {"a", "desc"}, {"b"}, "c" } */
-static int order_by(lua_State *L) {
-  lumo_query_box *box = lumo_check_query(L, 1, "order_by");
-  lua_settop(L, 3);
-  lumo_buf *draft = push_draft(L, &box->query.sort); /* 4 */
+/* (column, "asc"|"desc") or { {"a", "desc"}, {"b"}, "c" } at the stack places 2 and 3; nothing else is there.
+ */
+static int order(lua_State *L, const char *method, lumo_side side, lumo_query_box *box, lumo_buf *part) {
+  sorting s = {.box = box, .method = method, .side = side, .draft = push_draft(L, part)}; /* 4 */
   if (!lua_istable(L, 2)) {
-    order_one(L, box, 2, 3, draft);
+    order_one(L, &s, 2, 3);
   } else {
-    if (lua_rawlen(L, 2) == 0) lumo_raise_code(L, "E_ARGUMENT", "order_by got an empty list");
+    if (lua_rawlen(L, 2) == 0) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty list", method);
     for (int k = 1; k <= (int)lua_rawlen(L, 2); k++) {
       lua_settop(L, 4);
       lua_rawgeti(L, 2, k);
@@ -262,12 +278,25 @@ static int order_by(lua_State *L) {
       } else {
         lua_pushnil(L);
       }
-      order_one(L, box, 5, 6, draft);
+      order_one(L, &s, 5, 6);
     }
   }
-  commit(L, &box->query.sort, draft);
+  commit(L, part, s.draft);
   lua_settop(L, 1);
   return 1;
+}
+
+/* order_by(column, direction), order_by_pivot(column, direction) */
+static int order_by(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "order_by");
+  lua_settop(L, 3);
+  return order(L, "order_by", LUMO_SIDE_RELATED, box, &box->query.sort);
+}
+
+static int order_by_pivot(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "order_by_pivot");
+  lua_settop(L, 3);
+  return order(L, "order_by_pivot", LUMO_SIDE_PIVOT, box, &box->query.sort);
 }
 
 static int64_t whole_number(lua_State *L, const char *method, int arg, int index, int64_t least) {
@@ -283,6 +312,30 @@ static int limit(lua_State *L) {
   box->query.limit = whole_number(L, "limit", 1, 2, 1);
   lua_settop(L, 1);
   return 1;
+}
+
+/* True for a query of a preload, in which group_limit and group_order_by are each parent's. */
+static bool is_preload(lua_State *L, const lumo_query_box *box, const char *method) {
+  if (box->kind != LUMO_QUERY_RELATED)
+    lumo_raise_code(L, "E_ARGUMENT", "%s is for queries across a many-to-many relation", method);
+  return box->owner.len == 0;
+}
+
+/* group_limit(n), group_order_by(column, direction): elsewhere a plain limit and order */
+static int group_limit(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "group_limit");
+  bool preload = is_preload(L, box, "group_limit");
+  int64_t n = whole_number(L, "group_limit", 1, 2, 1);
+  *(preload ? &box->group_limit : &box->query.limit) = n;
+  lua_settop(L, 1);
+  return 1;
+}
+
+static int group_order_by(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "group_order_by");
+  bool preload = is_preload(L, box, "group_order_by");
+  lua_settop(L, 3);
+  return order(L, "group_order_by", LUMO_SIDE_RELATED, box, preload ? &box->group_sort : &box->query.sort);
 }
 
 static int offset(lua_State *L) {
@@ -348,15 +401,17 @@ static int query_filter(lua_State *L) {
   return 1;
 }
 
-/* core.query_resolve(query, method, column): its stored path. */
+/* core.query_resolve(query, method, column): its stored path, and whether it is the pivot's. */
 static int query_resolve(lua_State *L) {
   const char *method = luaL_checkstring(L, 2);
   const lumo_query_box *box = lumo_check_query(L, 1, method);
+  lumo_side side = LUMO_SIDE_RELATED;
   lumo_buf *path = lumo_push_buffer(L);
-  lumo_resolve_own_column(L, box, method, 1, 3, path);
+  lumo_resolve_column(L, box, method, 1, 3, path, &side);
   lumo_check_buffer(L, path);
   lua_pushlstring(L, (const char *)path->data, path->len);
-  return 1;
+  lua_pushboolean(L, side == LUMO_SIDE_PIVOT);
+  return 2;
 }
 
 /* ---- the method table ---- */
@@ -376,8 +431,16 @@ static int query_index(lua_State *L) {
 
 void lumo_open_query(lua_State *L) {
   static const luaL_Reg methods[] = {
-      {"select", select_columns}, {"order_by", order_by},     {"limit", limit}, {"offset", offset},
-      {"for_page", for_page},     {"everything", everything}, {NULL, NULL},
+      {"select", select_columns},
+      {"order_by", order_by},
+      {"order_by_pivot", order_by_pivot},
+      {"limit", limit},
+      {"offset", offset},
+      {"for_page", for_page},
+      {"group_limit", group_limit},
+      {"group_order_by", group_order_by},
+      {"everything", everything},
+      {NULL, NULL},
   };
   static const luaL_Reg metamethods[] = {
       {"__gc", query_gc}, {"__tostring", lumo_query_tostring}, {NULL, NULL}};

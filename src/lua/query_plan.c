@@ -25,7 +25,9 @@ static int query_find_plan(lua_State *L) {
   bool streaming = lua_toboolean(L, 4);
   if (!most || (box->query.limit && box->query.limit < most)) most = box->query.limit;
   if (box->kind == LUMO_QUERY_RELATED) {
-    lumo_push_related_plan(L, box, "find", LUMO_RELATED_FIND, most, NULL, NULL);
+    lumo_related_request request = {
+        .name = "find", .op = LUMO_RELATED_FIND, .limit = most, .streaming = streaming};
+    lumo_push_related_plan(L, box, &request);
     return 1;
   }
   lumo_buf *command = lumo_push_buffer(L);
@@ -47,7 +49,7 @@ static int query_count_plan(lua_State *L) {
   uint32_t bound_len;
   lumo_query_box *box = lumo_check_query(L, 1, "count");
   if (box->kind == LUMO_QUERY_RELATED) {
-    lumo_push_related_plan(L, box, "count", LUMO_RELATED_COUNT, 0, NULL, NULL);
+    lumo_push_related_plan(L, box, &(lumo_related_request){.name = "count", .op = LUMO_RELATED_COUNT});
     return 1;
   }
   lumo_buf *command = lumo_push_buffer(L);
@@ -102,8 +104,9 @@ static void push_bulk_plan(lua_State *L, lumo_query_box *box, const char *method
   lumo_error_init(&error);
   uint32_t bound_len;
   if (box->kind == LUMO_QUERY_RELATED) {
-    lumo_push_related_plan(L, box, method, update ? LUMO_RELATED_UPDATE : LUMO_RELATED_DELETE, 0, update,
-                           NULL);
+    lumo_related_request request = {
+        .name = method, .op = update ? LUMO_RELATED_UPDATE : LUMO_RELATED_DELETE, .update = update};
+    lumo_push_related_plan(L, box, &request);
     return;
   }
   if (box->query.join_count > 0) {
@@ -229,6 +232,25 @@ static int aggregate_plan(lua_State *L) {
   return 1;
 }
 
+/* The same across a relation; the column may be the pivot's. */
+static int push_related_value(lua_State *L, lumo_query_box *box, const char *operator, const char * method) {
+  const size_t prefix = sizeof LUMO_PIVOT_FIELD;
+  lumo_side side = LUMO_SIDE_RELATED;
+  lumo_buf *path = lumo_push_buffer(L);
+  lumo_buf_append(path, LUMO_PIVOT_FIELD ".", prefix);
+  lumo_resolve_column(L, box, method, 1, 3, path, &side);
+  lumo_buf_append(path, "", 1);
+  lumo_check_buffer(L, path);
+  const char *field = (const char *)path->data + (side == LUMO_SIDE_PIVOT ? 0 : prefix);
+  lumo_related_request request = {.name = method,
+                                  .op = LUMO_RELATED_VALUE,
+                                  .limit = box->query.limit,
+                                  .accumulator = operator,
+                                  .field = field };
+  lumo_push_related_plan(L, box, &request);
+  return 1;
+}
+
 /* core.query_group_plan(query, operator, column, method): one value over what matches, as `n` of one
  * document. */
 static int query_group_plan(lua_State *L) {
@@ -236,9 +258,8 @@ static int query_group_plan(lua_State *L) {
   lumo_error_init(&error);
   uint32_t bound_len;
   const char *operator= luaL_checkstring(L, 2), *method = luaL_checkstring(L, 4);
-  const lumo_query_box *box = lumo_check_query(L, 1, method);
-  if (box->kind == LUMO_QUERY_RELATED)
-    lumo_raise_code(L, "E_UNSUPPORTED", "%s is not supported across a relation", method);
+  lumo_query_box *box = lumo_check_query(L, 1, method);
+  if (box->kind == LUMO_QUERY_RELATED) return push_related_value(L, box, operator, method);
   lumo_buf *path = lumo_push_buffer(L), *command = lumo_push_buffer(L);
   lumo_buf_append(path, "$", 1);
   lumo_resolve_own_column(L, box, method, 1, 3, path);
@@ -282,8 +303,25 @@ static int query_distinct_plan(lua_State *L) {
   return 1;
 }
 
-/* core.query_modify_plan(query, values or nil): findAndModify of the first that matches: a $set of the
- * values, or its removal. The reply has the document as it is afterwards, or as it was. */
+/* Across a relation: the filter of the one record that was found, if it still is what the filter demands of
+ * it. */
+static void write_found_filter(lua_State *L, const lumo_query_box *box, int found, lumo_buf *command) {
+  const lumo_related_plan *plan = lumo_check_plan(L, found, LUMO_PLAN_RELATED);
+  lumo_value id = {0};
+  if (plan->row_count > 0)
+    lumo_bson_find(plan->documents.items[0].data, plan->documents.items[0].len, LUMO_KEY("_id"), &id);
+  size_t filter = lumo_bson_begin(command);
+  lumo_bson_value(command, LUMO_KEY("_id"), &id);
+  size_t list = lumo_bson_begin_array(command, LUMO_KEY("$and"));
+  lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("0"));
+  lumo_filter_write_side(&box->query.filter, LUMO_SIDE_RELATED, command);
+  lumo_bson_end(command, list);
+  lumo_bson_end(command, filter);
+}
+
+/* core.query_modify_plan(query, values or nil, found or nil): findAndModify of the first that matches: a $set
+ * of the values, or its removal. The reply has the document as it is afterwards, or as it was. Across a
+ * relation `found` is the plan that has found the record; without it the arguments are checked, for nil. */
 static int query_modify_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -291,23 +329,25 @@ static int query_modify_plan(lua_State *L) {
   bool update = lua_istable(L, 2);
   const char *method = update ? "find_one_and_update" : "find_one_and_delete";
   const lumo_query_box *box = lumo_check_query(L, 1, method);
-  if (box->kind == LUMO_QUERY_RELATED)
-    lumo_raise_code(L, "E_UNSUPPORTED", "%s is not supported across a relation", method);
   if (box->query.limit || box->query.skip)
     lumo_raise_code(L, "E_ARGUMENT", "%s takes the first that matches: no limit, no offset", method);
   if (box->query.join_count > 0)
     lumo_raise_code(L, "E_UNSUPPORTED",
                     "%s is one command on one collection: it takes no has and no where_has", method);
   if (update && lumo_is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table", method);
-  lua_settop(L, 2);
+  lua_settop(L, 3);
   const char *collection = box->query.schema->collection;
   lumo_buf *command = lumo_push_buffer(L), *path = lumo_push_buffer(L);
   size_t mark = lumo_bson_begin(command);
   lumo_bson_string(command, LUMO_KEY("findAndModify"), collection, strlen(collection));
   lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("query"));
   const uint8_t *bound = bound_of(box, &bound_len);
-  lumo_query_filter(&box->query, bound, bound_len, command);
-  if (box->query.sort.len > 0) {
+  bool across = box->kind == LUMO_QUERY_RELATED, found = across && !lua_isnil(L, 3);
+  if (found)
+    write_found_filter(L, box, 3, command);
+  else
+    lumo_query_filter(&box->query, bound, bound_len, command);
+  if (box->query.sort.len > 0 && !across) {
     size_t sort = lumo_bson_begin_document(command, LUMO_KEY("sort"));
     lumo_buf_append(command, box->query.sort.data, box->query.sort.len);
     lumo_bson_end(command, sort);
@@ -323,26 +363,44 @@ static int query_modify_plan(lua_State *L) {
   lumo_buf_append(command, box->query.extra.data, box->query.extra.len);
   lumo_bson_end(command, mark);
   lumo_check_buffer(L, command);
+  if (across && !found) return 0;
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
                  lumo_command_plan_new(method, NULL, command, true, &error), &error);
   return 1;
 }
 
-/* core.query_explain_plan(query, verbosity) */
+/* The commands of a query across a relation, as far as they are known before the pivot has been read, into
+ * the two buffers. False: there is but one. */
+static bool show_related(lua_State *L, lumo_query_box *box, lumo_buf *pivot, lumo_buf *related) {
+  static const lumo_keys nobody;
+  lumo_related_request request = {.name = "find",
+                                  .op = LUMO_RELATED_FIND,
+                                  .limit = box->query.limit,
+                                  .owners = box->owner.len == 0 ? &nobody : NULL};
+  lumo_push_related_plan(L, box, &request);
+  bool two = lumo_related_plan_show(lumo_check_plan(L, -1, LUMO_PLAN_RELATED), pivot, related);
+  lumo_check_buffer(L, pivot);
+  lumo_check_buffer(L, related);
+  return two;
+}
+
+/* core.query_explain_plan(query, verbosity): of the first command that exec would send. */
 static int query_explain_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   uint32_t bound_len;
-  const lumo_query_box *box = lumo_check_query(L, 1, "explain");
+  lumo_query_box *box = lumo_check_query(L, 1, "explain");
   const char *verbosity = luaL_checkstring(L, 2);
-  if (box->kind == LUMO_QUERY_RELATED)
-    lumo_raise_code(L, "E_UNSUPPORTED", "explain is not supported across a relation");
-  lumo_buf *command = lumo_push_buffer(L);
+  lumo_buf *command = lumo_push_buffer(L), *pivot = lumo_push_buffer(L);
+  if (box->kind == LUMO_QUERY_RELATED) show_related(L, box, pivot, lumo_push_buffer(L));
   const uint8_t *bound = bound_of(box, &bound_len);
   size_t mark = lumo_bson_begin(command);
   lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("explain"));
-  lumo_query_find(&box->query, bound, bound_len, box->query.limit, 0, command);
+  if (box->kind == LUMO_QUERY_RELATED)
+    lumo_buf_append(command, pivot->data, pivot->len);
+  else
+    lumo_query_find(&box->query, bound, bound_len, box->query.limit, 0, command);
   lumo_bson_string(command, LUMO_KEY("verbosity"), verbosity, strlen(verbosity));
   lumo_bson_end(command, mark);
   lumo_check_buffer(L, command);
@@ -353,9 +411,21 @@ static int query_explain_plan(lua_State *L) {
 }
 
 int lumo_query_tostring(lua_State *L) {
-  const lumo_query_box *box = lumo_check_query(L, 1, "tostring");
+  lumo_query_box *box = lumo_check_query(L, 1, "tostring");
   uint32_t bound_len;
   lumo_buf *command = lumo_push_buffer(L), *text = lumo_push_buffer(L);
+  if (box->kind == LUMO_QUERY_RELATED) {
+    lumo_buf *related = lumo_push_buffer(L);
+    bool two = show_related(L, box, command, related);
+    lumo_json_document(text, command->data, command->len, false, LUMO_JSON_RELAXED);
+    if (two) {
+      lumo_buf_append(text, "\n", 1);
+      lumo_json_document(text, related->data, related->len, false, LUMO_JSON_RELAXED);
+    }
+    lumo_check_buffer(L, text);
+    lua_pushlstring(L, (const char *)text->data, text->len);
+    return 1;
+  }
   const uint8_t *bound = bound_of(box, &bound_len);
   lumo_query_find(&box->query, bound, bound_len, box->query.limit, 0, command);
   lumo_check_buffer(L, command);

@@ -858,88 +858,124 @@ static int pivot_query(lua_State *L) {
   return 1;
 }
 
-static void put_document(lumo_buf *out, const lumo_buf *elements) {
-  size_t mark = lumo_bson_begin(out);
-  lumo_buf_append(out, elements->data, elements->len);
-  lumo_bson_end(out, mark);
+/* A document of the elements, in a new buffer on the stack; NULL when there are none. */
+static const uint8_t *push_part(lua_State *L, const lumo_buf *elements, uint32_t *len) {
+  if (elements->len == 0) return NULL;
+  lumo_buf *document = lumo_push_buffer(L);
+  size_t mark = lumo_bson_begin(document);
+  lumo_buf_append(document, elements->data, elements->len);
+  lumo_bson_end(document, mark);
+  lumo_check_buffer(L, document);
+  *len = (uint32_t)document->len;
+  return document->data;
 }
 
-/* Leaves the plan on the stack; the buffers below it are garbage. */
-void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const char *name, lumo_related_op op,
-                            int64_t limit, const lumo_buf *update, const lumo_keys *owners) {
+/* What the filter demands of one side, in a new buffer; NULL for nothing. */
+static const uint8_t *push_side(lua_State *L, const lumo_filter *filter, lumo_side side, uint32_t *len) {
+  lumo_buf *document = lumo_push_buffer(L);
+  lumo_filter_write_side(filter, side, document);
+  lumo_check_buffer(L, document);
+  if (document->len <= 5) return NULL;
+  *len = (uint32_t)document->len;
+  return document->data;
+}
+
+static void fill_filters(lua_State *L, const lumo_query *of, lumo_related_query *query) {
+  const lumo_filter *filter = &of->filter;
+  query->filter = push_side(L, filter, LUMO_SIDE_RELATED, &query->filter_len);
+  query->pivot_filter = push_side(L, filter, LUMO_SIDE_PIVOT, &query->pivot_filter_len);
+  if (lumo_filter_splits(filter) && of->join_count == 0) return;
+  lumo_buf *paired = lumo_push_buffer(L);
+  lumo_filter_write_paired(filter, paired);
+  lumo_check_buffer(L, paired);
+  query->paired_filter = paired->data;
+  query->paired_filter_len = (uint32_t)paired->len;
+  query->joins = of->joins.data;
+  query->joins_len = (uint32_t)of->joins.len;
+  query->join_count = of->join_count;
+}
+
+/* The order of a group_limit where none was given: by the related key, descending, as the pivot has it. */
+static const uint8_t *push_group_order(lua_State *L, const lumo_relation *relation, uint32_t *len) {
+  lumo_buf *name = lumo_push_buffer(L), *elements = lumo_push_buffer(L);
+  lumo_buf_append(name, LUMO_KEY(LUMO_PIVOT_FIELD "."));
+  lumo_buf_append(name, relation->pivot.related_key, strlen(relation->pivot.related_key));
+  lumo_check_buffer(L, name);
+  lumo_bson_int32(elements, (const char *)name->data, name->len, -1);
+  lumo_check_buffer(L, elements);
+  return push_part(L, elements, len);
+}
+
+/* Orders and limits. In an eager load they are each parent's. */
+static void fill_orders(lua_State *L, const lumo_query_box *box, lumo_related_query *query) {
+  query->sort = push_part(L, &box->query.sort, &query->sort_len);
+  if (!query->eager) return;
+  if (box->group_limit == 0) { /* only the order of the result is left of it */
+    if (!query->sort) query->sort = push_part(L, &box->group_sort, &query->sort_len);
+    return;
+  }
+  if (query->limit == 0 || box->group_limit < query->limit) query->limit = box->group_limit;
+  query->group_sort = push_part(L, &box->group_sort, &query->group_sort_len);
+  if (!query->group_sort) query->group_sort = push_group_order(L, box->relation, &query->group_sort_len);
+}
+
+/* The owner of a query that belongs to one parent. */
+static const lumo_keys *push_owner(lua_State *L, const lumo_query_box *box) {
+  lumo_error error;
+  uint32_t index;
+  gathering *g = push_gathering(L);
+  if (box->owner.len == 0)
+    lumo_raise_code(
+        L, "E_ARGUMENT",
+        "this query is made for eager loading, or stands inside of another one: it is not sent itself");
+  lumo_value key = {
+      .type = box->owner.data[0], .data = box->owner.data + 3, .len = (uint32_t)box->owner.len - 3};
+  lumo_error_init(&error);
+  if (lumo_keys_add(&g->owners, &key, &index) < 0) {
+    lumo_error_memory(&error);
+    lumo_raise(L, &error);
+  }
+  return &g->owners;
+}
+
+/* The buffers below the plan are garbage. */
+void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const lumo_related_request *request) {
   lumo_error error;
   lumo_error_init(&error);
+  luaL_checkstack(L, 16, NULL);
   const lumo_relation *relation = box->relation;
-  lumo_buf *filter = lumo_push_buffer(L), *projection = lumo_push_buffer(L), *sort = lumo_push_buffer(L),
-           *pivot = lumo_push_buffer(L);
+  bool finds = request->op == LUMO_RELATED_FIND;
   lumo_related_query query = {
       .collection = relation->related->collection,
       .key = relation->key->stored,
-      .op = op,
-      .limit = limit,
-      .skip = box->query.skip,
+      .op = request->op,
+      .limit = request->limit,
+      .skip = finds || request->op == LUMO_RELATED_VALUE ? box->query.skip : 0,
+      .eager = request->owners != NULL,
+      .streaming = request->streaming,
+      .accumulator = request->accumulator,
+      .field = request->field,
       .pivot_fields = box->fields ? box->fields : relation->fields,
       .pivot_field_count = box->fields ? box->field_count : relation->field_count,
-      .all_pivot_fields = (relation->all_fields || box->all_fields) && op == LUMO_RELATED_FIND,
+      .all_pivot_fields = (relation->all_fields || box->all_fields) && finds,
   };
-  if (box->query.join_count > 0)
-    lumo_raise_code(L, "E_UNSUPPORTED", "has and where_has across a relation are not supported");
-  if (!lumo_filter_splits(&box->query.filter))
-    lumo_raise_code(L, "E_UNSUPPORTED",
-                    "an \"or\" between conditions on \"%s\" and on its pivot is not supported",
-                    relation->name);
-  if (lumo_filter_has(&box->query.filter, LUMO_SIDE_RELATED)) {
-    lumo_filter_write_side(&box->query.filter, LUMO_SIDE_RELATED, filter);
-    query.filter = filter->data;
-    query.filter_len = (uint32_t)filter->len;
-  }
-  if (lumo_filter_has(&box->query.filter, LUMO_SIDE_PIVOT)) {
-    lumo_filter_write_side(&box->query.filter, LUMO_SIDE_PIVOT, pivot);
-    query.pivot_filter = pivot->data;
-    query.pivot_filter_len = (uint32_t)pivot->len;
-  }
-  if (box->query.projection.len > 0) {
-    /* The key must come along for the join. */
+  fill_filters(L, &box->query, &query);
+  fill_orders(L, box, &query);
+  if (box->query.projection.len > 0) /* the key must come along for the join */
     lumo_query_select(&box->query.projection, relation->key->stored, relation->key->stored_len);
-    put_document(projection, &box->query.projection);
-    query.projection = projection->data;
-    query.projection_len = (uint32_t)projection->len;
-  }
-  if (box->query.sort.len > 0) {
-    put_document(sort, &box->query.sort);
-    query.sort = sort->data;
-    query.sort_len = (uint32_t)sort->len;
-  }
+  query.projection = push_part(L, &box->query.projection, &query.projection_len);
   if (box->query.extra.len > 0) {
     query.extra = box->query.extra.data;
     query.extra_len = (uint32_t)box->query.extra.len;
   }
-  if (update) {
-    query.update = update->data;
-    query.update_len = (uint32_t)update->len;
+  if (request->update) {
+    query.update = request->update->data;
+    query.update_len = (uint32_t)request->update->len;
   }
-  lumo_check_buffer(L, filter);
-  lumo_check_buffer(L, projection);
-  lumo_check_buffer(L, sort);
-  lumo_check_buffer(L, pivot);
-  gathering *g = push_gathering(L);
-  if (!owners) {
-    uint32_t index;
-    if (box->owner.len == 0)
-      lumo_raise_code(
-          L, "E_ARGUMENT",
-          "this query is made for eager loading, or stands inside of another one: it is not sent itself");
-    lumo_value key = {
-        .type = box->owner.data[0], .data = box->owner.data + 3, .len = (uint32_t)box->owner.len - 3};
-    if (lumo_keys_add(&g->owners, &key, &index) < 0) {
-      lumo_error_memory(&error);
-      lumo_raise(L, &error);
-    }
-    owners = &g->owners;
-  }
+  const lumo_keys *owners = request->owners ? request->owners : push_owner(L, box);
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_RELATED,
-                 lumo_related_plan_new(name, &relation->pivot, owners, &query, &error), &error);
+                 lumo_related_plan_new(request->name, &relation->pivot, owners, &query, &error), &error);
 }
 
 /* core.load_plan(query, parents): → plan, number of distinct parents, list of each parent's place among them.
@@ -965,7 +1001,9 @@ static int load_plan(lua_State *L) {
     lua_rawseti(L, 4, i);
     lua_settop(L, 4);
   }
-  lumo_push_related_plan(L, box, "load", LUMO_RELATED_FIND, box->query.limit, NULL, &g->owners);
+  lumo_related_request request = {
+      .name = "load", .op = LUMO_RELATED_FIND, .limit = box->query.limit, .owners = &g->owners};
+  lumo_push_related_plan(L, box, &request);
   lua_pushinteger(L, (lua_Integer)g->owners.count);
   lua_pushvalue(L, 4);
   return 3;

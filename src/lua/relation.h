@@ -31,13 +31,24 @@ struct lumo_query_box {
                           companion's [4], their texts in [3] */
   uint32_t field_count;
   bool all_fields;
+  lumo_buf group_sort; /* RELATED, preloading: elements as the query's sort, by which group_limit counts */
+  int64_t group_limit; /* 0: none */
   const lumo_column *array; /* ELEMENT, VALUE: the column whose elements these are */
 };
 /* A query that can be sent: E_ARGUMENT for an ELEMENT or VALUE. */
 lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method);
 
-/* relation.c: the plan of a RELATED query for its own owner. */
-void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const char *name, lumo_related_op op,
-                            int64_t limit, const lumo_buf *update, const lumo_keys *owners);
+/* relation.c: what a plan of a RELATED query is to do. */
+typedef struct lumo_related_request {
+  const char *name; /* the operation, for errors */
+  lumo_related_op op;
+  int64_t limit; /* 0: none */
+  bool streaming;
+  const lumo_buf *update;          /* UPDATE */
+  const char *accumulator, *field; /* VALUE */
+  const lumo_keys *owners;         /* of an eager load; NULL: the query's own */
+} lumo_related_request;
+/* Leaves the plan on the stack. */
+void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const lumo_related_request *request);
 
 #endif

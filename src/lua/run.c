@@ -187,17 +187,20 @@ static int plan_field_bytes(lua_State *L) {
   return 1;
 }
 
-/* core.plan_modified(plan, class, connection number, companion or nil): the `value` of a findAndModify as a
- * record, or nil. */
+/* core.plan_modified(plan, class, connection number, companion or nil, found or nil): the `value` of a
+ * findAndModify as a record, or nil; with the pivot row of the plan that had found it. */
 static int plan_modified(lua_State *L) {
   const lumo_command_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_COMMAND);
+  const lumo_related_plan *found = lua_isnoneornil(L, 5) ? NULL : lumo_check_plan(L, 5, LUMO_PLAN_RELATED);
+  struct lumo_doc pivot = {0};
+  if (found) pivot = found->pivots.items[found->rows[0].pivot];
   uint16_t connection = (uint16_t)luaL_checkinteger(L, 3);
   int companion = lua_istable(L, 4) ? 4 : 0;
   lumo_value document;
   if (lumo_bson_find(plan->reply, plan->reply_len, LUMO_KEY("value"), &document) &&
       document.type == LUMO_BSON_DOCUMENT)
-    lumo_push_record(L, 2, lumo_class_schema(L, 2), companion, false, document.data, document.len, NULL, 0,
-                     connection);
+    lumo_push_record(L, 2, lumo_class_schema(L, 2), companion, false, document.data, document.len, pivot.data,
+                     pivot.len, connection);
   else
     lua_pushnil(L);
   return 1;
@@ -323,6 +326,62 @@ static int related_records(lua_State *L) {
   return 1;
 }
 
+/* core.related_documents(plan): the related records as plain tables, the pivot row of each as its `pivot`. */
+static int related_documents(lua_State *L) {
+  const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
+  lua_createtable(L, (int)plan->row_count, 0);
+  for (uint32_t i = 0; i < plan->row_count; i++) {
+    const struct lumo_doc *doc = &plan->documents.items[plan->rows[i].document];
+    const struct lumo_doc *pivot = &plan->pivots.items[plan->rows[i].pivot];
+    lumo_push_document(L, doc->data, doc->len);
+    lumo_push_document(L, pivot->data, pivot->len);
+    lua_setfield(L, -2, "pivot");
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  return 1;
+}
+
+/* core.related_values(plan, stored path, is pivot's): the field's values, lumo.null where there is none. */
+static int related_values(lua_State *L) {
+  const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
+  size_t len;
+  const char *path = luaL_checklstring(L, 2, &len);
+  bool of_pivot = lua_toboolean(L, 3);
+  lua_createtable(L, (int)plan->row_count, 0);
+  for (uint32_t i = 0; i < plan->row_count; i++) {
+    const struct lumo_doc *doc =
+        of_pivot ? &plan->pivots.items[plan->rows[i].pivot] : &plan->documents.items[plan->rows[i].document];
+    lumo_value value;
+    lumo_bson_find_path(doc->data, doc->len, path, len, &value);
+    if (lumo_value_is_null(&value))
+      lua_pushlightuserdata(L, NULL);
+    else
+      lumo_push_value(L, &value);
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  return 1;
+}
+
+/* core.related_size(plan): how many records were found. */
+static int related_size(lua_State *L) {
+  const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
+  lua_pushinteger(L, (lua_Integer)plan->row_count);
+  return 1;
+}
+
+/* core.related_value(plan): what an aggregation across a relation came to; nil for nothing. */
+static int related_value(lua_State *L) {
+  const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
+  lumo_value value = {0};
+  if (plan->documents.count > 0)
+    lumo_bson_find(plan->documents.items[0].data, plan->documents.items[0].len, LUMO_KEY("n"), &value);
+  if (lumo_value_is_null(&value))
+    lua_pushnil(L);
+  else
+    lumo_push_value(L, &value);
+  return 1;
+}
+
 /* core.column_call(fn, value, …): calls a function of a column's definition, for two results at most. */
 static int column_call(lua_State *L) {
   lumo_call_column_function(L, lua_gettop(L) - 1);
@@ -351,6 +410,10 @@ void lumo_open_run(lua_State *L) {
       {"pairs_ids", pairs_ids},
       {"related_count", related_count},
       {"related_records", related_records},
+      {"related_documents", related_documents},
+      {"related_values", related_values},
+      {"related_size", related_size},
+      {"related_value", related_value},
       {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);

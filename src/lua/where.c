@@ -370,7 +370,8 @@ static void refuse_element(lua_State *L, const lumo_query_box *box) {
     lumo_raise_code(L, "E_UNSUPPORTED", "%s is not supported inside where_elem_match", method_name(L));
 }
 
-/* where_column(a, operator, b): { $expr: { $op: ["$a", "$b"] } } */
+/* where_column(a, operator, b): { $expr: { $op: ["$a", "$b"] } }, with a column of the pivot over joined
+ * documents */
 static int where_column(lua_State *L) {
   lumo_query_box *box = lumo_check_builder(L, 1, method_name(L));
   refuse_element(L, box);
@@ -378,26 +379,27 @@ static int where_column(lua_State *L) {
   for (size_t i = 0; i < sizeof comparisons / sizeof *comparisons; i++)
     if (strcmp(given, comparisons[i].name) == 0) operator= comparisons[i].operator;
   if (!operator) lumo_raise_argument(L, method_name(L), 2, "one of = != <> > >= < <=", 3);
+  const size_t prefix = sizeof LUMO_PIVOT_FIELD + 1; /* "$", the field, and the dot */
   lumo_buf *path = lumo_push_buffer(L);
   lumo_buf *out = &box->query.filter.bytes;
   lumo_filter_begin(&box->query.filter);
   size_t document = lumo_bson_begin(out);
   size_t expression = lumo_bson_begin_document(out, LUMO_KEY("$expr"));
   size_t operands = lumo_bson_begin_array(out, operator, strlen(operator));
+  lumo_side both = LUMO_SIDE_RELATED;
   for (int i = 0; i < 2; i++) {
+    lumo_side side = LUMO_SIDE_RELATED;
     lumo_buf_clear(path);
-    lumo_buf_append(path, "$", 1);
-    lumo_resolve_own_column(L, box, method_name(L), i ? 3 : 1, i ? 4 : 2, path);
+    lumo_buf_append(path, "$" LUMO_PIVOT_FIELD ".", prefix);
+    lumo_resolve_column(L, box, method_name(L), i ? 3 : 1, i ? 4 : 2, path, &side);
     lumo_check_buffer(L, path);
-    lumo_bson_string(out, i ? "1" : "0", 1, (const char *)path->data, path->len);
+    if (side == LUMO_SIDE_PIVOT) both = LUMO_SIDE_BOTH;
+    size_t from = side == LUMO_SIDE_PIVOT ? 0 : prefix - 1;
+    path->data[from] = '$';
+    lumo_bson_string(out, i ? "1" : "0", 1, (const char *)path->data + from, path->len - from);
   }
   lumo_bson_end(out, operands);
-  condition c = {.L = L,
-                 .box = box,
-                 .out = out,
-                 .document = document,
-                 .operators = expression,
-                 .side = LUMO_SIDE_RELATED};
+  condition c = {.L = L, .box = box, .out = out, .document = document, .operators = expression, .side = both};
   return finish(&c, method_join(L), method_negated(L));
 }
 
