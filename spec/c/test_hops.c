@@ -277,26 +277,27 @@ static void groups(const lumo_schema *tags) {
                   "{ '$match' : { '_id.v' : { '$ne' : null } } }, "
                   "{ '$group' : { '_id' : '$_id.k', 'n' : { '$sum' : 1 } } }");
 #define JOINED(push, match, project)                                                                         \
-  "{ '$match' : { 'tag_id' : { '$ne' : null } } }, { '$group' : { 'o' : { '$push' : { 'k' : "                \
-  "'$user_id'" push " } }, '_id' : '$tag_id' } }, { '$lookup' : { 'from' : 'tags', 'localField' : "          \
-  "'_id', 'foreignField' : '_id', 'as' : 'lumo:h', 'pipeline' : [ " match "{ '$project' : { " project        \
-  " : 1 } } ] } }, { '$unwind' : '$lumo:h' }, { '$unwind' : '$o' }, "
+  "{ '$match' : { 'tag_id' : { '$ne' : null } } }, { '$group' : { 'o' : { '$push' : " push " }, '_id' : "    \
+  "'$tag_id' } }, { '$lookup' : { 'from' : 'tags', 'localField' : '_id', 'foreignField' : '_id', 'as' : "    \
+  "'lumo:h', 'pipeline' : [ " match "{ '$project' : { " project                                              \
+  " : 1 } } ] } }, { '$unwind' : '$lumo:h' }, "                                                              \
+  "{ '$unwind' : '$o' }, "
 #define HOT "{ '$match' : { 'hot' : 1 } }, "
   check_aggregate(hot_rows, LUMO_COUNT, NULL, 0,
-                  JOINED("", HOT, "'_id'") "{ '$group' : { '_id' : '$o.k', 'n' : { '$sum' : 1 } } }");
+                  JOINED("'$user_id'", HOT, "'_id'") "{ '$group' : { '_id' : '$o', 'n' : { '$sum' : 1 } } }");
   check_aggregate(hot_rows, LUMO_MIN, "score", LUMO_SIDE_PIVOT,
-                  JOINED(", 'v' : '$score'", HOT,
+                  JOINED("{ 'k' : '$user_id', 'v' : '$score' }", HOT,
                          "'_id'") "{ '$group' : { '_id' : '$o.k', 'n' : { '$min' : '$o.v' } } }");
+  check_aggregate(rows, LUMO_SUM, "points", LUMO_SIDE_RELATED,
+                  JOINED("'$user_id'", "",
+                         "'points'") "{ '$group' : { '_id' : '$o', 'n' : { '$sum' : '$lumo:h.points' } } }");
   check_aggregate(
-      rows, LUMO_SUM, "points", LUMO_SIDE_RELATED,
-      JOINED("", "", "'points'") "{ '$group' : { '_id' : '$o.k', 'n' : { '$sum' : '$lumo:h.points' } } }");
-  check_aggregate(through, LUMO_SUM, "views", LUMO_SIDE_RELATED,
-                  "{ '$match' : { '_id' : { '$ne' : null } } }, { '$group' : { 'o' : { '$push' : { 'k' "
-                  ": '$country_id' } }, '_id' : '$_id' } }, { '$lookup' : { 'from' : 'posts', "
-                  "'localField' : '_id', 'foreignField' : 'user_id', 'as' : 'lumo:h', 'pipeline' : "
-                  "[ " ROWS_OF ", { '$project' : { 'views' : 1 } } ] } }, { '$unwind' : '$lumo:h' }, { "
-                  "'$unwind' : '$o' }, { '$group' : { '_id' : '$o.k', 'n' : { '$sum' : "
-                  "'$lumo:h.views' } } }");
+      through, LUMO_SUM, "views", LUMO_SIDE_RELATED,
+      "{ '$match' : { '_id' : { '$ne' : null } } }, { '$group' : { 'o' : { '$push' : '$country_id' "
+      "}, '_id' : '$_id' } }, { '$lookup' : { 'from' : 'posts', 'localField' : '_id', "
+      "'foreignField' : 'user_id', 'as' : 'lumo:h', 'pipeline' : [ " ROWS_OF
+      ", { '$project' : { 'views' : 1 } } ] } }, { '$unwind' : '$lumo:h' }, { '$unwind' : '$o' }, "
+      "{ '$group' : { '_id' : '$o', 'n' : { '$sum' : '$lumo:h.views' } } }");
   lumo_query_free(&hot);
 }
 

@@ -314,6 +314,14 @@ describe("A query with has", function()
     assert.equal(3, commands) -- the ids, the write, the commit
   end)
 
+  it("writes what its options let it find", function()
+    local function ann() return User:query():where("name", "ANN"):has("projects") end
+    assert.equal(0, ann():update { level = 8 })
+    assert.equal(1, ann():collation { locale = "en", strength = 2 }:comment("x"):max_time_ms(5000):update { level = 8 })
+    assert.equal(8, User:find(users.ann.id).level)
+    assert.equal(3, User:query():has("projects"):hint("_id_"):update { level = 8 })
+  end)
+
   it("keeps the rule that a bulk write needs a filter", function()
     expect_error("E_ARGUMENT", nil, function() User:query():has("projects", ">=", 0):delete() end)
     expect_error("E_ARGUMENT", nil, function() User:query():doesnt_have("projects", "<", 0):update { level = 1 } end)

@@ -20,14 +20,13 @@ static uint32_t aggregate_reach(const lumo_aggregate *a) {
 }
 
 /* Appends an element `key: "$` path `"`. */
-static void write_path(lumo_buf *out, const char *key, const char *prefix, const lumo_wanted *wanted,
-                       uint32_t from) {
+static void write_path(lumo_buf *out, const char *key, const lumo_wanted *wanted) {
   uint8_t size[4];
   lumo_bson_key(out, LUMO_BSON_STRING, key, strlen(key));
   size_t mark = out->len;
   lumo_buf_append(out, "\0\0\0\0", 4);
-  lumo_buf_append(out, prefix, strlen(prefix));
-  lumo_wanted_path(out, wanted, from);
+  lumo_buf_append(out, "$", 1);
+  lumo_wanted_path(out, wanted, 0);
   lumo_buf_append(out, "", 1);
   if (out->failed) return;
   uint32_t len = (uint32_t)(out->len - mark - 4);
@@ -37,10 +36,8 @@ static void write_path(lumo_buf *out, const char *key, const char *prefix, const
 
 /* How the last $group gets at the owner's key and at the value. */
 typedef struct source {
-  const char *key;    /* "$user_id" */
-  const char *prefix; /* before the wanted path: "$" */
+  const char *key; /* "$user_id" */
   lumo_wanted value;
-  uint32_t from; /* the hop from which the path to the value leads */
 } source;
 
 /* `n: {operator: value}` */
@@ -53,7 +50,7 @@ static void write_result(lumo_aggregate_op op, const source *s, lumo_buf *out) {
     size_t choice = lumo_bson_begin_array(out, LUMO_KEY("$cond"));
     size_t test = lumo_bson_begin_document(out, LUMO_KEY("0"));
     size_t operands = lumo_bson_begin_array(out, LUMO_KEY("$gt"));
-    write_path(out, "0", s->prefix, &s->value, s->from);
+    write_path(out, "0", &s->value);
     lumo_bson_null(out, LUMO_KEY("1"));
     lumo_bson_end(out, operands);
     lumo_bson_end(out, test);
@@ -64,7 +61,7 @@ static void write_result(lumo_aggregate_op op, const source *s, lumo_buf *out) {
   } else if (op == LUMO_COUNT || op == LUMO_COUNT_DISTINCT) {
     lumo_bson_int32(out, operator, strlen(operator), 1);
   } else {
-    write_path(out, operator, s->prefix, &s->value, s->from);
+    write_path(out, operator, & s->value);
   }
   lumo_bson_end(out, result);
 }
@@ -74,7 +71,7 @@ static void add_distinct(const source *s, lumo_stages *stages) {
   lumo_stage group = lumo_stage_begin(stages, "$group");
   size_t id = lumo_bson_begin_document(stages->out, LUMO_KEY("_id"));
   write_text(stages->out, "k", s->key);
-  write_path(stages->out, "v", s->prefix, &s->value, s->from);
+  write_path(stages->out, "v", &s->value);
   lumo_bson_end(stages->out, id);
   lumo_stage_end(stages, group);
   lumo_stage_not_null(stages, "_id.v");
@@ -97,8 +94,8 @@ static const char *expression(lumo_buf *text, const char *name) {
   return text->failed ? "" : (const char *)text->data;
 }
 
-/* Rows by what they lead to, so that each document behind them is joined once, then one by one again: `o`
- * has the owner's key and the wanted value of a row. */
+/* Rows by what they lead to, so that each document behind them is joined once, then one by one again: `o` is
+ * the owner's key, or that and the wanted value of the row. */
 static void add_joined_rows(const lumo_aggregate *a, uint32_t reach, const source *direct, lumo_buf *text,
                             lumo_stages *stages) {
   lumo_buf *out = stages->out;
@@ -108,10 +105,14 @@ static void add_joined_rows(const lumo_aggregate *a, uint32_t reach, const sourc
   lumo_stage_not_null(stages, from);
   lumo_stage group = lumo_stage_begin(stages, "$group");
   size_t rows = lumo_bson_begin_document(out, LUMO_KEY("o"));
-  size_t push = lumo_bson_begin_document(out, LUMO_KEY("$push"));
-  write_text(out, "k", direct->key);
-  if (own) write_path(out, "v", direct->prefix, &direct->value, 0);
-  lumo_bson_end(out, push);
+  if (own) {
+    size_t push = lumo_bson_begin_document(out, LUMO_KEY("$push"));
+    write_text(out, "k", direct->key);
+    write_path(out, "v", &direct->value);
+    lumo_bson_end(out, push);
+  } else {
+    write_text(out, "$push", direct->key);
+  }
   lumo_bson_end(out, rows);
   write_text(out, "_id", expression(text, from));
   if (text->failed) out->failed = true;
@@ -125,16 +126,17 @@ static void add_aggregate(const lumo_aggregate *a, uint32_t from, uint32_t to, l
   const lumo_hop *hop = &a->way.hops[0];
   uint32_t reach = aggregate_reach(a);
   lumo_buf key = {0}, text = {0};
-  source s = {.key = expression(&key, hop->to), .prefix = "$", .value = {hop_of(&a->way, a->side), a->field}};
+  source s = {.key = expression(&key, hop->to), .value = {hop_of(&a->way, a->side), a->field}};
   lumo_stage match = lumo_stage_begin(stages, "$match");
   lumo_keys_filter(&a->owners, from, to, stages->out, hop->to);
   lumo_stage_end(stages, match);
   lumo_way_conditions(&a->way, 0, stages);
   if (reach > 1) {
     add_joined_rows(a, reach, &s, &text, stages);
-    bool own = s.value.hop == 0;
-    s = (source){
-        .key = "$o.k", .prefix = "$", .value = own ? (lumo_wanted){0, a->field ? "o.v" : NULL} : s.value};
+    if (s.value.field && s.value.hop == 0)
+      s = (source){.key = "$o.k", .value = {0, "o.v"}};
+    else
+      s.key = "$o";
   }
   add_group(a->op, &s, stages);
   if (key.failed) stages->out->failed = true;

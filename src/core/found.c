@@ -7,7 +7,7 @@
 
 typedef struct found_plan {
   lumo_write_plan head; /* its statements are made of the ids */
-  lumo_buf texts;       /* source, collection, filter, update, one after the other */
+  lumo_buf texts;       /* what it is given, one after the other */
   lumo_found found;     /* its pointers lead into the texts */
   lumo_buf command;
   /* ---- what a restart forgets ---- */
@@ -20,6 +20,7 @@ static void write_statements(found_plan *plan) {
   const lumo_found *found = &plan->found;
   lumo_buf *out = &plan->head.statements;
   lumo_buf_clear(out);
+  lumo_statement_options(out, found->options, found->options_len);
   for (uint32_t from = 0, to; from < plan->ids.count; from = to) {
     to = lumo_keys_portion(&plan->ids, from, LUMO_PORTION_KEYS);
     lumo_statement_begin(out, found->update ? LUMO_UPDATE_MANY : LUMO_DELETE_MANY);
@@ -109,12 +110,14 @@ static bool copy_found(found_plan *plan, const lumo_found *from) {
   lumo_buf_append(texts, from->collection, collection);
   lumo_buf_append(texts, from->filter, from->filter_len);
   if (from->update) lumo_buf_append(texts, from->update, from->update_len);
+  lumo_buf_append(texts, from->options, from->options_len);
   if (texts->failed) return false;
   plan->found = *from;
   plan->found.source = (const char *)texts->data;
   plan->found.collection = plan->found.source + source;
   plan->found.filter = texts->data + source + collection;
   if (from->update) plan->found.update = plan->found.filter + from->filter_len;
+  plan->found.options = texts->data + texts->len - from->options_len;
   return true;
 }
 

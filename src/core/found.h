@@ -11,6 +11,8 @@ typedef struct lumo_found {
   uint32_t filter_len;
   const uint8_t *update; /* a document of operators; NULL: the documents are removed */
   uint32_t update_len;
+  const uint8_t *options; /* elements that go along with the write (lumo_statement_options) */
+  uint32_t options_len;
 } lumo_found;
 
 /* `command` is taken: an aggregate on `source` whose documents have the `_id`s. The rest is copied. The

@@ -75,25 +75,45 @@ static void check_bulk(lua_State *L, const lumo_query_box *box, const char *meth
     lumo_raise_code(L, "E_ARGUMENT", "%s cannot be limited: MongoDB changes all that match", method);
 }
 
-/* A write to what a query with joins finds. */
+/* What of the elements that go along with a command also goes with the write by the ids that it found: not
+ * an index for another filter, nor rules under which two ids may be equal. True if there were such rules. */
+static bool put_write_options(const lumo_query *query, lumo_buf *out) {
+  bool collated = false;
+  lumo_iter it = lumo_iter_elements(&query->extra);
+  while (lumo_iter_next(&it)) {
+    bool is_collation = strcmp(it.key, "collation") == 0;
+    collated = collated || is_collation;
+    if (!is_collation && strcmp(it.key, "hint") != 0) lumo_bson_value(out, it.key, it.key_len, &it.value);
+  }
+  return collated;
+}
+
+/* A write to what a query with joins finds. Its conditions on stored fields are asked once more with the
+ * write, unless they need the rules of a collation. */
 static void push_found_plan(lua_State *L, const lumo_query_box *box, const char *method,
                             const lumo_buf *update) {
   lumo_error error;
   lumo_error_init(&error);
   uint32_t bound_len;
   const char *collection = box->query.schema->collection;
-  lumo_buf *filter = lumo_push_buffer(L), *command = lumo_push_buffer(L);
+  lumo_buf *filter = lumo_push_buffer(L), *command = lumo_push_buffer(L), *options = lumo_push_buffer(L);
   const uint8_t *bound = bound_of(box, &bound_len);
-  lumo_query_filter(&box->query, bound, bound_len, filter);
+  if (put_write_options(&box->query, options))
+    lumo_bson_end(filter, lumo_bson_begin(filter));
+  else
+    lumo_query_filter(&box->query, bound, bound_len, filter);
   lumo_query_ids(&box->query, bound, bound_len, command);
   lumo_check_buffer(L, filter);
   lumo_check_buffer(L, command);
+  lumo_check_buffer(L, options);
   lumo_found found = {.source = collection,
                       .collection = collection,
                       .filter = filter->data,
                       .filter_len = (uint32_t)filter->len,
                       .update = update ? update->data : NULL,
-                      .update_len = update ? (uint32_t)update->len : 0};
+                      .update_len = update ? (uint32_t)update->len : 0,
+                      .options = options->data,
+                      .options_len = (uint32_t)options->len};
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_WRITE, lumo_found_plan_new(method, &found, command, &error),
                  &error);
