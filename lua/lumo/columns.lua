@@ -34,9 +34,9 @@ end
 local normalise_list
 
 --- The inner definition of `of`: a type name, or a table as a column's.
-local function normalise_inner(context, given)
+local function normalise_inner(context, given, named)
   local column = type(given) == "table" and given or { given }
-  return normalise_list(context, { { "of", column } }, true)[1]
+  return normalise_list(context, { { "of", column } }, named, "of")[1]
 end
 
 local function check_options(context, options)
@@ -69,8 +69,9 @@ local function refuse_outer(context, column)
   end
 end
 
---- One column, whatever the form it was written in, with all its names. `inside`: of another column.
-local function normalise(context, name, given, inside)
+--- One column, whatever the form it was written in, with all its names. `named(what, attribute)` makes those that are
+--- left out; `inside`: of another column, "of" for the elements of an array.
+local function normalise(context, name, given, named, inside)
   check_name(context, name)
   context = ("%s.%s"):format(context, name)
   if type(given) == "string" then given = { given } end
@@ -91,15 +92,19 @@ local function normalise(context, name, given, inside)
   column.name, column.type = name, given[1]
   if inside then refuse_outer(context, column) end
   column.primary = options.primary or (not inside and name == "_id")
-  column.stored = check_name(context, options.column or (column.primary and "_id" or name))
+  if inside == "of" then
+    column.stored, column.serialized = name, name
+  else
+    column.stored = check_name(context, options.column or (column.primary and "_id" or named("column", name)))
+    column.serialized = options.serialize_as
+    if column.serialized == nil then column.serialized = named("serialized", name) end
+  end
   if column.primary and column.stored ~= "_id" then
     raise("E_ARGUMENT", "column \"%s\" is the primary key, which MongoDB stores as _id", context)
   end
   if not inside and not column.primary and column.stored == "_id" then
     raise("E_ARGUMENT", "column \"%s\" cannot be stored as _id: say primary = true if it is the key", context)
   end
-  column.serialized = options.serialize_as
-  if column.serialized == nil then column.serialized = name end
   if column.serialized ~= false then check_name(context, column.serialized) end
   column.column, column.serialize_as = nil, nil
   if (column.auto_create or column.auto_update) and column.type ~= "date" then
@@ -107,13 +112,13 @@ local function normalise(context, name, given, inside)
   end
   if options.of ~= nil then
     if column.type ~= "array" then raise("E_ARGUMENT", "column \"%s\": only an array has \"of\"", context) end
-    column.of = normalise_inner(context, options.of)
+    column.of = normalise_inner(context, options.of, named)
   end
   if options.columns ~= nil then
     if column.type ~= "object" then
       raise("E_ARGUMENT", "column \"%s\": only an object has \"columns\"", context)
     end
-    column.columns, column.by_name = normalise_list(context, options.columns, true), {}
+    column.columns, column.by_name = normalise_list(context, options.columns, named, true), {}
     for _, one in ipairs(column.columns) do column.by_name[one.name] = one end
   end
   check_functions(context, column)
@@ -122,7 +127,7 @@ local function normalise(context, name, given, inside)
 end
 
 --- Columns written as a map (then in alphabetical order) or as a list of { name, definition }.
-function normalise_list(context, given, inside)
+function normalise_list(context, given, named, inside)
   local list = {}
   if type(given) ~= "table" then raise("E_ARGUMENT", "\"%s\": columns are a table", context) end
   if given[1] ~= nil then
@@ -130,7 +135,7 @@ function normalise_list(context, given, inside)
       if type(entry) ~= "table" then
         raise("E_ARGUMENT", "\"%s\": a list of columns has entries { \"name\", \"type\" }", context)
       end
-      list[#list + 1] = normalise(context, entry[1], entry[2], inside)
+      list[#list + 1] = normalise(context, entry[1], entry[2], named, inside)
     end
     return list
   end
@@ -140,7 +145,7 @@ function normalise_list(context, given, inside)
   end
   table.sort(keys)
   for _, name in ipairs(keys) do
-    list[#list + 1] = normalise(context, name, given[name], inside)
+    list[#list + 1] = normalise(context, name, given[name], named, inside)
   end
   return list
 end

@@ -9,6 +9,7 @@ local index_plan = require "lumo.index_plan"
 local load = require "lumo.load"
 local models = require "lumo.model"
 local names = require "lumo.names"
+local naming = require "lumo.naming"
 require "lumo.has"
 require "lumo.paginate"
 local records = require "lumo.record"
@@ -30,6 +31,7 @@ local lumo = {
   load_aggregate = aggregates.load_aggregate,
   transaction = transactions.transaction,
   guard = errors.guard,
+  naming = naming.default,
 }
 
 for name, value in pairs(values) do

@@ -66,7 +66,7 @@ names.alias(Model)
 
 local DEFINITION = {
   collection = true, columns = true, relations = true, connection = true, strict = true, extends = true,
-  indexes = true,
+  indexes = true, naming = true,
 }
 
 --- Where the definition stands: the first function on the stack that is not lumo's own.
@@ -82,6 +82,18 @@ local function place_of_definition()
   return "?"
 end
 
+local function is_collection(name)
+  return type(name) == "string" and name ~= "" and not name:find("[%$%z]") and not name:find("^system%.")
+end
+
+local function collection_of(name, strategy)
+  local made = naming.make(strategy, "collection", name)
+  if not is_collection(made) then
+    raise("E_ARGUMENT", "naming of \"%s\" makes a collection name that MongoDB does not take", name)
+  end
+  return made
+end
+
 local function check_definition(name, definition)
   if type(name) ~= "string" or not name:find("^%a[%w_]*$") then
     raise("E_ARGUMENT", "lumo.model needs a name of letters, digits and underscores")
@@ -90,8 +102,7 @@ local function check_definition(name, definition)
     raise("E_ARGUMENT", "lumo.model needs a definition, got %s", type(definition))
   end
   definition = names.options(("model \"%s\""):format(name), definition, DEFINITION)
-  if definition.collection ~= nil and (type(definition.collection) ~= "string" or definition.collection == ""
-    or definition.collection:find("[%$%z]") or definition.collection:find("^system%.")) then
+  if definition.collection ~= nil and not is_collection(definition.collection) then
     raise("E_ARGUMENT", "model \"%s\" has a collection name that MongoDB does not take", name)
   end
   if definition.strict ~= nil and type(definition.strict) ~= "boolean" then
@@ -101,8 +112,10 @@ local function check_definition(name, definition)
 end
 
 --- The definition's columns after those of the base; one of the same name takes the base's place.
-local function compile_columns(name, definition, base, reserved)
-  local own = columns.normalise_list(name, definition.columns or {})
+local function compile_columns(state, definition, base, reserved)
+  local name = state.name
+  local function named(what, attribute) return naming.make(state.naming, what, name, attribute) end
+  local own = columns.normalise_list(name, definition.columns or {}, named)
   local list, place = {}, {}
   for _, column in ipairs(base and base.columns or {}) do
     list[#list + 1] = column
@@ -112,9 +125,16 @@ local function compile_columns(name, definition, base, reserved)
     list[place[column.name] or #list + 1] = column
   end
   if not columns.has_primary(list) then
-    table.insert(list, 1, columns.normalise(name, "_id", "objectid"))
+    table.insert(list, 1, columns.normalise(name, "_id", "objectid", named))
   end
+  local stored = {}
   for _, column in ipairs(list) do
+    local other = stored[column.stored]
+    if other then
+      raise("E_ARGUMENT", "columns \"%s\" and \"%s\" of \"%s\" are stored under one name, \"%s\"",
+        other, column.name, name, column.stored)
+    end
+    stored[column.stored] = column.name
     if reserved[column.name] ~= nil then
       raise("E_ARGUMENT", "column \"%s.%s\" has a name that records use themselves", name, column.name)
     end
@@ -169,7 +189,7 @@ end
 
 local function compile(state, definition)
   state.names = records.names()
-  state.columns = compile_columns(state.name, definition, state.base, state.names)
+  state.columns = compile_columns(state, definition, state.base, state.names)
   state.by_attribute, state.by_stored, state.prepares = {}, {}, false
   for _, column in ipairs(state.columns) do
     state.by_attribute[column.name] = column
@@ -268,9 +288,10 @@ function model.model(name, ...)
   local base = definition.extends and registry.resolve(definition.extends)
   local strict = definition.strict
   if strict == nil and base then strict = base.strict end
+  local strategy = naming.strategy(("naming of model \"%s\""):format(name), definition.naming, base and base.naming)
   local state = {
     name = name, place = place, base = base, model = setmetatable({}, Model_mt), relations = {}, strict = strict,
-    collection = definition.collection or naming.collection(name),
+    naming = strategy, collection = definition.collection or collection_of(name, strategy),
     connection = definition.connection or (base and base.connection),
   }
   compile(state, definition)

@@ -120,7 +120,7 @@ function relation.bind(definition, state, name)
       state.name, name)
   end
   local serialize_as = definition.options.serialize_as
-  if serialize_as == nil then serialize_as = name end
+  if serialize_as == nil then serialize_as = naming.make(state.naming, "serialized", state.name, name) end
   return setmetatable({
     definition = definition, state = state, is_booted = false, type = "manyToMany", relation_name = name,
     serialize_as = serialize_as, model = state.model, on_query = definition.options.on_query,
@@ -251,8 +251,10 @@ local function boot(self)
   check_connection(self, pivot)
   local local_key = check_key(self, options.local_key or parent.primary, parent)
   local related_key = check_key(self, options.related_key or related.primary, related)
-  local foreign_key = options.pivot_foreign_key or naming.foreign_key(parent.name, parent.primary)
-  local related_foreign_key = options.pivot_related_foreign_key or naming.foreign_key(related.name, related.primary)
+  local foreign_key = options.pivot_foreign_key
+    or naming.make(parent.naming, "pivot_foreign_key", parent.name, parent.primary)
+  local related_foreign_key = options.pivot_related_foreign_key
+    or naming.make(parent.naming, "pivot_foreign_key", related.name, related.primary)
   if foreign_key == related_foreign_key then
     raise("E_ARGUMENT", "relation \"%s.%s\" has \"%s\" for both keys of its pivot; "
       .. "name pivot_foreign_key and pivot_related_foreign_key", parent.name, self.relation_name, foreign_key)
@@ -262,7 +264,12 @@ local function boot(self)
     created_at = created_at, updated_at = updated_at } do
     check_field(self, name, stored)
   end
-  local table_name = pivot and pivot.collection or options.pivot_table or naming.pivot_table(parent.name, related.name)
+  local table_name = pivot and pivot.collection or options.pivot_table
+    or naming.make(parent.naming, "pivot_table", parent.name, related.name)
+  if not is_name((table_name:gsub("%.", ""))) then
+    raise("E_ARGUMENT", "relation \"%s.%s\": naming makes a pivot collection name that MongoDB does not take",
+      parent.name, self.relation_name)
+  end
   local rows, attributes
   if pivot then
     -- Fields that the pivot model does not declare pass, unless it insists.
