@@ -95,7 +95,7 @@ describe("a naming strategy on a model", function()
     expect_error("E_ARGUMENT", define { column = function() end })
     expect_error("E_ARGUMENT", define { column = function() return "a.b" end })
     expect_error("E_ARGUMENT", define { collection = function() return "$x" end })
-    expect_error("E_ARGUMENT", define { column = function() return "same" end }, { a = "string", b = "string" })
+    expect_error("E_ARGUMENT", define({ column = function() return "same" end }, { a = "string", b = "string" }))
     local Model = lumo.model("NamingBrokenPivot", {
       naming = { pivotTable = function() return "" end }, columns = {},
       relations = { books = lumo.many_to_many("NamingBook") },
