@@ -415,6 +415,7 @@ function Query:distinct(column)
   local kept = query.to_send(self, "distinct")
   local plan = core.query_distinct_plan(self, column)
   run(client_of(kept), plan)
+  if kept.relation then return core.related_distinct(plan) end
   return core.plan_values(plan, "_id")
 end
 

@@ -452,7 +452,7 @@ static void test_paired_key(void) {
   query.key = "slug";
   query.op = LUMO_RELATED_VALUE;
   query.accumulator = "$sum";
-  query.field = "__lumo_pivot.w";
+  query.field = "$__lumo_pivot.w";
   query.limit = 3;
   lumo_related_plan *plan = new_plan(1);
   EXPECT(&plan->plan, "read pt {'aggregate':'pt','pipeline':[" OWNERS("[1]") NAMES_KEY

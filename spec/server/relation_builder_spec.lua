@@ -41,6 +41,11 @@ local Tag = lumo.model("BuilderTag", {
     id = { "integer", primary = true }, name = "string", n = "integer", slug = "any",
     part = { "object", columns = { a = "integer" } },
   },
+  relations = {
+    posts = lumo.many_to_many("BuilderPost", {
+      pivot_table = "builder_pairs", pivot_foreign_key = "tag_id", pivot_related_foreign_key = "post_id",
+    }),
+  },
 })
 
 local post
@@ -287,6 +292,14 @@ describe("terminals", function()
     assert.same({ 5, 4, 3, 2 }, query():order_by("n"):pluck("part.a"))
   end)
 
+  it("distinct takes columns of either side", function()
+    assert.same({ "s1", "s2" }, query():distinct("slug"))
+    assert.same({ "x", "y", "z" }, query():distinct("builder_pairs.kind"))
+    assert.same({ "x" }, query():where("n", 10):or_where_pivot("weight", 2):distinct("builder_pairs.kind"))
+    assert.same({ 2, 3, 4, 5 }, query():distinct("part.a"))
+    assert.same({}, query():where("n", 0):distinct("n"))
+  end)
+
   it("lean gives plain tables with the pivot row", function()
     local list = query():lean():order_by_pivot("weight"):exec()
     assert.equal("bee cat ada dog", names(list))
@@ -402,6 +415,49 @@ describe("terminals", function()
     assert.is_true(post:related("tags"):pivot_query().isPivotOnlyQuery)
     assert.is_true(Post:get_relation("tags"):eager_query({ post }).is_related_preload_query)
     assert.is_nil(Tag:query().is_related_query)
+  end)
+end)
+
+describe("has and where_has of the related records", function()
+  -- ada alone is in both posts, with weight 8 in the second one
+  local function second(q) q:where("title", "Q") end
+
+  it("are evaluated by the server, beside all else", function()
+    local list, count = exec(query():where_has("posts", second))
+    assert.equal("ada", names(list))
+    assert.equal(1, count)
+    assert.equal(3, list[1].pivot.weight)
+    assert.is_nil(list[1]:get("lumo:0"))
+    assert.equal("bee cat dog", sorted_names(query():where_doesnt_have("posts", second):exec()))
+    assert.equal("ada bee", sorted_names(query():where_has("posts", second):or_where_pivot("weight", 1):exec()))
+    assert.equal("ada", names(query():has("posts", ">", 1):exec()))
+    assert.equal("dog bee cat", names(query():has("posts", "=", 1):order_by_pivot("kind", "desc"):exec()))
+    assert.equal("ada", query():where_has("posts", function(q) q:where_pivot("weight", 8) end):first().name)
+  end)
+
+  it("serve every terminal", function()
+    local function q() return query():has("posts", "=", 1) end
+    assert.equal(3, q():count())
+    assert.is_true(q():exists())
+    assert.equal(90, q():sum("n"))
+    assert.same({ "bee", "cat", "dog" }, q():order_by("name"):pluck("name"))
+    assert.same({ _id = 1, name = "ada", n = 10, slug = "s1", part = { a = 5 },
+      pivot = { post_id = 1, tag_id = 1, weight = 3, kind = "x" } }, query():has("posts", "=", 2):lean():first())
+    local seen = 0
+    for _ in q():each() do seen = seen + 1 end
+    assert.equal(3, seen)
+    assert.equal(3, q():paginate(1, 2).total)
+    assert.equal(1, query():has("posts", "=", 2):update { name = "new" })
+    assert.equal("new", Tag:find(1).name)
+    assert.equal("new", query():has("posts", "=", 2):find_one_and_delete().name)
+  end)
+
+  it("work in a preload, with its limits", function()
+    local posts = Post:query():order_by("id"):preload("tags", function(q)
+      q:where_doesnt_have("posts", second):group_limit(2)
+    end):exec()
+    assert.equal("dog cat", names(posts[1].tags))
+    assert.equal("", names(posts[2].tags))
   end)
 end)
 

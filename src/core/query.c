@@ -266,18 +266,7 @@ void lumo_query_distinct(const lumo_query *query, const uint8_t *bound, uint32_t
   size_t command;
   lumo_stages stages = begin_aggregate(query, out, &command);
   write_documents(query, bound, bound_len, true, &stages);
-  if (elements) { /* of a path through arrays $unwind knows nothing: the field is taken out first */
-    lumo_stage project = lumo_stage_begin(&stages, "$project");
-    lumo_bson_string(out, LUMO_KEY("v"), field, field_len);
-    lumo_stage_end(&stages, project);
-    lumo_stage_text(&stages, "$unwind", "$v");
-  }
-  lumo_stage group = lumo_stage_begin(&stages, "$group");
-  lumo_bson_string(out, LUMO_KEY("_id"), elements ? "$v" : field, elements ? 2 : field_len);
-  lumo_stage_end(&stages, group);
-  lumo_stage sort = lumo_stage_begin(&stages, "$sort");
-  lumo_bson_int32(out, LUMO_KEY("_id"), 1);
-  lumo_stage_end(&stages, sort);
+  lumo_stages_distinct(&stages, field, field_len, elements);
   end_aggregate(query, &stages, WHOLE_REPLY, command);
 }
 

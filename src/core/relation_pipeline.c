@@ -386,12 +386,12 @@ static void add_documents(const related_plan *plan, lumo_stages *list) {
   lumo_stage_end(list, bare);
 }
 
-/* {$group: {_id: null, n: {accumulator: "$field"}}} */
+/* {$group: {_id: null, n: {accumulator: field}}} */
 static void add_value(const related_plan *plan, lumo_stages *list) {
   lumo_stage group = lumo_stage_begin(list, "$group");
   lumo_bson_null(list->out, LUMO_KEY("_id"));
   size_t n = lumo_bson_begin_document(list->out, LUMO_KEY("n"));
-  write_path(list->out, plan->query.accumulator, "$", plan->query.field);
+  write_text(list->out, plan->query.accumulator, plan->query.field);
   lumo_bson_end(list->out, n);
   lumo_stage_end(list, group);
 }
@@ -401,6 +401,9 @@ static void add_result(const related_plan *plan, lumo_stages *list) {
   case LUMO_RELATED_FIND: add_documents(plan, list); break;
   case LUMO_RELATED_COUNT: lumo_stage_text(list, "$count", "n"); break;
   case LUMO_RELATED_VALUE: add_value(plan, list); break;
+  case LUMO_RELATED_DISTINCT:
+    lumo_stages_distinct(list, plan->query.field, strlen(plan->query.field), plan->query.elements);
+    break;
   default: { /* what is to be written */
     lumo_stage ids = lumo_stage_begin(list, "$project");
     lumo_bson_int32(list->out, LUMO_KEY("_id"), 1);

@@ -39,7 +39,8 @@ static bool can_top(const related_plan *plan) {
 
 static shape_number choose_shape(const related_plan *plan) {
   const lumo_related_query *query = &plan->query;
-  if (query->op == LUMO_RELATED_VALUE || query->streaming) return PAIRED;
+  if (query->op == LUMO_RELATED_VALUE || query->op == LUMO_RELATED_DISTINCT || query->streaming)
+    return PAIRED;
   if (query->op != LUMO_RELATED_FIND) return query->paired_filter ? PAIRED : FINDS;
   if (query->eager) return !can_split(plan) ? RANKED : can_top(plan) ? TOP : FINDS;
   if (query->paired_filter || plan->show.sides == LUMO_SIDE_BOTH) return PAIRED;
@@ -199,7 +200,8 @@ static bool feed_paired(related_plan *plan, lumo_reply *reply, lumo_error *error
   switch (plan->query.op) {
   case LUMO_RELATED_FIND: return feed_paired_find(plan, reply, error);
   case LUMO_RELATED_COUNT: return feed_count(plan, reply, error);
-  case LUMO_RELATED_VALUE: return lumo_docs_take(&plan->head.documents, reply, &plan->cursor, error);
+  case LUMO_RELATED_VALUE:
+  case LUMO_RELATED_DISTINCT: return lumo_docs_take(&plan->head.documents, reply, &plan->cursor, error);
   default: return feed_ids(plan, reply, error);
   }
 }

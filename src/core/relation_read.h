@@ -12,6 +12,7 @@ typedef enum {
   LUMO_RELATED_FIND,
   LUMO_RELATED_COUNT,
   LUMO_RELATED_VALUE,
+  LUMO_RELATED_DISTINCT,
   LUMO_RELATED_UPDATE,
   LUMO_RELATED_DELETE
 } lumo_related_op;
@@ -37,8 +38,8 @@ typedef struct lumo_related_query {
   uint32_t projection_len, sort_len;
   const uint8_t *group_sort; /* by which the limit counts, where that is not the order of the result */
   uint32_t group_sort_len;
-  int64_t limit, skip; /* FIND, VALUE: of each owner; counted in records given, so that orphans do not count.
-                          0: none. Without an order they go by the related key, ascending */
+  int64_t limit, skip; /* FIND, VALUE, DISTINCT: of each owner; counted in records given, so that orphans do
+                          not count. 0: none. Without an order they go by the related key, ascending */
   bool eager;          /* FIND: for parents whose records are loaded. Two commands, even for one parent */
   bool streaming;      /* FIND of one owner: PAUSE after each batch, with only its rows in the results */
   const uint8_t *
@@ -46,7 +47,9 @@ typedef struct lumo_related_query {
   uint32_t extra_len;
   const uint8_t *update; /* UPDATE: a document of operators */
   uint32_t update_len;
-  const char *accumulator, *field; /* VALUE: "$sum" of a path in paired documents */
+  const char *accumulator, *field; /* VALUE: "$sum" of a field of paired documents, "$points"; DISTINCT: of
+                                      that field */
+  bool elements;                   /* DISTINCT: the field may hold arrays */
   const char *const *pivot_fields; /* stored names to read of the pivot beside the two keys; NULL with count
                                       0: only the keys */
   uint32_t pivot_field_count;
@@ -68,7 +71,7 @@ typedef struct lumo_related_plan {
   lumo_plan plan;
   /* ---- results, once done ---- */
   lumo_docs documents; /* FIND: related documents, each once where many owners are asked for; VALUE: one
-                          with `n`, or none */
+                          with `n`, or none; DISTINCT: the values as `_id`s */
   lumo_docs pivots;    /* FIND: the pivot rows read */
   lumo_related_row *rows;
   uint32_t row_count;

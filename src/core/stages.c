@@ -62,3 +62,19 @@ void lumo_stage_number(lumo_stages *stages, const char *name, int64_t number) {
   lumo_bson_int64(stages->out, name, strlen(name), number);
   lumo_bson_end(stages->out, stage);
 }
+
+void lumo_stages_distinct(lumo_stages *stages, const char *field, size_t field_len, bool elements) {
+  lumo_buf *out = stages->out;
+  if (elements) { /* of a path through arrays $unwind knows nothing: the field is taken out first */
+    lumo_stage project = lumo_stage_begin(stages, "$project");
+    lumo_bson_string(out, LUMO_KEY("v"), field, field_len);
+    lumo_stage_end(stages, project);
+    lumo_stage_text(stages, "$unwind", "$v");
+  }
+  lumo_stage group = lumo_stage_begin(stages, "$group");
+  lumo_bson_string(out, LUMO_KEY("_id"), elements ? "$v" : field, elements ? 2 : field_len);
+  lumo_stage_end(stages, group);
+  lumo_stage sort = lumo_stage_begin(stages, "$sort");
+  lumo_bson_int32(out, LUMO_KEY("_id"), 1);
+  lumo_stage_end(stages, sort);
+}

@@ -36,4 +36,8 @@ void lumo_stage_texts(lumo_stages *stages, const char *name, const char *const t
 void lumo_stage_text(lumo_stages *stages, const char *name, const char *text);
 void lumo_stage_number(lumo_stages *stages, const char *name, int64_t number);
 
+/* Stages that leave the values of a field ("$tags"), each once and in MongoDB's order, as `_id`s. With
+ * `elements` it may hold arrays, whose elements are the values. */
+void lumo_stages_distinct(lumo_stages *stages, const char *field, size_t field_len, bool elements);
+
 #endif

@@ -252,21 +252,31 @@ static int aggregate_plan(lua_State *L) {
   return 1;
 }
 
-/* The same across a relation; the column may be the pivot's. */
-static int push_related_value(lua_State *L, lumo_query_box *box, const char *operator, const char * method) {
-  const size_t prefix = sizeof LUMO_PIVOT_FIELD;
+/* Whether a field may hold several values: only a declared scalar may not. */
+static bool has_elements(const lumo_column *column, const lumo_buf *path) {
+  return !column || column->type == LUMO_ARRAY || column->type == LUMO_ANY ||
+         memchr(path->data, '.', path->len);
+}
+
+/* One value over what matches across a relation, or without an operator the distinct ones, of the column at
+ * `index`, which may be the pivot's. */
+static int push_related_value(lua_State *L, lumo_query_box *box, const char *operator, const char * method,
+                              int index) {
   lumo_side side = LUMO_SIDE_RELATED;
-  lumo_buf *path = lumo_push_buffer(L);
-  lumo_buf_append(path, LUMO_PIVOT_FIELD ".", prefix);
-  lumo_resolve_column(L, box, method, 1, 3, path, &side);
-  lumo_buf_append(path, "", 1);
+  lumo_buf *path = lumo_push_buffer(L), *field = lumo_push_buffer(L);
+  const lumo_column *column = lumo_resolve_column(L, box, method, 1, index, path, &side);
   lumo_check_buffer(L, path);
-  const char *field = (const char *)path->data + (side == LUMO_SIDE_PIVOT ? 0 : prefix);
+  lumo_buf_append(field, "$", 1);
+  if (side == LUMO_SIDE_PIVOT) lumo_buf_append(field, LUMO_KEY(LUMO_PIVOT_FIELD "."));
+  lumo_buf_append(field, path->data, path->len);
+  lumo_buf_append(field, "", 1);
+  lumo_check_buffer(L, field);
   lumo_related_request request = {.name = method,
-                                  .op = LUMO_RELATED_VALUE,
+                                  .op = operator? LUMO_RELATED_VALUE : LUMO_RELATED_DISTINCT,
                                   .limit = box->query.limit,
                                   .accumulator = operator,
-                                  .field = field };
+                                  .field =(const char *) field->data,
+                                  .elements = has_elements(column, path)};
   lumo_push_related_plan(L, box, &request);
   return 1;
 }
@@ -279,7 +289,7 @@ static int query_group_plan(lua_State *L) {
   uint32_t bound_len;
   const char *operator= luaL_checkstring(L, 2), *method = luaL_checkstring(L, 4);
   lumo_query_box *box = lumo_check_query(L, 1, method);
-  if (box->kind == LUMO_QUERY_RELATED) return push_related_value(L, box, operator, method);
+  if (box->kind == LUMO_QUERY_RELATED) return push_related_value(L, box, operator, method, 3);
   lumo_buf *path = lumo_push_buffer(L), *command = lumo_push_buffer(L);
   lumo_buf_append(path, "$", 1);
   lumo_resolve_own_column(L, box, method, 1, 3, path);
@@ -294,20 +304,13 @@ static int query_group_plan(lua_State *L) {
   return 1;
 }
 
-/* Whether a field may hold several values: only a declared scalar may not. */
-static bool has_elements(const lumo_column *column, const lumo_buf *path) {
-  return !column || column->type == LUMO_ARRAY || column->type == LUMO_ANY ||
-         memchr(path->data, '.', path->len);
-}
-
 /* core.query_distinct_plan(query, column): the values as `_id`s. */
 static int query_distinct_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   uint32_t bound_len;
-  const lumo_query_box *box = lumo_check_query(L, 1, "distinct");
-  if (box->kind == LUMO_QUERY_RELATED)
-    lumo_raise_code(L, "E_UNSUPPORTED", "distinct is not supported across a relation");
+  lumo_query_box *box = lumo_check_query(L, 1, "distinct");
+  if (box->kind == LUMO_QUERY_RELATED) return push_related_value(L, box, NULL, "distinct", 2);
   lumo_buf *path = lumo_push_buffer(L), *command = lumo_push_buffer(L);
   lumo_buf_append(path, "$", 1);
   const lumo_column *column = lumo_resolve_own_column(L, box, "distinct", 1, 2, path);
@@ -351,7 +354,7 @@ static int query_modify_plan(lua_State *L) {
   const lumo_query_box *box = lumo_check_query(L, 1, method);
   if (box->query.limit || box->query.skip)
     lumo_raise_code(L, "E_ARGUMENT", "%s takes the first that matches: no limit, no offset", method);
-  if (box->query.join_count > 0)
+  if (box->query.join_count > 0 && box->kind != LUMO_QUERY_RELATED)
     lumo_raise_code(L, "E_UNSUPPORTED",
                     "%s is one command on one collection: it takes no has and no where_has", method);
   if (update && lumo_is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table", method);

@@ -45,7 +45,8 @@ typedef struct lumo_related_request {
   int64_t limit; /* 0: none */
   bool streaming;
   const lumo_buf *update;          /* UPDATE */
-  const char *accumulator, *field; /* VALUE */
+  const char *accumulator, *field; /* VALUE, DISTINCT */
+  bool elements;                   /* DISTINCT */
   const lumo_keys *owners;         /* of an eager load; NULL: the query's own */
 } lumo_related_request;
 /* Leaves the plan on the stack. */

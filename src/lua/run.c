@@ -362,6 +362,21 @@ static int related_values(lua_State *L) {
   return 1;
 }
 
+/* core.related_distinct(plan): the values of a distinct across a relation, without null. */
+static int related_distinct(lua_State *L) {
+  const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
+  int n = 0;
+  lua_newtable(L);
+  for (uint32_t i = 0; i < plan->documents.count; i++) {
+    lumo_value value;
+    lumo_bson_find(plan->documents.items[i].data, plan->documents.items[i].len, LUMO_KEY("_id"), &value);
+    if (lumo_value_is_null(&value)) continue;
+    lumo_push_value(L, &value);
+    lua_rawseti(L, -2, ++n);
+  }
+  return 1;
+}
+
 /* core.related_size(plan): how many records were found. */
 static int related_size(lua_State *L) {
   const lumo_related_plan *plan = lumo_check_plan(L, 1, LUMO_PLAN_RELATED);
@@ -412,6 +427,7 @@ void lumo_open_run(lua_State *L) {
       {"related_records", related_records},
       {"related_documents", related_documents},
       {"related_values", related_values},
+      {"related_distinct", related_distinct},
       {"related_size", related_size},
       {"related_value", related_value},
       {NULL, NULL},
