@@ -235,7 +235,7 @@ local function keep_keys(list, pending, err)
 end
 
 local function insert(list, state, client, atomic)
-  for _, one in ipairs(list) do
+  for _, one in ipairs(state.rules and list or {}) do
     validation.check(one, state)
   end
   local plan, pending = core.insert_plan(list, core.now(), atomic)
@@ -245,9 +245,7 @@ local function insert(list, state, client, atomic)
     error(err, 0)
   end
   record.remember(list, client)
-  for i, one in ipairs(list) do
-    core.record_stored(one, pending[i], ambient.connection(client).number)
-  end
+  core.records_stored(list, pending, ambient.connection(client).number)
 end
 
 --- An update of positions in an array has matched nothing: raises, if the document is there, that the array

@@ -50,12 +50,7 @@ end
 
 local function check_list(list, what)
   if type(list) ~= "table" then raise("E_ARGUMENT", "%s, got %s", what, type(list)) end
-  local count = 0
-  for _ in pairs(list) do count = count + 1 end
-  for i = 1, count do
-    if list[i] == nil then core.raise("E_ARGUMENT", what .. " without holes") end
-  end
-  return count
+  return core.list_size(list) or core.raise("E_ARGUMENT", what .. " without holes")
 end
 
 --- create without hooks.
@@ -71,10 +66,7 @@ function Model:create_many(list, options)
   local state = registry.check(self, "create_many")
   local client = client_of(state, options, "create_many")
   local count = check_list(list, "create_many needs a list of rows")
-  local made, now, number = {}, core.now(), ambient.connection(client).number
-  for i = 1, count do
-    made[i] = core.record_new(state.class, list[i], number, now)
-  end
+  local made = core.records_new(state.class, list, ambient.connection(client).number, core.now())
   if count > 0 then records.insert(made, state, client, count > 1) end
   return made
 end

@@ -227,6 +227,33 @@ static void statements(void) {
   lumo_buf_free(&buf);
 }
 
+static void kept_statements(void) {
+  lumo_buf one = document("a", 1), two = document("a", 2), buf = {0}, cut = {0};
+  lumo_statement_insert_kept(&buf, one.data, (uint32_t)one.len);
+  lumo_statement_begin(&buf, LUMO_DELETE_ONE);
+  append_document(&buf, "a", 3);
+  lumo_statement_insert_kept(&buf, two.data, (uint32_t)two.len);
+  size_t at = 0;
+  lumo_statement s;
+  CHECK(lumo_statement_next(&buf, &at, &s));
+  CHECK_INT(s.kind, LUMO_INSERT);
+  CHECK(s.document == one.data && s.document_len == one.len && !s.filter);
+  CHECK(lumo_statement_next(&buf, &at, &s));
+  CHECK_INT(s.kind, LUMO_DELETE_ONE);
+  CHECK(lumo_statement_next(&buf, &at, &s));
+  CHECK(s.document == two.data && s.document_len == two.len);
+  CHECK(!lumo_statement_next(&buf, &at, &s));
+  CHECK_INT(at, buf.len);
+  lumo_buf_append(&cut, buf.data, buf.len - 1);
+  for (at = 0; lumo_statement_next(&cut, &at, &s);)
+    ;
+  CHECK(at < cut.len);
+  lumo_buf_free(&cut);
+  lumo_buf_free(&buf);
+  lumo_buf_free(&two);
+  lumo_buf_free(&one);
+}
+
 static void write_plan(void) {
   lumo_buf buf = {0};
   lumo_statement_begin(&buf, LUMO_INSERT);
@@ -325,6 +352,7 @@ int main(void) {
   single_read();
   malformed_replies();
   statements();
+  kept_statements();
   write_plan();
   command_plan();
   leases();

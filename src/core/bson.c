@@ -303,9 +303,16 @@ static size_t utf8_character(const uint8_t *p, size_t room) {
 
 /* How many bytes at the front are well-formed UTF-8. */
 static size_t utf8_span(const uint8_t *p, size_t len) {
+  const uint64_t high = 0x8080808080808080u;
   size_t at = 0;
   while (at < len) {
-    if (len - at >= 8 && !(lumo_load64(p + at) & 0x8080808080808080u)) {
+    if (len - at >= 32 && !((lumo_load64(p + at) | lumo_load64(p + at + 8) | lumo_load64(p + at + 16) |
+                             lumo_load64(p + at + 24)) &
+                            high)) {
+      at += 32;
+      continue;
+    }
+    if (len - at >= 8 && !(lumo_load64(p + at) & high)) {
       at += 8;
       continue;
     }

@@ -22,6 +22,24 @@ void lumo_statement_options(lumo_buf *statements, const uint8_t *elements, size_
   lumo_bson_end(statements, mark);
 }
 
+/* The kind of an insert whose document is elsewhere: in its place stands where. */
+enum { INSERT_KEPT = 'I' };
+
+void lumo_statement_insert_kept(lumo_buf *statements, const uint8_t *document, uint32_t len) {
+  uint8_t kind = INSERT_KEPT;
+  lumo_buf_append(statements, &kind, 1);
+  lumo_buf_append(statements, &document, sizeof document);
+  lumo_buf_append(statements, &len, sizeof len);
+}
+
+static bool take_kept(const lumo_buf *statements, size_t *at, const uint8_t **data, uint32_t *len) {
+  if (statements->len - *at < sizeof *data + sizeof *len) return false;
+  memcpy(data, statements->data + *at, sizeof *data);
+  memcpy(len, statements->data + *at + sizeof *data, sizeof *len);
+  *at += sizeof *data + sizeof *len;
+  return true;
+}
+
 /* The BSON document at *at; false when its length does not fit. */
 static bool take_document(const lumo_buf *statements, size_t *at, const uint8_t **data, uint32_t *len) {
   if (statements->len - *at < 5) return false;
@@ -39,6 +57,12 @@ bool lumo_statement_next(const lumo_buf *statements, size_t *at, lumo_statement 
   if (*at >= statements->len) return false;
   size_t end = *at + 1;
   *out = (lumo_statement){.kind = (lumo_statement_kind)statements->data[*at]};
+  if (statements->data[*at] == INSERT_KEPT) {
+    out->kind = LUMO_INSERT;
+    if (!take_kept(statements, &end, &out->document, &out->document_len)) return false;
+    *at = end;
+    return true;
+  }
   if (statements->data[*at] == OPTIONS) {
     if (!take_document(statements, &end, &out->options, &out->options_len) || end >= statements->len)
       return false;

@@ -67,6 +67,8 @@ void lumo_statement_begin(lumo_buf *statements, lumo_statement_kind kind);
 /* How the next statement is to be executed, as elements: hint, collation, comment, maxTimeMS. None: nothing.
  */
 void lumo_statement_options(lumo_buf *statements, const uint8_t *elements, size_t len);
+/* An insert of a document that is not copied: whoever has the plan keeps it, unchanged. */
+void lumo_statement_insert_kept(lumo_buf *statements, const uint8_t *document, uint32_t len);
 
 /* Walks statements; *at starts at 0. False at the end. An update that is a pipeline is an array's bytes,
  * known by its keys: no operator is called "0". */

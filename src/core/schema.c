@@ -112,10 +112,19 @@ lumo_column *lumo_schema_add(lumo_schema *schema, const char *name, const char *
 
 /* ---- sealing and looking up ---- */
 
+/* By the first and the last 8 bytes: what the names of one model have in the middle seldom tells them apart,
+ * and they are compared anyway. */
 static uint32_t hash_text(const char *text, size_t len) {
-  uint32_t hash = 2166136261u; /* FNV-1a */
-  for (size_t i = 0; i < len; i++) hash = (hash ^ (uint8_t)text[i]) * 16777619u;
-  return hash ^ hash >> 15;
+  const uint8_t *p = (const uint8_t *)text;
+  uint64_t hash = len;
+  if (len >= 8)
+    hash ^= lumo_load64(p) ^ lumo_load64(p + len - 8) * 0x9E3779B97F4A7C15u;
+  else if (len >= 4)
+    hash ^= (uint64_t)lumo_load32(p) << 32 ^ (uint64_t)lumo_load32(p + len - 4) << 8;
+  else if (len > 0)
+    hash ^= (uint64_t)p[0] << 24 ^ (uint64_t)p[len / 2] << 16 ^ (uint64_t)p[len - 1] << 8;
+  hash *= 0xD6E8FEB86659FD93u;
+  return (uint32_t)(hash >> 32);
 }
 
 static const char *text_of(const lumo_column *column, bool stored, uint32_t *len) {

@@ -2,6 +2,7 @@
 
 #include <bson/bson.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,18 +55,26 @@ static void hex_text(const uint8_t *bytes, size_t count, char *out) {
 
 /* ---- ObjectId ---- */
 
-/* The random part (5 bytes) above the low 24 bits of the pid that it was drawn for: one word, so that threads
- * need no lock, and a child that was forked at any moment finds that it is not its own. */
+/* The random part (5 bytes) of this process, above a bit that is always set; 0: it is to be drawn. A forked
+ * child forgets its parent's: asking for the pid each time would cost a system call. */
 static atomic_uint_least64_t objectid_process;
 static atomic_uint_least32_t objectid_counter;
 
+static void forget_process(void) {
+  atomic_store(&objectid_process, 0);
+}
+
+static void watch_forks(void) {
+  pthread_atfork(NULL, NULL, forget_process);
+}
+
 static uint64_t process_part(void) {
-  uint64_t pid = (uint64_t)getpid() & 0xFFFFFF;
-  uint64_t process = atomic_load(&objectid_process);
-  if ((process & 0xFFFFFF) == pid) return process >> 24;
-  uint64_t fresh;
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  uint64_t process = atomic_load(&objectid_process), fresh;
+  if (process) return process >> 24;
+  pthread_once(&once, watch_forks);
   random_bytes((uint8_t *)&fresh, sizeof fresh);
-  fresh = fresh << 24 | pid;
+  fresh |= 1;
   /* Of two threads the first one's choice stands. */
   if (!atomic_compare_exchange_strong(&objectid_process, &process, fresh)) fresh = process;
   return fresh >> 24;

@@ -112,6 +112,7 @@ typedef struct repeat_rules {
 /* The statements of one bulk operation. */
 typedef struct write_part {
   size_t begin, end;     /* their bytes among those of the step */
+  size_t size;           /* of their documents */
   uint32_t first, count; /* the first one's index; how many there are */
 } write_part;
 
@@ -122,7 +123,7 @@ static bool has_time_limit(const lumo_statement *statement) {
 }
 
 static bool has_room(const write_part *part, size_t size) {
-  size_t bytes = part->end - part->begin + (size_t)part->count * STATEMENT_OVERHEAD;
+  size_t bytes = part->size + (size_t)part->count * STATEMENT_OVERHEAD;
   return part->count == 0 ||
          (part->count < PART_STATEMENTS && bytes + size + STATEMENT_OVERHEAD <= PART_BYTES);
 }
@@ -135,6 +136,7 @@ static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statem
   size_t at = part->begin;
   bool ok = true, full = false;
   part->end = part->begin;
+  part->size = 0;
   part->count = 0;
   BSON_APPEND_BOOL(&opts.plain, "validate", false);
   BSON_APPEND_BOOL(&opts.upsert, "validate", false);
@@ -142,9 +144,11 @@ static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statem
   repeats->numbered = false;
   repeats->only_deletes = true;
   while (ok && lumo_statement_next(statements, &at, &statement)) {
-    full = (!all && !has_room(part, at - part->end)) || has_time_limit(&statement);
+    size_t size = statement.options_len + statement.filter_len + statement.document_len;
+    full = (!all && !has_room(part, size)) || has_time_limit(&statement);
     if (full) break;
     part->end = at;
+    part->size += size;
     part->count++;
     if (statement.kind != LUMO_DELETE_MANY) repeats->only_deletes = false;
     if (statement.kind != LUMO_DELETE_MANY && statement.kind != LUMO_UPDATE_MANY) repeats->numbered = true;

@@ -31,6 +31,7 @@ __attribute__((visibility("default"))) int luaopen_lumo_core(lua_State *L) {
   lumo_open_schema(L);
   lumo_open_record(L);
   lumo_open_operators(L);
+  lumo_open_row(L);
   lumo_open_query(L);
   lumo_open_relation(L);
   lumo_open_has(L);

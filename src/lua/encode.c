@@ -116,6 +116,7 @@ typedef struct field_list {
 } field_list;
 
 enum {
+  USUAL_TEXT = 65536, /* bytes of text that need no look at their number */
   FIELDS_KEPT = 4096, /* capacity that is kept between calls */
   VALUES_KEPT =
       32, /* values of one document that stay on the Lua stack; more are fetched again by their keys */
@@ -911,14 +912,60 @@ static void finish(walk *w, size_t mark, const level *at) {
     refuse_because(w, at, "is too large: a document has at most 16 MiB");
 }
 
-void lumo_encode(lua_State *L, int index, const lumo_column *column, const char *key, size_t key_len,
-                 const lumo_value *stored, lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode) {
+/* Appends a value that is what a column of its type usually holds; false for all others. */
+static inline bool encode_usual(lua_State *L, int index, lumo_type type, const char *key, size_t key_len,
+                                lumo_buf *buf) {
+  int64_t v;
+  size_t len;
+  switch (type) {
+  case LUMO_STRING: {
+    if (lua_type(L, index) != LUA_TSTRING) return false;
+    const char *text = lua_tolstring(L, index, &len);
+    if (len > USUAL_TEXT || !lumo_utf8_valid(text, len)) return false;
+    lumo_bson_string(buf, key, key_len, text, len);
+    return true;
+  }
+  case LUMO_INTEGER:
+    if (lua_type(L, index) != LUA_TNUMBER || !lumo_to_integer(L, index, &v)) return false;
+    lumo_bson_integer(buf, key, key_len, v);
+    return true;
+  case LUMO_BOOLEAN:
+    if (lua_type(L, index) != LUA_TBOOLEAN) return false;
+    lumo_bson_boolean(buf, key, key_len, lua_toboolean(L, index));
+    return true;
+  case LUMO_DATE:
+    if (!lumo_test_datetime(L, index, &v)) return false;
+    lumo_bson_date(buf, key, key_len, v);
+    return true;
+  case LUMO_OBJECTID: {
+    const uint8_t *id = lumo_test_objectid(L, index);
+    if (!id) return false;
+    lumo_bson_objectid(buf, key, key_len, id);
+    return true;
+  }
+  default: return false;
+  }
+}
+
+/* A value of any kind, in a place that may be asked for when it is refused. */
+static __attribute__((noinline)) void encode_walk(lua_State *L, int index, const lumo_column *column,
+                                                  const char *key, size_t key_len, const lumo_value *stored,
+                                                  lumo_buf *buf, const lumo_place *place,
+                                                  lumo_encode_mode mode) {
   walk w = {L, buf, mode, stored, NULL};
   level at = {.depth = 2}; /* the document around it is the first level */
   size_t mark = buf->len;
   if (place) at.place = *place;
   encode_value(&w, index, column, key, key_len, stored, &at);
   finish(&w, mark, &at);
+}
+
+void lumo_encode(lua_State *L, int index, const lumo_column *column, const char *key, size_t key_len,
+                 const lumo_value *stored, lumo_buf *buf, const lumo_place *place, lumo_encode_mode mode) {
+  if (column && !stored && encode_usual(L, index, column->type, key, key_len, buf))
+    lumo_check_buffer(L, buf);
+  else
+    encode_walk(L, index, column, key, key_len, stored, buf, place, mode);
 }
 
 void lumo_encode_document(lua_State *L, int index, const lumo_schema *fields, const lumo_value *stored,

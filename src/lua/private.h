@@ -20,6 +20,7 @@ void lumo_open_codec(lua_State *L);
 void lumo_open_schema(lua_State *L);
 void lumo_open_record(lua_State *L);
 void lumo_open_operators(lua_State *L);
+void lumo_open_row(lua_State *L);
 void lumo_open_query(lua_State *L);
 void lumo_open_relation(lua_State *L);
 void lumo_open_has(lua_State *L);
@@ -169,8 +170,6 @@ const lumo_schema *lumo_check_schema(lua_State *L, int i);
 bool lumo_schema_has_defaults(lua_State *L, int i);
 /* Pushes a function (one LUMO_COLUMN_…) of a column from the schema userdata at i; nil: it has none. */
 void lumo_push_column_function(lua_State *L, int i, uint32_t column, int function);
-/* Pushes the list of the attribute names of the schema userdata at i, by column number (from 1). */
-void lumo_push_names(lua_State *L, int i);
 
 /* ---- record.c ---- */
 typedef struct lumo_record lumo_record;
@@ -183,6 +182,9 @@ lumo_record *lumo_test_record(lua_State *L, int i);
 lumo_record *lumo_push_record(lua_State *L, int klass, const lumo_schema *schema, int companion, bool shared,
                               const uint8_t *doc, uint32_t doc_len, const uint8_t *pivot, uint32_t pivot_len,
                               uint16_t connection);
+/* Pushes a record that is not stored yet; the buffer holds its block: places and document. */
+lumo_record *lumo_push_local(lua_State *L, int klass, const lumo_schema *schema, const lumo_buf *block,
+                             uint16_t connection);
 /* The schema of the class at i. */
 const lumo_schema *lumo_class_schema(lua_State *L, int i);
 /* Whether the record was read by a select, so that what it lacks may be in the document. */
@@ -202,6 +204,11 @@ bool lumo_record_changed(lua_State *L, int record, uint32_t column);
  * record stay as they are. */
 void lumo_record_take_field(lua_State *L, int record, const char *stored, size_t len,
                             const lumo_value *value);
+/* Puts the cast value on top of the stack in the place of a column of the record at i; pops it. */
+void lumo_put_attribute(lua_State *L, int i, lumo_record *record, uint32_t number);
+/* Checks a name that no column declares, and its value (nil is none): only models that are not strict take
+ * it, and not under a name that a column is stored by. */
+void lumo_check_undeclared(lua_State *L, const lumo_schema *schema, const char *name, size_t len, int value);
 
 /* ---- query.c ---- */
 typedef struct lumo_relation lumo_relation;

@@ -132,6 +132,18 @@ lumo_record *lumo_push_record(lua_State *L, int klass, const lumo_schema *schema
   return record;
 }
 
+lumo_record *lumo_push_local(lua_State *L, int klass, const lumo_schema *schema, const lumo_buf *block,
+                             uint16_t connection) {
+  uint32_t places = schema->count * (uint32_t)sizeof(uint32_t), doc_len = (uint32_t)block->len - places;
+  lumo_record *record = new_block(L, klass, schema, doc_len, 0);
+  memcpy(record->places, block->data, block->len);
+  record->doc = lumo_record_room(record);
+  record->doc_len = doc_len;
+  record->connection = connection;
+  record->flags = LUMO_RECORD_LOCAL;
+  return record;
+}
+
 /* Pushes the companion table for reading, or nil. */
 static void push_side(lua_State *L, int i, const lumo_record *record) {
   if (record->flags & LUMO_RECORD_SIDE)
@@ -336,8 +348,7 @@ static void refuse_primary(lua_State *L, const lumo_record *record, const lumo_c
                     record->schema->model, column->name);
 }
 
-/* Puts the cast value on top of the stack in the column's place; pops it. */
-static void put_attribute(lua_State *L, int i, lumo_record *record, uint32_t number) {
+void lumo_put_attribute(lua_State *L, int i, lumo_record *record, uint32_t number) {
   push_own_side(L, i, record);
   lua_insert(L, -2);
   lua_rawseti(L, -2, (int)number + 1);
@@ -349,7 +360,7 @@ static void assign(lua_State *L, int i, lumo_record *record, uint32_t number, in
   const lumo_column *column = record->schema->columns[number];
   refuse_primary(L, record, column);
   push_cast(L, i, value, record->schema, column);
-  put_attribute(L, i, record, number);
+  lumo_put_attribute(L, i, record, number);
 }
 
 /* Pushes the table of undeclared values, making it. */
@@ -374,10 +385,7 @@ static int raise_undefined(lua_State *L, const lumo_schema *schema, const char *
   return lumo_raise(L, &error);
 }
 
-/* Checks a name that no column declares, and its value (nil is none): only models that are not strict take
- * it, and not under a name that a column is stored by. */
-static void check_undeclared(lua_State *L, const lumo_schema *schema, const char *name, size_t len,
-                             int value) {
+void lumo_check_undeclared(lua_State *L, const lumo_schema *schema, const char *name, size_t len, int value) {
   if (schema->strict) raise_undefined(L, schema, name);
   lumo_place place = {.model = schema->model, .key = name, .key_len = len};
   if (len == 0 || name[0] == '$' || strlen(name) != len || memchr(name, '.', len))
@@ -397,7 +405,7 @@ static void check_undeclared(lua_State *L, const lumo_schema *schema, const char
 static void assign_undeclared(lua_State *L, int i, lumo_record *record, int name, int value) {
   size_t len;
   const char *text = lua_tolstring(L, name, &len);
-  check_undeclared(L, record->schema, text, len, value);
+  lumo_check_undeclared(L, record->schema, text, len, value);
   push_undeclared(L, i, record);
   lua_pushvalue(L, name);
   if (lua_isnil(L, value))
@@ -487,7 +495,7 @@ static int record_merge(lua_State *L) {
     } else {
       size_t len;
       const char *name = lua_tolstring(L, 6, &len);
-      check_undeclared(L, schema, name, len, 7);
+      lumo_check_undeclared(L, schema, name, len, 7);
       lua_pushvalue(L, 6);
       lua_pushvalue(L, 7);
       lua_rawset(L, 5);
@@ -503,191 +511,9 @@ static int record_merge(lua_State *L) {
       if (!lua_toboolean(L, 3) || schema->columns[i]->primary) continue;
       lua_pushlightuserdata(L, (void *)&UNSET);
     }
-    put_attribute(L, 1, record, i);
+    lumo_put_attribute(L, 1, record, i);
   }
   lua_pushvalue(L, 1);
-  return 1;
-}
-
-/* ---- making new ones ---- */
-
-/* Pushes a table of what the default functions of the columns that `values` lacks give, by column number, or
- * nil when there are no defaults. Functions run before anything is written to the scratch buffer, as they may
- * use it. */
-static void push_defaults(lua_State *L, int schema_index, const lumo_schema *schema, int values) {
-  if (!lumo_schema_has_defaults(L, schema_index)) {
-    lua_pushnil(L);
-    return;
-  }
-  lua_createtable(L, (int)schema->count, 0);
-  lumo_getuv(L, schema_index);
-  for (uint32_t i = 0; i < schema->count; i++) {
-    lua_pushstring(L, schema->columns[i]->name);
-    lua_rawget(L, values);
-    lua_rawgeti(L, -2, (int)i + 1);
-    if (lua_isnil(L, -2) && !lua_isnil(L, -1)) {
-      if (lua_isfunction(L, -1)) lumo_call_column_function(L, 0);
-      lua_rawseti(L, -4, (int)i + 1);
-      lua_pop(L, 1);
-    } else {
-      lua_pop(L, 2);
-    }
-  }
-  lua_pop(L, 1);
-}
-
-/* Refuses names in `values` that no column has; only called when there are more of them than columns were
- * found. */
-static void check_names(lua_State *L, const lumo_schema *schema, int values, int klass) {
-  for (lua_pushnil(L); lua_next(L, values); lua_pop(L, 1)) {
-    size_t len;
-    if (lua_type(L, -2) != LUA_TSTRING)
-      lumo_raise_code(L, "E_ARGUMENT", "the name of an attribute is a string, got %s", luaL_typename(L, -2));
-    const char *name = lua_tolstring(L, -2, &len);
-    if (lumo_schema_find(schema, name, len)) continue;
-    lua_getfield(L, klass, "names");
-    lua_pushvalue(L, -3);
-    lua_rawget(L, -2);
-    bool taken = !lua_isnil(L, -1);
-    bool primary = lua_type(L, -1) == LUA_TNUMBER && lua_tointeger(L, -1) > 0;
-    lua_pop(L, 2);
-    if (primary) continue;
-    if (taken)
-      lumo_raise_code(L, "E_ARGUMENT", "\"%s\" of a \"%s\" record is not an attribute", name, schema->model);
-    lua_pushnil(L); /* the value is checked when it is written */
-    check_undeclared(L, schema, name, len, lua_gettop(L));
-    lua_pop(L, 1);
-  }
-}
-
-static int count_keys(lua_State *L, int table) {
-  int n = 0;
-  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) n++;
-  return n;
-}
-
-/* A row of values that is made a document: stack places. */
-typedef struct row {
-  int klass, names, values, defaults;
-} row;
-
-/* Pushes the value that the row has for a column, or its default, or nil. *given tells that the row has it.
- */
-static void push_row_value(lua_State *L, const lumo_schema *schema, const lumo_column *column, const row *at,
-                           bool *given) {
-  lua_rawgeti(L, at->names, (int)column->index + 1);
-  lua_rawget(L, at->values);
-  *given = !lua_isnil(L, -1);
-  if (!*given && column->primary &&
-      !lumo_schema_find(schema, "id", 2)) { /* the primary column also answers to `id` */
-    lua_pop(L, 1);
-    lua_pushliteral(L, "id");
-    lua_rawget(L, at->values);
-    *given = !lua_isnil(L, -1);
-  }
-  if (!*given && !lua_isnil(L, at->defaults)) {
-    lua_pop(L, 1);
-    lua_rawgeti(L, at->defaults, (int)column->index + 1);
-  }
-}
-
-/* Appends the undeclared attributes of a row; check_names has let them pass. */
-static void encode_undeclared_row(lua_State *L, const lumo_schema *schema, int values, lumo_buf *buf) {
-  for (lua_pushnil(L); lua_next(L, values); lua_pop(L, 1)) {
-    size_t len;
-    const char *name = lua_tolstring(L, -2, &len);
-    if (lumo_schema_find(schema, name, len) || strcmp(name, "id") == 0)
-      continue; /* `id` is the primary column's */
-    lumo_place place = {.model = schema->model, .key = name, .key_len = len};
-    lumo_encode(L, -1, NULL, name, len, NULL, buf, &place, LUMO_ENCODE_DATA);
-  }
-}
-
-/* The table on top of the stack, a row's value of a column of columns, gives way to a copy that has their
- * defaults. */
-static void complete_value(lua_State *L, int klass, const lumo_column *column) {
-  lua_rawgeti(L, klass, 1);
-  lumo_push_column_function(L, -1, column->index, LUMO_COLUMN_COMPLETE);
-  lua_replace(L, -2);
-  lua_insert(L, -2);
-  lua_pushnil(L);
-  lua_pushnil(L);
-  lua_pushboolean(L, 1);
-  lumo_call_column_function(L, 4);
-}
-
-/* Appends the document of a row. With now >= 0 the row is about to be inserted: a missing ObjectId and the
- * automatic dates are filled in. Values that a function prepares for storing are left out. */
-static void encode_row(lua_State *L, const lumo_schema *schema, const row *at, int64_t now, lumo_buf *buf) {
-  int found = 0;
-  bool given;
-  size_t mark = lumo_bson_begin(buf);
-  for (uint32_t i = 0; i < schema->count; i++) {
-    const lumo_column *column = schema->columns[i];
-    push_row_value(L, schema, column, at, &given);
-    found += given;
-    if ((column->functions & LUMO_COLUMN_COMPLETE) && lua_istable(L, -1))
-      complete_value(L, at->klass, column);
-    if (column->functions & LUMO_COLUMN_PREPARE) {
-      /* assigned once there is a record */
-    } else if (!lua_isnil(L, -1)) {
-      lumo_place place = {.model = schema->model, .key = column->name, .key_len = column->name_len};
-      if (column->primary && lumo_is_null(L, -1)) lumo_raise_cast(L, &place, column, lua_gettop(L), NULL);
-      lumo_encode(L, -1, column, column->stored, column->stored_len, NULL, buf, &place, LUMO_ENCODE_DATA);
-    } else if (now >= 0 && column->primary && column->type == LUMO_OBJECTID) {
-      uint8_t id[12];
-      lumo_objectid_new(id);
-      lumo_bson_objectid(buf, column->stored, column->stored_len, id);
-    } else if (now >= 0 && (column->auto_create || column->auto_update)) {
-      lumo_bson_date(buf, column->stored, column->stored_len, now);
-    }
-    lua_pop(L, 1);
-  }
-  if (count_keys(L, at->values) != found) {
-    check_names(L, schema, at->values, at->klass);
-    if (!schema->strict) encode_undeclared_row(L, schema, at->values, buf);
-  }
-  lumo_bson_end(buf, mark);
-  lumo_check_buffer(L, buf);
-}
-
-/* Assigns the new record on top of the stack the values of its row that are prepared when it is stored. */
-static void assign_unprepared(lua_State *L, const lumo_schema *schema, const row *at) {
-  int i = lua_gettop(L);
-  bool given;
-  for (uint32_t n = 0; n < schema->count; n++) {
-    if (!(schema->columns[n]->functions & LUMO_COLUMN_PREPARE)) continue;
-    push_row_value(L, schema, schema->columns[n], at, &given);
-    if (lua_isnil(L, -1))
-      lua_pop(L, 1);
-    else
-      put_attribute(L, i, lua_touserdata(L, i), n);
-  }
-}
-
-/* core.record_new(class, values or nil, connection number, now or nil): a local record, not stored yet. */
-static int record_new(lua_State *L) {
-  const lumo_schema *schema = lumo_class_schema(L, 1);
-  int64_t now = lua_isnoneornil(L, 4) ? -1 : (int64_t)luaL_checknumber(L, 4);
-  uint16_t connection = (uint16_t)luaL_optinteger(L, 3, 0);
-  lua_settop(L, 2);
-  if (lua_isnil(L, 2)) {
-    lua_newtable(L);
-    lua_replace(L, 2);
-  } else if (!lua_istable(L, 2)) {
-    lumo_raise_argument(L, "new", 1, "a table of attributes", 2);
-  }
-  lua_rawgeti(L, 1, 1);                 /* 3: the schema userdata */
-  push_defaults(L, 3, schema, 2);       /* 4 */
-  lumo_push_names(L, 3);                /* 5 */
-  lumo_buf *buf = lumo_lend_scratch(L); /* 6 */
-  const row at = {.klass = 1, .values = 2, .defaults = 4, .names = 5};
-  encode_row(L, schema, &at, now, buf);
-  lumo_record *record =
-      lumo_push_record(L, 1, schema, 0, false, buf->data, (uint32_t)buf->len, NULL, 0, connection);
-  lumo_return_scratch(buf);
-  record->flags = LUMO_RECORD_LOCAL;
-  assign_unprepared(L, schema, &at);
   return 1;
 }
 
@@ -997,8 +823,31 @@ static void adopt(lua_State *L, int i, int pending) {
   lumo_record_index(record); /* it has been walked before: as a reply, or by the encoder */
 }
 
-/* core.insert_plan(records, now, atomic): → plan, list of pending documents (false where the record's own
- * document is stored as it is). */
+/* Appends the insert of a record's document as it is to be stored, and pushes that as a userdata, nil where
+ * it is the record's own. */
+static void plan_insert(lua_State *L, int i, int64_t now, lumo_buf *statements) {
+  lumo_record *record = check_record(L, i);
+  uint32_t len = record->doc_len;
+  if (is_complete(record)) {
+    lumo_statement_insert_kept(statements, record->doc, len);
+    lua_pushnil(L);
+  } else {
+    lumo_statement_begin(statements, LUMO_INSERT);
+    size_t start = statements->len;
+    write_insert(L, i, now, statements);
+    lumo_check_buffer(L, statements);
+    len = (uint32_t)(statements->len - start);
+    push_own_side(L, i, record); /* made now, so that storing needs no memory */
+    lua_pop(L, 1);
+    push_pending(L, statements, start);
+  }
+  if (len > LUMO_BSON_MAX_SIZE)
+    lumo_raise_code(L, "E_CAST", "a \"%s\" document is larger than 16 MiB", record->schema->model);
+}
+
+/* core.insert_plan(records, now, atomic): → plan, pending documents by the places of their records (nil where
+ * the record's own document is stored as it is). The plan keeps the list, for it refers to such documents:
+ * what lies in a record's block never changes. */
 static int insert_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -1007,31 +856,19 @@ static int insert_plan(lua_State *L) {
   bool atomic = lua_toboolean(L, 3);
   lua_settop(L, 1);
   lumo_buf *statements = lumo_push_buffer(L); /* 2 */
-  lua_createtable(L, count, 0);               /* 3: pending documents */
+  lua_newtable(L);                            /* 3: pending documents */
   const char *collection = NULL;
   for (int n = 1; n <= count; n++) {
     lua_rawgeti(L, 1, n);
-    lumo_record *record = check_record(L, 4);
-    collection = record->schema->collection;
-    lumo_statement_begin(statements, LUMO_INSERT);
-    size_t start = statements->len;
-    if (is_complete(record)) {
-      lumo_buf_append(statements, record->doc, record->doc_len);
-      lua_pushboolean(L, 0);
-    } else {
-      write_insert(L, 4, now, statements);
-      lumo_check_buffer(L, statements);
-      push_own_side(L, 4, record); /* made now, so that storing needs no memory */
-      lua_pop(L, 1);
-      push_pending(L, statements, start);
-    }
-    lumo_check_buffer(L, statements);
-    if (statements->len - start > LUMO_BSON_MAX_SIZE)
-      lumo_raise_code(L, "E_CAST", "a \"%s\" document is larger than 16 MiB", record->schema->model);
-    lua_rawseti(L, 3, n);
+    plan_insert(L, 4, now, statements);
+    collection = ((const lumo_record *)lua_touserdata(L, 4))->schema->collection;
+    if (!lua_isnil(L, 5)) lua_rawseti(L, 3, n);
     lua_settop(L, 3);
   }
+  lumo_check_buffer(L, statements);
   lumo_prepare_plan(L);
+  lua_pushvalue(L, 1);
+  lumo_setuv(L, 4);
   lumo_fill_plan(L, 4, LUMO_PLAN_WRITE,
                  lumo_write_plan_new("insert", collection, statements, true, atomic, &error), &error);
   lua_insert(L, 3);
@@ -1230,19 +1067,39 @@ static void settle_undeclared(lua_State *L, int i, lumo_record *record) {
   lua_settop(L, top);
 }
 
-/* core.record_stored(record, pending or false, connection number): the write has succeeded. */
-static int record_stored(lua_State *L) {
-  lumo_record *record = check_record(L, 1);
-  lua_settop(L, 3);
-  if (lua_toboolean(L, 2)) {
-    adopt(L, 1, 2);
-    lumo_buf *probe = push_work(L); /* 4 */
-    for (uint32_t n = 0; n < record->schema->count; n++) settle(L, 1, n, probe);
-    keep_work(L, 4);
-    settle_undeclared(L, 1, record);
+/* The write of the record at i has succeeded; at `pending` is its document, nil: its own. */
+static void take_stored(lua_State *L, int i, int pending, uint16_t connection) {
+  lumo_record *record = check_record(L, i);
+  if (lua_toboolean(L, pending)) {
+    adopt(L, i, pending);
+    lumo_buf *probe = push_work(L);
+    int work = lua_gettop(L);
+    for (uint32_t n = 0; n < record->schema->count; n++) settle(L, i, n, probe);
+    keep_work(L, work);
+    settle_undeclared(L, i, record);
   }
-  record->connection = (uint16_t)lua_tointeger(L, 3);
+  record->connection = connection;
   record->flags |= LUMO_RECORD_PERSISTED;
+}
+
+/* core.record_stored(record, pending or nil, connection number) */
+static int record_stored(lua_State *L) {
+  lua_settop(L, 3);
+  take_stored(L, 1, 2, (uint16_t)lua_tointeger(L, 3));
+  return 0;
+}
+
+/* core.records_stored(records, pending by their places, connection number) */
+static int records_stored(lua_State *L) {
+  uint16_t connection = (uint16_t)luaL_checkinteger(L, 3);
+  int count = (int)lua_rawlen(L, 1);
+  lua_settop(L, 2);
+  for (int n = 1; n <= count; n++) {
+    lua_rawgeti(L, 1, n);
+    lua_rawgeti(L, 2, n);
+    take_stored(L, 3, 4, connection);
+    lua_settop(L, 2);
+  }
   return 0;
 }
 
@@ -1256,7 +1113,7 @@ static int record_keep_key(lua_State *L) {
   if (!lua_toboolean(L, 2) || (record->places[number] & LUMO_PLACE_OFFSET)) return 0;
   if (lumo_bson_find(lua_touserdata(L, 2), lua_rawlen(L, 2), primary->stored, primary->stored_len, &id)) {
     lumo_push_value(L, &id);
-    put_attribute(L, 1, record, number);
+    lumo_put_attribute(L, 1, record, number);
   }
   return 0;
 }
@@ -1793,7 +1650,6 @@ static int record_class(lua_State *L) {
 void lumo_open_record(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"record_class", record_class},
-      {"record_new", record_new},
       {"record_is", record_is},
       {"order_records", order_records},
       {"record_side", record_side},
@@ -1809,6 +1665,7 @@ void lumo_open_record(lua_State *L) {
       {"record_pivot", record_pivot},
       {"record_connection", record_connection},
       {"record_stored", record_stored},
+      {"records_stored", records_stored},
       {"record_replace", record_replace},
       {"record_keep_key", record_keep_key},
       {"record_deleted", record_deleted},

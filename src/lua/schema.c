@@ -1,5 +1,5 @@
 /* A model's compiled columns as a userdata. Its companion table holds, by column number, the defaults that
- * are Lua values, at [0] the list of the attribute names, and below 0 the functions of columns. */
+ * are Lua values, and below 0 the functions of columns. */
 #include <string.h>
 
 #include "private.h"
@@ -33,12 +33,6 @@ void lumo_push_column_function(lua_State *L, int i, uint32_t column, int functio
   while (function >> (kind + 1)) kind++;
   lumo_getuv(L, i);
   lua_rawgeti(L, -1, function_slot(column, kind));
-  lua_remove(L, -2);
-}
-
-void lumo_push_names(lua_State *L, int i) {
-  lumo_getuv(L, i);
-  lua_rawgeti(L, -1, 0);
   lua_remove(L, -2);
 }
 
@@ -176,8 +170,6 @@ static int schema_new(lua_State *L) {
     keep_for_lua(L, box, box->schema->columns[i], 5);
     lua_pop(L, 1);
   }
-  push_names(L, box->schema);
-  lua_rawseti(L, 5, 0);
   lumo_setuv(L, 2);
   lua_settop(L, 2);
   return 1;

@@ -10,24 +10,33 @@
 #include "../core/json.h"
 #include "../core/text.h"
 
-/* The one layout of all kinds: the value as it stands in a document. */
+/* The one layout of all kinds: the value as it stands in a document. A userdata says itself that it is one:
+ * asking its metatable would take most of the time of encoding a date. No other has a length that agrees with
+ * its size and this number, which is another in each process. */
 typedef struct boxed {
+  uint32_t mark;
   uint32_t len;
   uint8_t type;
   uint8_t data[];
 } boxed;
 
-/* Key of a field that the metatables of this file have and no other can have. */
 static const char mark;
+
+static uint32_t own_mark(void) {
+  return (uint32_t)(uintptr_t)&mark;
+}
 
 static boxed *test_boxed(lua_State *L, int i) {
   boxed *box = lua_touserdata(L, i);
-  if (!box || lua_islightuserdata(L, i) || !lua_getmetatable(L, i)) return NULL;
-  lua_pushlightuserdata(L, (void *)&mark);
-  lua_rawget(L, -2);
-  if (!lua_toboolean(L, -1)) box = NULL;
-  lua_pop(L, 2);
-  return box;
+  size_t size = box ? lua_rawlen(L, i) : 0; /* of a light userdata 0, too */
+  if (size < offsetof(boxed, data) || box->mark != own_mark()) return NULL;
+  return size == offsetof(boxed, data) + box->len ? box : NULL;
+}
+
+/* The same if it is of that type. */
+static boxed *test_type(lua_State *L, int i, uint8_t type) {
+  boxed *box = test_boxed(L, i);
+  return box && box->type == type ? box : NULL;
 }
 
 bool lumo_test_value(lua_State *L, int i, lumo_value *out) {
@@ -38,7 +47,8 @@ bool lumo_test_value(lua_State *L, int i, lumo_value *out) {
 }
 
 static boxed *push_boxed(lua_State *L, const char *slot, uint8_t type, uint32_t len) {
-  boxed *box = lumo_newvalue(L, sizeof(boxed) + len);
+  boxed *box = lumo_newvalue(L, offsetof(boxed, data) + len);
+  box->mark = own_mark();
   box->len = len;
   box->type = type;
   lumo_get(L, slot);
@@ -123,7 +133,7 @@ void lumo_push_new_objectid(lua_State *L, const uint8_t id[12]) {
 }
 
 const uint8_t *lumo_test_objectid(lua_State *L, int i) {
-  boxed *box = lumo_test(L, i, &LUMO_MT_OBJECTID);
+  boxed *box = test_type(L, i, LUMO_BSON_OBJECTID);
   return box ? box->data : NULL;
 }
 
@@ -167,7 +177,7 @@ void lumo_push_int64(lua_State *L, int64_t v) {
 }
 
 bool lumo_test_int64(lua_State *L, int i, int64_t *v) {
-  boxed *box = lumo_test(L, i, &LUMO_MT_INT64);
+  boxed *box = test_type(L, i, LUMO_BSON_INT64);
   if (!box) return false;
   lumo_value value = view(box);
   *v = lumo_value_int64(&value);
@@ -243,7 +253,7 @@ void lumo_push_datetime(lua_State *L, int64_t ms) {
 }
 
 bool lumo_test_datetime(lua_State *L, int i, int64_t *ms) {
-  boxed *box = lumo_test(L, i, &LUMO_MT_DATETIME);
+  boxed *box = test_type(L, i, LUMO_BSON_DATE);
   if (!box) return false;
   lumo_value value = view(box);
   *ms = lumo_value_int64(&value);
@@ -379,7 +389,7 @@ bool lumo_to_decimal(lua_State *L, int i, uint8_t decimal[16]) {
   size_t len;
   const char *text;
   char digits[24];
-  boxed *box = lumo_test(L, i, &LUMO_MT_DECIMAL);
+  boxed *box = test_type(L, i, LUMO_BSON_DECIMAL);
   if (box) {
     memcpy(decimal, box->data, 16);
     return true;
@@ -685,9 +695,6 @@ static const luaL_Reg functions[] = {{"objectid", objectid_new},
 static void open_kind(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods,
                       const luaL_Reg *meta) {
   lumo_metatable(L, slot, name, methods, meta);
-  lua_pushlightuserdata(L, (void *)&mark);
-  lua_pushboolean(L, 1);
-  lua_rawset(L, -3);
   lua_getfield(L, -1, "__index");
   lua_pushvalue(L, -1);
   lua_pushcclosure(L, value_index, 1);
