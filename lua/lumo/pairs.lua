@@ -308,8 +308,12 @@ end
 ---@return lumo.Pairs
 function pairs_of.run(write, client)
   if has_hooks(write.relation) then return run_rows(write, client) end
-  run(client, write.plan)
-  return core.plan_pairs(write.plan)
+  local ok, err = pcall(run, client, write.plan)
+  if ok then return core.plan_pairs(write.plan) end
+  if core.is_error(err) and err.code == "E_DUPLICATE_KEY" and err.outcome == "applied" then
+    core.relation_guard(write.relation.handle) -- a unique index that was not known: it will not happen again
+  end
+  return error(err, 0)
 end
 
 --- What is known of the row of a pair once it is written: as a record where there is a pivot model, and by attribute.

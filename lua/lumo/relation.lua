@@ -243,6 +243,19 @@ local function check_field(self, option, name)
   end
 end
 
+--- Whether the pivot model declares a unique index that is on more than the two keys, or on less.
+local function has_other_unique(self, pivot)
+  for _, index in ipairs(pivot and pivot.indexes or {}) do
+    local keys = {}
+    for _, field in ipairs(index.key) do keys[field[1]] = true end
+    if index.unique and not (#index.key == 2 and keys[self.pivot_foreign_key] and keys[self.pivot_related_foreign_key])
+    then
+      return true
+    end
+  end
+  return false
+end
+
 local function boot(self)
   local options, parent = self.definition.options, self.state
   local related = registry.resolve(self.definition.related)
@@ -294,6 +307,7 @@ local function boot(self)
     related_field = related_foreign_key, created_at = created_at, updated_at = updated_at,
     duplicates = options.duplicates or false, atomic = options.atomic ~= false, fields = fields,
   }
+  if has_other_unique(self, pivot) then core.relation_guard(self.handle) end
   self.rows = rows
   self.fields = fields
   --- The way from a parent to its related records, for what follows it on the server: the documents of a

@@ -311,6 +311,22 @@ static void test_restart(void) {
   FATES(plan, "uu");
 }
 
+/* Where other unique indexes are known, rows that are inserted together are inserted all or none. */
+static void test_guarded(void) {
+  setup();
+  pivot.guarded = true;
+  lumo_pairs_plan *plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':1}]}");
+  CHECK(!plan->plan.atomic);
+  end_plan(&plan->plan);
+  plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':1},{'v':2}]}");
+  CHECK(plan->plan.atomic);
+  end_plan(&plan->plan);
+  pivot.atomic = false;
+  plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':1},{'v':2}]}");
+  CHECK(!plan->plan.atomic);
+  end_plan(&plan->plan);
+}
+
 static void test_foreign_duplicate(void) {
   setup();
   lumo_pairs_plan *plan = new_plan(LUMO_ATTACH, "{'ids':[{'v':1},{'v':2}]}");
@@ -921,6 +937,7 @@ int main(void) {
   test_attach_many_collision();
   test_attach_dead_transaction();
   test_restart();
+  test_guarded();
   test_foreign_duplicate();
   test_endless_collision();
   test_sync();

@@ -982,10 +982,11 @@ lumo_pairs_plan *lumo_pairs_plan_new(lumo_pairs_op op, const char *name, const l
   }
   static const lumo_plan_class class = {pairs_next, pairs_feed, pairs_restart, pairs_free};
   lumo_plan_init(&plan->head.plan, &class, name);
-  /* A find and one write need no transaction: attributes may need two writes, and so may sync and toggle. */
-  bool two_writes =
-      !is_attach(plan) || (!adds_blindly(plan) && plan->fields.count > 0 && plan->head.pairs.keys.count > 1);
-  plan->head.plan.atomic = pivot->atomic && two_writes;
+  /* A find and one write need no transaction: attributes may need two writes, and so may sync and toggle. Of
+   * one write of several rows only a foreign index can refuse a part. */
+  bool several = plan->head.pairs.keys.count > 1;
+  bool two_writes = !is_attach(plan) || (!adds_blindly(plan) && plan->fields.count > 0 && several);
+  plan->head.plan.atomic = pivot->atomic && (two_writes || (pivot->guarded && several));
   plan->head.plan.writes = true;
   return &plan->head;
 }

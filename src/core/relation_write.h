@@ -16,6 +16,8 @@ typedef struct lumo_pivot {
   uint32_t condition_len;
   bool duplicates; /* bag behaviour: attach always adds a row, with generated ids */
   bool atomic;     /* multi-command writes in one transaction where there are any */
+  bool guarded;    /* other unique indexes may refuse some of several rows: then even one insert is a write of
+                      several commands */
 } lumo_pivot;
 
 /* For batchSize: more rows than a reply of 16 MB holds, so that the server's size limit decides and not its

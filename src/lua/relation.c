@@ -148,6 +148,12 @@ static void push_bound(lua_State *L, int from, const lumo_buf *condition, const 
   lumo_setuv(L, -2);
 }
 
+/* core.relation_guard(relation): the pivot has other unique indexes than those on the keys. */
+static int relation_guard(lua_State *L) {
+  lumo_check_relation(L, 1)->pivot.guarded = true;
+  return 0;
+}
+
 /* core.relation_under(relation, query): the relation under the query's conditions on the pivot; itself when
  * there are none. */
 static int relation_under(lua_State *L) {
@@ -1048,6 +1054,7 @@ void lumo_open_relation(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"relation", relation_new},
       {"relation_under", relation_under},
+      {"relation_guard", relation_guard},
       {"pairs_plan", pairs_plan},
       {"check_pair", check_pair},
       {"relation_given", relation_given},
