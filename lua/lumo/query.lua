@@ -421,15 +421,16 @@ end
 
 local MOST_TRIES = 100 -- a record that was found and then changed by others, one after the other
 
---- Changes or removes the first record that matches, across a relation in two steps: the record is found, and then
---- changed if it still is what the filter demands of it; else another one is looked for.
+--- Changes or removes the first record that matches. Where one command cannot, across a relation and with has, in
+--- two steps: the record is found, and then changed if it still is what the filter demands of it; else another one
+--- is looked for.
 local function modify(q, values, method)
   local kept = query.to_send(q, method)
   refuse_lean(kept, method)
   local client = client_of(kept)
-  local number, companion = ambient.connection(client).number, { relation = kept.relation }
+  local number, relation = ambient.connection(client).number, kept.relation
   local plan = core.query_modify_plan(q, values)
-  if not kept.relation then
+  if not relation and not core.query_is_joined(q) then
     run(client, plan)
     return core.plan_modified(plan, kept.state.class, number, record.companion(client))
   end
@@ -437,10 +438,11 @@ local function modify(q, values, method)
   for _ = 1, MOST_TRIES do
     local found = core.query_find_plan(search, method, 1, false)
     run(client, found)
-    if core.related_size(found) == 0 then return nil end
+    if (relation and core.related_size(found) or core.plan_size(found)) == 0 then return nil end
     plan = core.query_modify_plan(q, values, found)
     run(client, plan)
-    local one = core.plan_modified(plan, kept.state.class, number, record.companion(client, companion), found)
+    local companion = record.companion(client, relation and { relation = relation })
+    local one = core.plan_modified(plan, kept.state.class, number, companion, relation and found)
     if one then return one end
   end
   return core.raise("E_WRITE", ("%s: others changed each of %d records before it could"):format(method, MOST_TRIES),

@@ -37,12 +37,12 @@ static lumo_schema *schema(const char *model, const char *collection) {
   return made;
 }
 
-static void where(lumo_query *query, const char *path, int32_t value, lumo_join join, unsigned sides) {
+static void where(lumo_query *query, const char *path, int32_t value, lumo_join join, lumo_side side) {
   lumo_filter_begin(&query->filter);
   size_t document = lumo_bson_begin(&query->filter.bytes);
   lumo_bson_int32(&query->filter.bytes, path, strlen(path), value);
   lumo_bson_end(&query->filter.bytes, document);
-  lumo_filter_end(&query->filter, join, false, sides);
+  lumo_filter_end(&query->filter, join, false, side);
 }
 
 static const lumo_hop pivot_hops[] = {
@@ -139,6 +139,26 @@ static void follows_conditions(const lumo_schema *users, const lumo_schema *tags
                     "{ '$count' : 'n' } ] } }");
   lumo_buf_free(&join);
   lumo_query_free(&innermost);
+  lumo_query_free(&inner);
+  lumo_query_free(&query);
+}
+
+#define PAIRED(row)                                                                                          \
+  "{ '$replaceRoot' : { 'newRoot' : { '$mergeObjects' : [ '$lumo:h', { '__lumo_pivot' : '" row               \
+  "' } ] } } }, "                                                                                            \
+  "{ '$match' : { '$or' : [ { 'hot' : 2 }, { '__lumo_pivot.role' : 1 } ] } }, "
+
+/* An `or` between the sides is asked of pairs. */
+static void pairs(const lumo_schema *users, const lumo_schema *tags) {
+  lumo_query query = {.schema = users}, inner = {.schema = tags};
+  lumo_way way = {pivot_hops, 2, &inner};
+  where(&inner, "hot", 2, LUMO_AND, LUMO_SIDE_RELATED);
+  where(&inner, "role", 1, LUMO_OR, LUMO_SIDE_PIVOT);
+  CHECK(lumo_query_has(&query, &way, LUMO_COMPARE_GT, 1, LUMO_AND, false));
+  const char *text = json(&query.joins);
+  const char *joined = strstr(text, "'as':'lumo:h','pipeline':[]}},{'$unwind':'$lumo:h'},");
+  CHECK(joined != NULL);
+  CHECK(strstr(text, plain(PAIRED("$$ROOT") "{ '$limit' : 2 }, { '$count' : 'n' }")) != NULL);
   lumo_query_free(&inner);
   lumo_query_free(&query);
 }
@@ -301,14 +321,35 @@ static void groups(const lumo_schema *tags) {
   lumo_query_free(&hot);
 }
 
+static void paired_groups(const lumo_schema *tags) {
+  lumo_query either = {.schema = tags};
+  where(&either, "hot", 2, LUMO_AND, LUMO_SIDE_RELATED);
+  where(&either, "role", 1, LUMO_OR, LUMO_SIDE_PIVOT);
+  const lumo_way rows = {pivot_hops, 2, &either};
+#define PAIRED_ROWS                                                                                          \
+  "{ '$match' : { 'tag_id' : { '$ne' : null } } }, { '$group' : { 'o' : { '$push' : "                        \
+  "'$$ROOT' }, '_id' : '$tag_id' } }, { '$lookup' : { 'from' : 'tags', 'localField' : '_id', "               \
+  "'foreignField' : '_id', 'as' : 'lumo:h', 'pipeline' : [] } }, "                                           \
+  "{ '$unwind' : '$lumo:h' }, { '$unwind' : '$o' }, " PAIRED("$o")
+  check_aggregate(rows, LUMO_SUM, "points", LUMO_SIDE_RELATED,
+                  PAIRED_ROWS
+                  "{ '$group' : { '_id' : '$__lumo_pivot.user_id', 'n' : { '$sum' : '$points' } } }");
+  check_aggregate(rows, LUMO_MAX, "score", LUMO_SIDE_PIVOT,
+                  PAIRED_ROWS "{ '$group' : { '_id' : '$__lumo_pivot.user_id', 'n' : { '$max' : "
+                              "'$__lumo_pivot.score' } } }");
+  lumo_query_free(&either);
+}
+
 int main(void) {
   lumo_schema *users = schema("User", "users"), *tags = schema("Tag", "tags");
   counts_rows(users);
   comparisons(users);
   follows_conditions(users, tags);
+  pairs(users, tags);
   copies_and_drops(users);
   portions(tags);
   groups(tags);
+  paired_groups(tags);
   lumo_schema_free(users);
   lumo_schema_free(tags);
   return check_report();

@@ -86,16 +86,16 @@ static void add_group(lumo_aggregate_op op, const source *s, lumo_stages *stages
   lumo_stage_end(stages, group);
 }
 
-/* Appends "$" and a name, with its NUL: the name of a field as an expression. */
-static const char *expression(lumo_buf *text, const char *name) {
+/* `prefix` and a name as a text in the buffer, which the next one takes. */
+static const char *joined_text(lumo_buf *text, const char *prefix, const char *name) {
   lumo_buf_clear(text);
-  lumo_buf_append(text, "$", 1);
+  lumo_buf_append(text, prefix, strlen(prefix));
   lumo_buf_append(text, name, strlen(name) + 1);
   return text->failed ? "" : (const char *)text->data;
 }
 
 /* Rows by what they lead to, so that each document behind them is joined once, then one by one again: `o` is
- * the owner's key, or that and the wanted value of the row. */
+ * what is known of the row. */
 static void add_joined_rows(const lumo_aggregate *a, uint32_t reach, const source *direct, lumo_buf *text,
                             lumo_stages *stages) {
   lumo_buf *out = stages->out;
@@ -105,7 +105,9 @@ static void add_joined_rows(const lumo_aggregate *a, uint32_t reach, const sourc
   lumo_stage_not_null(stages, from);
   lumo_stage group = lumo_stage_begin(stages, "$group");
   size_t rows = lumo_bson_begin_document(out, LUMO_KEY("o"));
-  if (own) {
+  if (lumo_way_is_paired(&a->way)) {
+    write_text(out, "$push", "$$ROOT");
+  } else if (own) {
     size_t push = lumo_bson_begin_document(out, LUMO_KEY("$push"));
     write_text(out, "k", direct->key);
     write_path(out, "v", &direct->value);
@@ -114,11 +116,21 @@ static void add_joined_rows(const lumo_aggregate *a, uint32_t reach, const sourc
     write_text(out, "$push", direct->key);
   }
   lumo_bson_end(out, rows);
-  write_text(out, "_id", expression(text, from));
-  if (text->failed) out->failed = true;
+  write_text(out, "_id", joined_text(text, "$", from));
   lumo_stage_end(stages, group);
   lumo_way_join(&a->way, 1, reach, "_id", &behind, stages);
   lumo_stage_text(stages, "$unwind", "$o");
+}
+
+/* Where the last $group finds what add_joined_rows has left, after the rows and the records have been paired
+ * if they must be. */
+static source joined_source(const lumo_aggregate *a, const source *direct, lumo_buf *key, lumo_buf *value,
+                            lumo_stages *stages) {
+  bool own = direct->value.field && direct->value.hop == 0;
+  if (!lumo_way_is_paired(&a->way)) return own ? (source){"$o.k", {0, "o.v"}} : (source){"$o", direct->value};
+  lumo_way_pair(&a->way, "$o", stages);
+  return (source){joined_text(key, "$" LUMO_PIVOT_FIELD ".", a->way.hops[0].to),
+                  {0, own ? joined_text(value, LUMO_PIVOT_FIELD ".", a->field) : a->field}};
 }
 
 /* The stages of one aggregate over the owners from..to. */
@@ -126,20 +138,17 @@ static void add_aggregate(const lumo_aggregate *a, uint32_t from, uint32_t to, l
   const lumo_hop *hop = &a->way.hops[0];
   uint32_t reach = aggregate_reach(a);
   lumo_buf key = {0}, text = {0};
-  source s = {.key = expression(&key, hop->to), .value = {hop_of(&a->way, a->side), a->field}};
+  source s = {joined_text(&key, "$", hop->to), {hop_of(&a->way, a->side), a->field}};
   lumo_stage match = lumo_stage_begin(stages, "$match");
   lumo_keys_filter(&a->owners, from, to, stages->out, hop->to);
   lumo_stage_end(stages, match);
   lumo_way_conditions(&a->way, 0, stages);
   if (reach > 1) {
     add_joined_rows(a, reach, &s, &text, stages);
-    if (s.value.field && s.value.hop == 0)
-      s = (source){.key = "$o.k", .value = {0, "o.v"}};
-    else
-      s.key = "$o";
+    s = joined_source(a, &s, &key, &text, stages);
   }
   add_group(a->op, &s, stages);
-  if (key.failed) stages->out->failed = true;
+  if (key.failed || text.failed) stages->out->failed = true;
   lumo_buf_free(&key);
   lumo_buf_free(&text);
 }

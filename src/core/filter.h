@@ -13,7 +13,7 @@
 typedef enum { LUMO_AND, LUMO_OR } lumo_join;
 
 /* Whose fields a condition speaks of. A filter over a model has only the first kind; one across a relation
- * may mix them; a condition of both is written as it is asked of paired documents. PAIRED is a field that is
+ * may mix them; a condition of both is written as it is asked of paired documents. JOINED is a field that is
  * not stored: a join at the head of the query (hops.h) puts it into the documents of the RELATED side. */
 typedef enum {
   LUMO_SIDE_RELATED = 1,

@@ -47,6 +47,28 @@ void lumo_wanted_path(lumo_buf *out, const lumo_wanted *wanted, uint32_t from) {
   lumo_buf_append(out, wanted->field, strlen(wanted->field));
 }
 
+bool lumo_way_is_paired(const lumo_way *way) {
+  return !lumo_filter_splits(&way->query->filter);
+}
+
+void lumo_way_pair(const lumo_way *way, const char *row, lumo_stages *stages) {
+  lumo_buf *out = stages->out;
+  lumo_stage stage = lumo_stage_begin(stages, "$replaceRoot");
+  size_t root = lumo_bson_begin_document(out, LUMO_KEY("newRoot"));
+  size_t merged = lumo_bson_begin_array(out, LUMO_KEY("$mergeObjects"));
+  write_text(out, "0", "$" FOUND);
+  size_t pivot = lumo_bson_begin_document(out, LUMO_KEY("1"));
+  write_text(out, LUMO_PIVOT_FIELD, row);
+  lumo_bson_end(out, pivot);
+  lumo_bson_end(out, merged);
+  lumo_bson_end(out, root);
+  lumo_stage_end(stages, stage);
+  size_t match = lumo_stage_open(stages);
+  lumo_bson_key(out, LUMO_BSON_DOCUMENT, LUMO_KEY("$match"));
+  lumo_filter_write_paired(&way->query->filter, out);
+  lumo_bson_end(out, match);
+}
+
 /* Leaves of the documents of a hop what is wanted of them. */
 static void add_projection(const lumo_wanted *wanted, uint32_t hop, lumo_stages *stages) {
   lumo_stage project = lumo_stage_begin(stages, "$project");
@@ -79,7 +101,10 @@ static lookup begin_lookup(const lumo_way *way, uint32_t hop, uint32_t reach, co
   l.stages = lumo_stages_begin(out, "pipeline");
   if (strcmp(to->to, "_id") != 0) lumo_stage_not_null(&l.stages, to->to);
   lumo_way_conditions(way, hop, &l.stages);
-  if (hop + 1 < reach) lumo_way_join(way, hop + 1, reach, way->hops[hop + 1].from, wanted, &l.stages);
+  if (hop + 1 < reach) {
+    lumo_way_join(way, hop + 1, reach, way->hops[hop + 1].from, wanted, &l.stages);
+    if (lumo_way_is_paired(way)) lumo_way_pair(way, "$$ROOT", &l.stages);
+  }
   return l;
 }
 
@@ -92,7 +117,7 @@ void lumo_way_join(const lumo_way *way, uint32_t hop, uint32_t reach, const char
                    const lumo_wanted *wanted, lumo_stages *stages) {
   size_t stage = lumo_stage_open(stages);
   lookup l = begin_lookup(way, hop, reach, from, FOUND, wanted, stages->out);
-  add_projection(wanted, hop, &l.stages);
+  if (!lumo_way_is_paired(way)) add_projection(wanted, hop, &l.stages);
   end_lookup(&l);
   lumo_bson_end(stages->out, stage);
   lumo_stage_text(stages, "$unwind", "$" FOUND);

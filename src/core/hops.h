@@ -18,7 +18,7 @@ typedef struct lumo_hop {
 } lumo_hop;
 
 /* A way over one or more hops, and the conditions on what is found: those of a builder over the last hop's
- * documents, whose filter splits by sides (E_UNSUPPORTED is the caller's to raise). */
+ * documents. Only over a pivot and its related records may they be such that do not split by sides. */
 typedef struct lumo_way {
   const lumo_hop *hops;
   uint32_t count;
@@ -55,6 +55,11 @@ void lumo_way_conditions(const lumo_way *way, uint32_t hop, lumo_stages *stages)
  * holds: one in each document that goes on, with what is wanted of it. */
 void lumo_way_join(const lumo_way *way, uint32_t hop, uint32_t reach, const char *from,
                    const lumo_wanted *wanted, lumo_stages *stages);
+/* Whether some condition can be asked of pairs only; then lumo_way_join leaves the documents whole. */
+bool lumo_way_is_paired(const lumo_way *way);
+/* Stages that make paired documents (LUMO_PIVOT_FIELD) of joined ones, `row` being the pivot row as an
+ * expression, and let through those that the whole filter asks for. */
+void lumo_way_pair(const lumo_way *way, const char *row, lumo_stages *stages);
 /* Appends the path to what is wanted from the documents of hop `from`. */
 void lumo_wanted_path(lumo_buf *out, const lumo_wanted *wanted, uint32_t from);
 /* `{$match: {field: {$ne: null}}}` */

@@ -135,12 +135,19 @@ void lumo_query_drop_joins(lumo_query *query, uint32_t count) {
   query->join_count = count;
 }
 
+/* {$match: what the filter demands of some sides, and `bound`}, unless that is nothing. */
 static void add_match(const lumo_query *query, unsigned sides, const uint8_t *bound, uint32_t bound_len,
                       lumo_stages *stages) {
+  const size_t before = stages->out->len, empty = 5;
   size_t stage = lumo_stage_open(stages);
   lumo_bson_key(stages->out, LUMO_BSON_DOCUMENT, LUMO_KEY("$match"));
+  size_t filter = stages->out->len;
   write_sides(query, sides, bound, bound_len, stages->out);
+  bool is_empty = stages->out->len - filter == empty;
   lumo_bson_end(stages->out, stage);
+  if (!is_empty || stages->out->failed) return;
+  stages->out->len = before;
+  stages->count--;
 }
 
 void lumo_query_match(const lumo_query *query, lumo_side side, const uint8_t *bound, uint32_t bound_len,

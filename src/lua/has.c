@@ -45,11 +45,6 @@ static const lumo_query *check_inner(lua_State *L, int index, const char *method
     lumo_raise_code(L, "E_UNSUPPORTED",
                     "%s: a query inside of another one takes no hint, collation, comment or time limit",
                     method);
-  if (!lumo_filter_splits(&box->query.filter))
-    lumo_raise_code(L, "E_UNSUPPORTED",
-                    "%s: an \"or\" between conditions on the related records and on their pivot is not "
-                    "supported",
-                    method);
   return &box->query;
 }
 
@@ -86,6 +81,12 @@ static int query_has(lua_State *L) {
     lumo_raise(L, &error);
   }
   return 0;
+}
+
+/* core.query_is_joined(query) */
+static int query_is_joined(lua_State *L) {
+  lua_pushboolean(L, lumo_check_query(L, 1, "query")->query.join_count > 0);
+  return 1;
 }
 
 /* core.query_check_column(query, method, name): raises unless it is a column of either side. */
@@ -277,6 +278,7 @@ void lumo_open_has(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__gc", aggregates_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {
       {"query_has", query_has},
+      {"query_is_joined", query_is_joined},
       {"query_check_column", query_check_column},
       {"aggregates_plan", aggregates_plan},
       {"aggregates_values", aggregates_values},

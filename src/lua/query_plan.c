@@ -326,13 +326,19 @@ static int query_distinct_plan(lua_State *L) {
   return 1;
 }
 
-/* Across a relation: the filter of the one record that was found, if it still is what the filter demands of
- * it. */
+/* The documents that a plan of either kind has found. */
+static const lumo_docs *found_documents(lua_State *L, const lumo_query_box *box, int found) {
+  if (box->kind != LUMO_QUERY_RELATED)
+    return &((const lumo_read_plan *)lumo_check_plan(L, found, LUMO_PLAN_READ))->docs;
+  return &((const lumo_related_plan *)lumo_check_plan(L, found, LUMO_PLAN_RELATED))->documents;
+}
+
+/* The filter of the one record that was found, if it still is what the filter demands of it alone. */
 static void write_found_filter(lua_State *L, const lumo_query_box *box, int found, lumo_buf *command) {
-  const lumo_related_plan *plan = lumo_check_plan(L, found, LUMO_PLAN_RELATED);
+  const lumo_docs *documents = found_documents(L, box, found);
   lumo_value id = {0};
-  if (plan->row_count > 0)
-    lumo_bson_find(plan->documents.items[0].data, plan->documents.items[0].len, LUMO_KEY("_id"), &id);
+  if (documents->count > 0)
+    lumo_bson_find(documents->items[0].data, documents->items[0].len, LUMO_KEY("_id"), &id);
   size_t filter = lumo_bson_begin(command);
   lumo_bson_value(command, LUMO_KEY("_id"), &id);
   size_t list = lumo_bson_begin_array(command, LUMO_KEY("$and"));
@@ -343,8 +349,9 @@ static void write_found_filter(lua_State *L, const lumo_query_box *box, int foun
 }
 
 /* core.query_modify_plan(query, values or nil, found or nil): findAndModify of the first that matches: a $set
- * of the values, or its removal. The reply has the document as it is afterwards, or as it was. Across a
- * relation `found` is the plan that has found the record; without it the arguments are checked, for nil. */
+ * of the values, or its removal. The reply has the document as it is afterwards, or as it was. Where
+ * one command cannot find it, `found` is the plan that has found the record; without it the arguments are
+ * checked, for nil. */
 static int query_modify_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
@@ -354,9 +361,6 @@ static int query_modify_plan(lua_State *L) {
   const lumo_query_box *box = lumo_check_query(L, 1, method);
   if (box->query.limit || box->query.skip)
     lumo_raise_code(L, "E_ARGUMENT", "%s takes the first that matches: no limit, no offset", method);
-  if (box->query.join_count > 0 && box->kind != LUMO_QUERY_RELATED)
-    lumo_raise_code(L, "E_UNSUPPORTED",
-                    "%s is one command on one collection: it takes no has and no where_has", method);
   if (update && lumo_is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table", method);
   lua_settop(L, 3);
   const char *collection = box->query.schema->collection;
@@ -365,12 +369,12 @@ static int query_modify_plan(lua_State *L) {
   lumo_bson_string(command, LUMO_KEY("findAndModify"), collection, strlen(collection));
   lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("query"));
   const uint8_t *bound = bound_of(box, &bound_len);
-  bool across = box->kind == LUMO_QUERY_RELATED, found = across && !lua_isnil(L, 3);
+  bool two = box->kind == LUMO_QUERY_RELATED || box->query.join_count > 0, found = two && !lua_isnil(L, 3);
   if (found)
     write_found_filter(L, box, 3, command);
   else
     lumo_query_filter(&box->query, bound, bound_len, command);
-  if (box->query.sort.len > 0 && !across) {
+  if (box->query.sort.len > 0 && !two) {
     size_t sort = lumo_bson_begin_document(command, LUMO_KEY("sort"));
     lumo_buf_append(command, box->query.sort.data, box->query.sort.len);
     lumo_bson_end(command, sort);
@@ -386,7 +390,7 @@ static int query_modify_plan(lua_State *L) {
   lumo_buf_append(command, box->query.extra.data, box->query.extra.len);
   lumo_bson_end(command, mark);
   lumo_check_buffer(L, command);
-  if (across && !found) return 0;
+  if (two && !found) return 0;
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
                  lumo_command_plan_new(method, NULL, command, true, &error), &error);
