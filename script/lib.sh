@@ -154,11 +154,13 @@ use_build() {
   export LUA_PATH_5_4=$lua LUA_CPATH_5_4="$folder/lua5.4/?.so;;"
 }
 
-# build FOLDER PRESET [OPTION…]: configures and builds there; the output is in FOLDER/build.log.
+# build FOLDER PRESET [OPTION…]: configures and builds there; the output is in FOLDER/build.log. One at a time.
 build() {
-  local folder=$1 preset=$2 log=$1/build.log
+  local folder=$1 preset=$2 log=$1/build.log lock
   shift 2
   mkdir -p "$folder"
+  exec {lock}>"$folder/build.lock"
+  flock "$lock"
   # A project that was moved or copied is configured anew.
   local cache=$folder/CMakeCache.txt
   if [[ -f $cache ]] && ! grep -qx "CMAKE_HOME_DIRECTORY:INTERNAL=$LUMO_ROOT" "$cache"; then
@@ -169,6 +171,7 @@ build() {
   cmake --build "$folder" --parallel "$(nproc)" 2>&1 | tee -a "$log" |
     sed -n -u 's/^\[ *\([0-9]*\)%\].*/\1/p' | progress "compiling $folder" ||
     fail "compiling $folder: $(build_reason "$log") ($log)"
+  exec {lock}>&-
 }
 
 # The first error in a build's log, on one line.
