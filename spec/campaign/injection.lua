@@ -12,6 +12,8 @@ local api = require "campaign.api"
 local fixture = require "campaign.fixture"
 
 local unpack = table.unpack or unpack
+local print = print
+_G.print = function() end -- query:debug says what it would send
 local long = arg[1] == "long"
 local only = arg[2] -- a pattern of names, for debugging
 
