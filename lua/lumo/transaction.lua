@@ -177,6 +177,7 @@ end
 ---@param fn fun(trx: lumo.Transaction): any
 function Transaction:run(fn)
   check(self, "run")
+  if type(fn) ~= "function" then raise("E_ARGUMENT", "run takes a function, got %s", type(fn)) end
   if not self.session then raise("E_ARGUMENT", "the transaction is over") end
   return results_or_raise(ambient.run(self, fn))
 end

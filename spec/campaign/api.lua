@@ -26,11 +26,15 @@ local function is_callable(value)
     and rawget(metatable, "__call") ~= nil
 end
 
+-- What other parts of lumo call.
+local INTERNAL = { ["transaction.remember"] = true, ["stream.take"] = true }
+
 --- The functions of a table, sorted, each once.
 local function functions(group, methods)
   local list = {}
   for name, value in pairs(methods) do
-    if type(name) == "string" and is_callable(value) and name == names.snake(name) then
+    if type(name) == "string" and is_callable(value) and name == names.snake(name) and not name:find("^__")
+      and not INTERNAL[group .. "." .. name] then
       list[#list + 1] = { group = group, name = name, fn = value, full = group .. "." .. name }
     end
   end
@@ -46,6 +50,7 @@ function api.groups(s)
   for name, value in pairs(require("lumo.record").names()) do
     if type(value) == "function" then record_methods[name] = value end
   end
+  local transaction = lumo.transaction()
   local groups = {
     lumo = functions("lumo", lumo),
     bson = functions("bson", lumo.bson),
@@ -56,7 +61,11 @@ function api.groups(s)
     client = functions("client", upvalue(index_of(s.post:related("tags")), "Client")),
     relation = functions("relation", upvalue(index_of(s.Post:get_relation("tags")), "methods")),
     connection = functions("connection", index_of(lumo.connection())),
+    transaction = functions("transaction", upvalue(index_of(transaction), "Transaction")),
+    stream = functions("stream", index_of(s.Post:watch())),
+    page = functions("page", upvalue(index_of(s.Post:query():paginate(1, 1)), "Page")),
   }
+  transaction:rollback()
   for kind, methods in pairs(core.value_methods) do
     if next(methods) then groups["value_" .. kind] = functions("value_" .. kind, methods) end
   end

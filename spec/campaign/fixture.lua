@@ -91,8 +91,10 @@ function fixture.docs(collection)
   }).cursor.firstBatch
 end
 
---- Puts the documents back to what they were at first: three posts, four tags, the first post with two of them.
+--- Puts the documents back to what they were at first: three posts, four tags, the first post with two of them. What
+--- has methods is in `s`, which is fixture.state from then on.
 function fixture.reset(s)
+  fixture.state, s.conn = s, fixture.conn
   for _, collection in ipairs(COLLECTIONS) do
     fixture.conn:command(lumo.ordered {
       { "delete", collection }, { "deletes", lumo.array { lumo.ordered { { "q", {} }, { "limit", 0 } } } }, QUICK,

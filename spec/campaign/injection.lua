@@ -22,12 +22,13 @@ local RAW = {
     ["model.aggregate"] = true,
   ["connection.command"] = true,
 }
--- These end what the campaign needs, or run for ever what they are given.
-local SKIPPED = { ["lumo.connect"] = true, ["connection.close"] = true }
+-- These end what the campaign needs, or wait for ever; they take no values.
+local SKIPPED = {
+  ["lumo.connect"] = true, ["connection.close"] = true, ["stream.next"] = true, ["stream.each"] = true,
+}
 
 fixture.connect("injection")
 local s = fixture.reset(fixture.define())
-s.conn = fixture.conn
 
 ---- hostile values: each is made anew for every call, around a mark by which it is known again in a command
 
@@ -424,6 +425,15 @@ local makers = {
   record = function() return s.record end,
   relation = function() return s.Post:get_relation("tags") end,
   connection = function() return s.conn end,
+  transaction = function()
+    if not (s.trx and s.trx.is_active) then s.trx = lumo.transaction() end
+    return s.trx
+  end,
+  stream = function()
+    if not s.stream or s.stream.is_over then s.stream = s.Loose:watch { max_await_ms = 1 } end
+    return s.stream
+  end,
+  page = function() return s.Post:query():paginate(1, 2) end,
 }
 
 local function fresh_record()

@@ -15,7 +15,6 @@ print("seed " .. seed)
 
 fixture.connect("lifecycles")
 local s = fixture.reset(fixture.define())
-s.conn = fixture.conn
 for i = 1, 1500 do -- so that a cursor has several batches
   if i % 500 == 1 then s.bulk = {} end
   s.bulk[#s.bulk + 1] = { name = "bulk " .. i }
