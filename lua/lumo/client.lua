@@ -383,6 +383,13 @@ function Client:paginate(page, per_page)
   return Client.query(self):paginate(page, per_page)
 end
 
+--- A page by key of the related records.
+---@param options { per_page: integer?, cursor: string? }|nil
+---@return lumo.CursorPage
+function Client:cursor_paginate(options)
+  return Client.query(self):cursor_paginate(options)
+end
+
 --- A builder over the related records that preloads a relation of theirs.
 ---@return lumo.Query
 function Client:preload(path, callback)

@@ -52,14 +52,25 @@ end
 
 --- Sets the path that URLs begin with; "/" without it.
 function Page:base_url(url)
-  if type(url) ~= "string" then raise("E_ARGUMENT", "base_url needs a string, got %s", type(url)) end
-  at_of(self, "base_url").base_url = url
+  paginate.set_base_url(at_of(self, "base_url"), url)
   return self
 end
 
 --- Sets what URLs carry beside the page.
 ---@param values table<string, any>
 function Page:query_string(values)
+  paginate.set_query_string(at_of(self, "query_string"), values)
+  return self
+end
+
+-- URLs, of pages by number and by cursor --------------------------------------------------------------------
+
+function paginate.set_base_url(at, url)
+  if type(url) ~= "string" then raise("E_ARGUMENT", "base_url needs a string, got %s", type(url)) end
+  at.base_url = url
+end
+
+function paginate.set_query_string(at, values)
   if type(values) ~= "table" then raise("E_ARGUMENT", "query_string needs a table, got %s", type(values)) end
   for key, value in pairs(values) do
     if type(key) ~= "string" or type(value) == "table" or type(value) == "function" then
@@ -67,8 +78,7 @@ function Page:query_string(values)
         tostring(key), type(value))
     end
   end
-  at_of(self, "query_string").query_string = values
-  return self
+  at.query_string = values
 end
 
 local function escape(text)
@@ -81,22 +91,27 @@ local function check_number(value, method)
   end
 end
 
+--- The URL with its query string and the one parameter that tells the page.
+function paginate.url(at, name, value)
+  local parts, keys = {}, {}
+  for key in pairs(at.query_string or {}) do
+    if key ~= name then keys[#keys + 1] = tostring(key) end
+  end
+  table.sort(keys)
+  for _, key in ipairs(keys) do
+    parts[#parts + 1] = escape(key) .. "=" .. escape(at.query_string[key])
+  end
+  parts[#parts + 1] = name .. "=" .. value
+  return (at.base_url or "/") .. "?" .. table.concat(parts, "&")
+end
+
 --- The URL of a page; numbers below 1 are page 1.
 ---@param page integer
 ---@return string
 function Page:get_url(page)
   local at = at_of(self, "get_url")
   check_number(page, "get_url")
-  local parts, keys = {}, {}
-  for key in pairs(at.query_string or {}) do
-    if key ~= "page" then keys[#keys + 1] = tostring(key) end
-  end
-  table.sort(keys)
-  for _, key in ipairs(keys) do
-    parts[#parts + 1] = escape(key) .. "=" .. escape(at.query_string[key])
-  end
-  parts[#parts + 1] = "page=" .. ("%d"):format(math.max(page, 1))
-  return (at.base_url or "/") .. "?" .. table.concat(parts, "&")
+  return paginate.url(at, "page", ("%d"):format(math.max(page, 1)))
 end
 
 --- nil on the last page.
@@ -132,11 +147,16 @@ local SERIALIZE_OPTIONS = { fields = true, relations = true }
 ---@param pick table|nil as record:serialize's
 function Page:serialize(pick)
   local at = at_of(self, "serialize")
+  return { meta = self:get_meta(), data = paginate.data(self, at.is_lean, pick) }
+end
+
+--- What a page holds, for its serialize.
+function paginate.data(list, is_lean, pick)
   local options = names.options("serialize", pick, SERIALIZE_OPTIONS)
-  if not at.is_lean then return { meta = self:get_meta(), data = records.list_to_table(self, true, options) } end
+  if not is_lean then return records.list_to_table(list, true, options) end
   local data = {}
-  for i, document in ipairs(self) do data[i] = document end
-  return { meta = self:get_meta(), data = core.array(data) }
+  for i, document in ipairs(list) do data[i] = document end
+  return core.array(data)
 end
 
 names.alias(Page)
@@ -155,9 +175,10 @@ local function make(list, page, per_page, total, is_lean)
   })
 end
 
-local function whole(value, name)
-  if type(value) ~= "number" or value < 1 or value % 1 ~= 0 or value > 2147483647 then
-    raise("E_ARGUMENT", "paginate needs a whole number from 1 as %s, got %s", name, type(value))
+--- Checks the number or the size of a page.
+function paginate.whole(value, method, name)
+  if type(value) ~= "number" or value < 1 or value % 1 ~= 0 or value > 2147483646 then
+    raise("E_ARGUMENT", "%s needs a whole number from 1 as %s, got %s", method, name, type(value))
   end
   return value
 end
@@ -165,8 +186,8 @@ end
 local MOST = 2 ^ 53 - 1 -- documents that a limit can let through
 
 core.query_methods.paginate = function(query, page, per_page)
-  page = whole(page == nil and 1 or page, "the page")
-  per_page = whole(per_page == nil and 20 or per_page, "the page size")
+  page = paginate.whole(page == nil and 1 or page, "paginate", "the page")
+  per_page = paginate.whole(per_page == nil and 20 or per_page, "paginate", "the page size")
   local kept = core.query_state(query)
   local state, count_query = kept.state, query:clone()
   local limit, offset = core.query_bounds(query)

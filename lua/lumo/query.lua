@@ -200,16 +200,20 @@ local function documents_of(kept, plan)
   return kept.relation and core.related_documents(plan) or core.plan_documents(plan)
 end
 
---- Reads what a query finds, as records, or as plain tables of a lean query. Hooks are the caller's.
-local function read(q, method, limit)
+--- Reads what a query finds, as records, or as plain tables of a lean query. Hooks are the caller's. `adjust` gets
+--- the list and the plan before anything is preloaded.
+local function read(q, method, limit, adjust)
   local kept = query.to_send(q, method)
   query.before_read(q, kept)
   local client = client_of(kept)
   local plan, owners = find_plan(q, kept, method, limit)
   run(client, plan)
-  if kept.lean then return documents_of(kept, plan) end
-  return query.after_read(records_of(q, kept, plan, client, owners), kept)
+  local list = kept.lean and documents_of(kept, plan) or records_of(q, kept, plan, client, owners)
+  if adjust then adjust(list, plan) end
+  return kept.lean and list or query.after_read(list, kept)
 end
+
+query.read = read
 
 local function refuse_lean(kept, method)
   if kept.lean then raise("E_ARGUMENT", "%s gives records, and the query is lean", method) end

@@ -200,6 +200,18 @@ static void write_level(const writer *w, uint32_t from, uint32_t to, lumo_buf *o
   lumo_bson_end(out, array);
 }
 
+bool lumo_filter_wrap(lumo_filter *filter) {
+  uint32_t from = filter->base;
+  if (from == filter->count || term_end(filter, from, filter->count) >= filter->count) return true;
+  const struct lumo_clause group = {.kind = LUMO_CLAUSE_GROUP, .join = LUMO_AND},
+                           end = {.kind = LUMO_CLAUSE_END};
+  if (!add(filter, end) || !add(filter, end)) return false;
+  memmove(filter->clauses + from + 1, filter->clauses + from,
+          (filter->count - from - 2) * sizeof *filter->clauses);
+  filter->clauses[from] = group;
+  return true;
+}
+
 void lumo_filter_settle(lumo_filter *filter) {
   filter->base = filter->count;
 }

@@ -61,6 +61,10 @@ typedef struct lumo_filter_mark {
 lumo_filter_mark lumo_filter_position(const lumo_filter *filter);
 void lumo_filter_rewind(lumo_filter *filter, lumo_filter_mark mark);
 
+/* Makes one group of the clauses behind the base, if an `or` stands among them that would reach what is added
+ * next. False: no memory. */
+bool lumo_filter_wrap(lumo_filter *filter);
+
 /* The clauses so far become the base. */
 void lumo_filter_settle(lumo_filter *filter);
 /* How many conditions stand behind the base that can fail for a document. */

@@ -33,6 +33,7 @@ __attribute__((visibility("default"))) int luaopen_lumo_core(lua_State *L) {
   lumo_open_operators(L);
   lumo_open_row(L);
   lumo_open_query(L);
+  lumo_open_cursor(L);
   lumo_open_relation(L);
   lumo_open_has(L);
   lumo_open_plan(L);

@@ -22,6 +22,7 @@ void lumo_open_record(lua_State *L);
 void lumo_open_operators(lua_State *L);
 void lumo_open_row(lua_State *L);
 void lumo_open_query(lua_State *L);
+void lumo_open_cursor(lua_State *L);
 void lumo_open_relation(lua_State *L);
 void lumo_open_has(lua_State *L);
 void lumo_open_plan(lua_State *L);
