@@ -235,6 +235,9 @@ local function check_operators(operators, where)
       check_filter(value, here)
     elseif key == "$exists" then
       if type(value) ~= "boolean" then violation(here .. " is not a boolean") end
+    elseif key == "$type" then -- what a key is not
+      local types = type(value) == "table" and table.concat(value, " ") or value
+      if types ~= "array" and types ~= "regex array" then violation(here .. " is not a type of lumo's") end
     elseif key == "$size" then
       if type(value) ~= "number" then violation(here .. " is not a number") end
     elseif key == "$regex" then
@@ -581,7 +584,13 @@ fresh_record()
 for group, entries in pairs(api.groups(s)) do
   for _, entry in ipairs(entries) do
     if not SKIPPED[entry.full] then
-      if group == "client" then
+      if group == "query" then -- of a model, and across a relation
+        run(entry.full, campaign_on, entry.full, group, entry.fn, makers.query)
+        RAW[entry.full .. " across"] = RAW[entry.full]
+        run(entry.full .. " across", campaign_on, entry.full, group, entry.fn, function()
+          return s.post:related("plain"):query():where("name", "!=", "x"):or_where_pivot("rank", 1)
+        end)
+      elseif group == "client" then
         for _, relation in ipairs { "tags", "plain", "bag", "untyped" } do
           run(entry.full, campaign_on, entry.full, group, entry.fn, function() return s.post:related(relation) end)
         end
