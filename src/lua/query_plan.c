@@ -437,26 +437,28 @@ static int query_explain_plan(lua_State *L) {
   return 1;
 }
 
-int lumo_query_tostring(lua_State *L) {
-  lumo_query_box *box = lumo_check_query(L, 1, "tostring");
+static void put_command(const lumo_query_box *box, lumo_buf *command) {
   uint32_t bound_len;
-  lumo_buf *command = lumo_push_buffer(L), *text = lumo_push_buffer(L);
-  if (box->kind == LUMO_QUERY_RELATED) {
-    lumo_buf *related = lumo_push_buffer(L);
-    bool two = show_related(L, box, command, related);
-    lumo_json_document(text, command->data, command->len, false, LUMO_JSON_RELAXED);
-    if (two) {
-      lumo_buf_append(text, "\n", 1);
-      lumo_json_document(text, related->data, related->len, false, LUMO_JSON_RELAXED);
-    }
-    lumo_check_buffer(L, text);
-    lua_pushlstring(L, (const char *)text->data, text->len);
-    return 1;
-  }
   const uint8_t *bound = bound_of(box, &bound_len);
-  lumo_query_find(&box->query, bound, bound_len, box->query.limit, 0, command);
+  if (box->kind == LUMO_QUERY_VALUE)
+    lumo_filter_write_element(&box->query.filter, command);
+  else if (box->kind == LUMO_QUERY_ELEMENT)
+    lumo_filter_write(&box->query.filter, command);
+  else
+    lumo_query_find(&box->query, bound, bound_len, box->query.limit, 0, command);
+}
+
+int lumo_query_tostring(lua_State *L) {
+  lumo_query_box *box = lumo_check_builder(L, 1, "tostring");
+  lumo_buf *command = lumo_push_buffer(L), *text = lumo_push_buffer(L), *second = lumo_push_buffer(L);
+  bool two = box->kind == LUMO_QUERY_RELATED && show_related(L, box, command, second);
+  if (box->kind != LUMO_QUERY_RELATED) put_command(box, command);
   lumo_check_buffer(L, command);
   lumo_json_document(text, command->data, command->len, false, LUMO_JSON_RELAXED);
+  if (two) {
+    lumo_buf_append(text, "\n", 1);
+    lumo_json_document(text, second->data, second->len, false, LUMO_JSON_RELAXED);
+  }
   lumo_check_buffer(L, text);
   lua_pushlstring(L, (const char *)text->data, text->len);
   return 1;
