@@ -63,7 +63,7 @@ describe("each", function()
   } do
     it("of " .. what .. " leaves no cursor behind when the loop is left", function()
       local before = open_cursors()
-      for _ = 1, 5 do
+      local function leave() -- a frame of its own, which holds nothing when it has returned
         local seen = 0
         for one in make() do
           seen = seen + 1
@@ -76,6 +76,7 @@ describe("each", function()
           for _ in make() do error("left by an error") end
         end)
       end
+      for _ = 1, 5 do leave() end
       assert.is_true(all_closed(before))
     end)
   end
@@ -84,7 +85,9 @@ describe("each", function()
     local small = lumo.connect(helper.uri_with { database = conn.database }, { name = "each", pool_size = 2,
       timeout_ms = 2000 })
     for _ = 1, 6 do
-      for _ in Row:query { connection = "each" }:each() do break end
+      for row in Row:query { connection = "each" }:each() do
+        if row.n then break end
+      end
       collectgarbage()
       collectgarbage()
       assert.equal(COUNT, Row:query({ connection = "each" }):count())
@@ -109,7 +112,7 @@ describe("each", function()
     end
     peak(1000)
     local short, long = peak(2000), peak(COUNT)
-    assert.is_true(long < short * 1.5 + 300, ("%d KiB for %d, %d KiB for 2000"):format(long, COUNT, short))
+    assert.is_true(long < short * 1.5 + 300, ("%.0f KiB for %d, %.0f KiB for 2000"):format(long, COUNT, short))
   end)
 
   it("in a transaction reads in it", function()

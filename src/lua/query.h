@@ -23,8 +23,8 @@ void lumo_open_where(lua_State *L, int module);
 
 /* query_plan.c: adds the makers of plans to the module on top of the stack. */
 void lumo_open_query_plan(lua_State *L);
-/* The command that exec() would send, of a builder over elements its conditions; of a related query, the one
- * to the related collection as far as it is known before the pivot has been read. */
+/* The command that exec() would send, and of a related query the one to the related collection, too, as far
+ * as it is known before the pivot has been read; of a builder over elements its conditions. */
 int lumo_query_tostring(lua_State *L);
 
 #endif
