@@ -201,6 +201,38 @@ static void add_paired_match(const related_plan *plan, lumo_stages *list) {
   lumo_stage_end(list, stage);
 }
 
+/* One $lookup for each row. */
+static void add_row_join(const related_plan *plan, lumo_stages *list) {
+  lumo_buf local = {0};
+  lumo_buf_append(&local, LUMO_KEY(P "."));
+  lumo_buf_append(&local, plan->pivot.related_key, strlen(plan->pivot.related_key) + 1);
+  if (local.failed) {
+    list->out->failed = true;
+    return;
+  }
+  lumo_stage wrap = lumo_stage_begin(list, "$project");
+  lumo_bson_int32(list->out, LUMO_KEY("_id"), 0);
+  write_text(list->out, P, "$$ROOT");
+  lumo_stage_end(list, wrap);
+  add_lookup(plan, list, (const char *)local.data);
+  add_paired_root(plan, list, "$" P);
+  lumo_buf_free(&local);
+}
+
+/* One $lookup for each related record, however many rows name it: they stand in one document meanwhile, and
+ * so must not be many of one owner. */
+static void add_record_join(const related_plan *plan, lumo_stages *list) {
+  lumo_stage group = lumo_stage_begin(list, "$group");
+  write_path(list->out, "_id", "$", plan->pivot.related_key);
+  size_t rows = lumo_bson_begin_document(list->out, LUMO_KEY("p"));
+  write_text(list->out, "$push", "$$ROOT");
+  lumo_bson_end(list->out, rows);
+  lumo_stage_end(list, group);
+  add_lookup(plan, list, "_id");
+  lumo_stage_text(list, "$unwind", "$p");
+  add_paired_root(plan, list, "$p");
+}
+
 static void add_sort(const related_plan *plan, lumo_stages *list, const ordering *order, bool on_pivot) {
   lumo_stage stage = lumo_stage_begin(list, "$sort");
   write_order(plan, list->out, order, on_pivot);
@@ -332,21 +364,15 @@ static void add_cut(const related_plan *plan, lumo_stages *list) {
   if (is_reordered(plan)) add_value_sort(plan, list);
 }
 
-/* One $lookup for each related record, however many rows name it. */
 static void write_ranking(related_plan *plan) {
   size_t command;
   lumo_buf *out = &plan->out;
   lumo_stages list = begin_pipeline(out, &command, plan->pivot.collection);
   add_pivot_match(plan, &list);
-  lumo_stage group = lumo_stage_begin(&list, "$group");
-  write_path(out, "_id", "$", plan->pivot.related_key);
-  size_t rows = lumo_bson_begin_document(out, LUMO_KEY("p"));
-  write_text(out, "$push", "$$ROOT");
-  lumo_bson_end(out, rows);
-  lumo_stage_end(&list, group);
-  add_lookup(plan, &list, "_id");
-  lumo_stage_text(&list, "$unwind", "$p");
-  add_paired_root(plan, &list, "$p");
+  if (plan->pivot.duplicates)
+    add_row_join(plan, &list);
+  else
+    add_record_join(plan, &list);
   add_paired_match(plan, &list);
   if (related_is_bounded(plan)) {
     add_cut(plan, &list);
@@ -415,24 +441,13 @@ static void add_result(const related_plan *plan, lumo_stages *list) {
 /* An order of the pivot's goes first: then the server joins only as many rows as the limit needs. */
 static void write_paired(related_plan *plan) {
   size_t command;
-  lumo_buf *out = &plan->out, local = {0};
+  lumo_buf *out = &plan->out;
   const ordering *order = plan->cut.document ? &plan->cut : &plan->show;
   bool sorted = order->document && (plan->query.op == LUMO_RELATED_FIND || related_is_bounded(plan));
-  lumo_buf_append(&local, LUMO_KEY(P "."));
-  lumo_buf_append(&local, plan->pivot.related_key, strlen(plan->pivot.related_key) + 1);
-  if (local.failed) {
-    out->failed = true;
-    return;
-  }
   lumo_stages list = begin_pipeline(out, &command, plan->pivot.collection);
   add_pivot_match(plan, &list);
   if (sorted && order->sides == LUMO_SIDE_PIVOT) add_sort(plan, &list, order, true);
-  lumo_stage wrap = lumo_stage_begin(&list, "$project");
-  lumo_bson_int32(out, LUMO_KEY("_id"), 0);
-  write_text(out, P, "$$ROOT");
-  lumo_stage_end(&list, wrap);
-  add_lookup(plan, &list, (const char *)local.data);
-  add_paired_root(plan, &list, "$" P);
+  add_row_join(plan, &list);
   add_paired_match(plan, &list);
   if (sorted && order->sides != LUMO_SIDE_PIVOT) add_sort(plan, &list, order, false);
   if (plan->query.op != LUMO_RELATED_COUNT) { /* it counts all */
@@ -441,7 +456,6 @@ static void write_paired(related_plan *plan) {
   }
   add_result(plan, &list);
   end_pipeline(plan, &list, command);
-  lumo_buf_free(&local);
 }
 
 /* ---- commands ---- */
