@@ -1,10 +1,10 @@
 /* Relations inside queries, as the commands that they become. */
-#include "../../src/core/aggregates.h"
-#include "../../src/core/json.h"
-#include "check.h"
+#include "core/aggregates.h"
+
+#include "plan_script.h"
 
 /* The document as MongoDB's JSON, without blanks and with ' for ", in a buffer that the next call takes. */
-static const char *json(const lumo_buf *document) {
+static const char *text_of(const lumo_buf *document) {
   static lumo_buf text;
   lumo_buf_clear(&text);
   lumo_json_document(&text, document->data, document->len, false, LUMO_JSON_RELAXED);
@@ -26,7 +26,7 @@ static const char *plain(const char *expected) {
 }
 
 #define CHECK_NAME(actual, expected) CHECK_TEXT(actual, strlen(actual), expected)
-#define CHECK_JSON(document, expected) CHECK_NAME(json(document), plain(expected))
+#define CHECK_JSON(document, expected) CHECK_NAME(text_of(document), plain(expected))
 
 static lumo_schema *schema(const char *model, const char *collection) {
   lumo_error error;
@@ -88,9 +88,9 @@ static void check_comparison(const lumo_schema *users, lumo_comparison compariso
   lumo_buf out = {0};
   CHECK(lumo_query_has(&query, &way, comparison, n, LUMO_AND, negated));
   lumo_query_find(&query, NULL, 0, 0, 1, &out);
-  CHECK(strstr(json(&out), plain(condition)) != NULL);
+  CHECK(strstr(text_of(&out), plain(condition)) != NULL);
   CHECK_INT(query.join_count, limit ? 1 : 0);
-  CHECK((limit ? strstr(json(&out), plain(limit)) : json(&out)) != NULL);
+  CHECK((limit ? strstr(text_of(&out), plain(limit)) : text_of(&out)) != NULL);
   CHECK_INT(lumo_filter_conditions(&query.filter), strcmp(condition, "'filter' : {  }") == 0 ? 0 : 1);
   lumo_buf_free(&out);
   lumo_query_free(&query);
@@ -155,7 +155,7 @@ static void pairs(const lumo_schema *users, const lumo_schema *tags) {
   where(&inner, "hot", 2, LUMO_AND, LUMO_SIDE_RELATED);
   where(&inner, "role", 1, LUMO_OR, LUMO_SIDE_PIVOT);
   CHECK(lumo_query_has(&query, &way, LUMO_COMPARE_GT, 1, LUMO_AND, false));
-  const char *text = json(&query.joins);
+  const char *text = text_of(&query.joins);
   const char *joined = strstr(text, "'as':'lumo:h','pipeline':[]}},{'$unwind':'$lumo:h'},");
   CHECK(joined != NULL);
   CHECK(strstr(text, plain(PAIRED("$$ROOT") "{ '$limit' : 2 }, { '$count' : 'n' }")) != NULL);
@@ -169,7 +169,7 @@ static void copies_and_drops(const lumo_schema *users) {
   CHECK(lumo_query_has(&query, &way, LUMO_COMPARE_GTE, 1, LUMO_AND, false));
   size_t one = query.joins.len;
   lumo_filter_mark mark = lumo_filter_position(&query.filter);
-  CHECK(strstr(json(&query.joins), plain("'from' : 'posts'")) != NULL); /* what counts are the posts */
+  CHECK(strstr(text_of(&query.joins), plain("'from' : 'posts'")) != NULL); /* what counts are the posts */
   CHECK(lumo_query_has(&query, &way, LUMO_COMPARE_GT, 4, LUMO_OR, false));
   CHECK(lumo_query_copy(&copy, &query));
   CHECK_INT(copy.join_count, 2);
@@ -194,29 +194,18 @@ static void add_owners(lumo_keys *keys, uint32_t count) {
   }
 }
 
-/* The commands that a plan sends to servers that have nothing. */
+/* The commands that a plan sends to a server that has nothing. */
 static uint32_t run_empty(lumo_read_plan *plan, const char **collections) {
   lumo_error error;
   lumo_step step;
-  uint32_t commands = 0;
   lumo_error_init(&error);
-  for (;; commands++) {
+  for (uint32_t commands = 0;; commands++) {
     CHECK(plan->plan.class->next(&plan->plan, &step, &error));
     if (step.kind == LUMO_STEP_DONE) return commands;
+    stepped = &plan->plan;
     CHECK_INT(step.kind, LUMO_STEP_READ);
-    if (collections) CHECK_NAME(step.collection, collections[commands]);
-    lumo_buf reply = {0};
-    size_t document = lumo_bson_begin(&reply);
-    size_t cursor = lumo_bson_begin_document(&reply, LUMO_KEY("cursor"));
-    lumo_bson_int64(&reply, LUMO_KEY("id"), 0);
-    lumo_bson_end(&reply, lumo_bson_begin_array(&reply, LUMO_KEY("firstBatch")));
-    lumo_bson_end(&reply, cursor);
-    lumo_bson_end(&reply, document);
-    size_t len;
-    lumo_reply fed = {0};
-    fed.data = lumo_buf_take(&reply, &len);
-    fed.len = (uint32_t)len;
-    CHECK(plan->plan.class->feed(&plan->plan, &fed, &error));
+    CHECK_NAME(step.collection, collections[commands]);
+    FEED(&plan->plan, BATCH(""));
   }
 }
 
@@ -266,7 +255,7 @@ static void check_aggregate(lumo_way way, lumo_aggregate_op op, const char *fiel
   add_owners(&a.owners, 1);
   lumo_read_plan *plan = lumo_aggregates_plan_new("load_count", &a, 1, false, &error);
   const char *owners = "'$in':[0]}}},";
-  const char *from = strstr(json(&plan->command), owners);
+  const char *from = strstr(text_of(&plan->command), owners);
   CHECK(from != NULL);
   if (from) {
     from += strlen(owners);
@@ -340,6 +329,63 @@ static void paired_groups(const lumo_schema *tags) {
   lumo_query_free(&either);
 }
 
+/* Every allocation of a has fails once: the query is as before. */
+static void no_memory_for_has(const lumo_schema *users, const lumo_schema *tags) {
+  lumo_query query = {.schema = users}, inner = {.schema = tags}, copy;
+  lumo_way way = {pivot_hops, 2, &inner};
+  where(&inner, "hot", 1, LUMO_AND, LUMO_SIDE_RELATED);
+  CHECK(lumo_query_has(&query, &way, LUMO_COMPARE_GTE, 1, LUMO_AND, false));
+  size_t joins = query.joins.len;
+  bool good = false;
+  for (unsigned long n = 1; !good && n < 100; n++) {
+    CHECK(lumo_query_copy(&copy, &query));
+    lumo_mem_fail_at(n);
+    good = lumo_query_has(&copy, &way, LUMO_COMPARE_GT, 2, LUMO_OR, false);
+    lumo_mem_fail_at(0);
+    CHECK_INT(copy.join_count, good ? 2 : 1);
+    if (!good) CHECK_INT(copy.joins.len, joins);
+    if (!good) CHECK_INT(copy.filter.count, query.filter.count);
+    lumo_buf out = {0};
+    lumo_query_find(&copy, NULL, 0, 0, 0, &out);
+    CHECK(!out.failed);
+    lumo_buf_free(&out);
+    lumo_query_free(&copy);
+  }
+  CHECK(good);
+  lumo_query_free(&inner);
+  lumo_query_free(&query);
+}
+
+static const lumo_query *aggregated;
+
+static lumo_plan *make_aggregates(lumo_error *error) {
+  lumo_aggregate all[] = {{.way = {pivot_hops, 2, aggregated}, .op = LUMO_COUNT},
+                          {.way = {pivot_hops, 2, aggregated},
+                           .op = LUMO_COUNT_DISTINCT,
+                           .field = "score",
+                           .side = LUMO_SIDE_PIVOT}};
+  lumo_read_plan *plan = NULL;
+  uint32_t place;
+  const uint8_t number[4] = {1, 0, 0, 0};
+  const lumo_value key = {.type = LUMO_BSON_INT32, .data = number, .len = 4};
+  if (lumo_keys_add(&all[0].owners, &key, &place) < 0 || lumo_keys_add(&all[1].owners, &key, &place) < 0)
+    lumo_error_memory(error);
+  else
+    plan = lumo_aggregates_plan_new("load_count", all, 2, false, error);
+  lumo_keys_free(&all[0].owners);
+  lumo_keys_free(&all[1].owners);
+  return plan ? &plan->plan : NULL;
+}
+
+static void no_memory_for_aggregates(const lumo_schema *tags) {
+  lumo_query either = {.schema = tags};
+  where(&either, "hot", 2, LUMO_AND, LUMO_SIDE_RELATED);
+  where(&either, "role", 1, LUMO_OR, LUMO_SIDE_PIVOT);
+  aggregated = &either;
+  check_memory(make_aggregates, (const char *const[]){BATCH("{'_id':1,'n':3},{'_id':1,'n':2,'a':1}"), NULL});
+  lumo_query_free(&either);
+}
+
 int main(void) {
   lumo_schema *users = schema("User", "users"), *tags = schema("Tag", "tags");
   counts_rows(users);
@@ -350,6 +396,8 @@ int main(void) {
   portions(tags);
   groups(tags);
   paired_groups(tags);
+  no_memory_for_has(users, tags);
+  no_memory_for_aggregates(tags);
   lumo_schema_free(users);
   lumo_schema_free(tags);
   return check_report();

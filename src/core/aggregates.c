@@ -86,9 +86,9 @@ static void add_group(lumo_aggregate_op op, const source *s, lumo_stages *stages
   lumo_stage_end(stages, group);
 }
 
-/* `prefix` and a name as a text in the buffer, which the next one takes. */
+/* `prefix` and a name as a text in the buffer, which the next one takes; but for its failure, which stays. */
 static const char *joined_text(lumo_buf *text, const char *prefix, const char *name) {
-  lumo_buf_clear(text);
+  text->len = 0;
   lumo_buf_append(text, prefix, strlen(prefix));
   lumo_buf_append(text, name, strlen(name) + 1);
   return text->failed ? "" : (const char *)text->data;

@@ -184,6 +184,7 @@ bool lumo_query_has(lumo_query *query, const lumo_way *way, lumo_comparison comp
       !lumo_filter_end(&query->filter, join, negated, always ? LUMO_SIDE_RELATED : LUMO_SIDE_JOINED)) {
     query->joins.len = before;
     query->joins.failed = false;
+    lumo_filter_begin(&query->filter); /* drops what stands there of the condition */
     return false;
   }
   query->filter.clauses[query->filter.count - 1].vacuous = always && !negated;
