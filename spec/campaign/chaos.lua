@@ -421,6 +421,7 @@ local function campaign(long)
     local function log_of(number) return ("%s/%d.log"):format(folder, number) end
     local function start(number)
       local done = servers.exists(log_of(number)) and lines_of(log_of(number), "^DO ") or 0
+      os.execute(("echo START >>%s"):format(log_of(number))) -- an operation under it is this process's
       local pidfile = ("%s/%d.pid"):format(folder, number)
       local words = ("%s spec/campaign/chaos.lua worker \"%s\" %d %d %d %s %d"):format(interpreter, uri, number,
         each - done, done + 1, log_of(number), math.random(2 ^ 30))
@@ -432,8 +433,13 @@ local function campaign(long)
       return shell(("kill -0 %s 2>/dev/null && ! grep -qs '^State:.Z' /proc/%s/status && echo yes")
         :format(pids[number], pids[number])) == "yes"
     end
+    local function begun()
+      local sum = 0
+      for number = 1, WORKERS do sum = sum + lines_of(log_of(number), "^DO ") end
+      return sum
+    end
     for number = 1, WORKERS do start(number) end
-    local next_down, broken = servers.now_ms() + 700, nil
+    local next_down, at_least, broken = servers.now_ms() + 700, WORKERS, nil
     repeat
       servers.sleep(0.03)
       local running = {}
@@ -452,11 +458,12 @@ local function campaign(long)
           break
         end
       end
-      if #running > 0 and servers.now_ms() > next_down then
+      -- On a busy machine it takes long until the server is there again and all have found it.
+      if #running > 0 and servers.now_ms() > next_down and begun() >= at_least then
         server:kill()
         server:start()
         downs = downs + 1
-        next_down = servers.now_ms() + 1500 + math.random(2500)
+        next_down, at_least = servers.now_ms() + 1500 + math.random(2500), begun() + 2 * WORKERS
       end
       -- libmongoc complains of a file that an earlier process of that number left when it was killed.
       local output = shell(("grep -v -e Killed -e counters %s/out 2>/dev/null || true"):format(folder))

@@ -36,6 +36,11 @@ local function litter(finalize)
   end
 end
 
+--- As assert.equal, which makes much itself.
+local function same(expected, found)
+  if expected ~= found then error(("expected %s, found %s"):format(tostring(expected), tostring(found)), 2) end
+end
+
 --- Calls fn with a collector that runs a whole cycle each time that anything is made, and in each of these cycles
 --- calls `finalize` from a finalizer.
 local function amid_finalizers(finalize, fn)
@@ -79,44 +84,44 @@ describe("a finalizer that uses lumo", function()
 
   it("leaves a new record what it was given", function()
     local runs = amid_finalizers(encode_other, function()
-      for i = 1, 10 do
+      for i = 1, 3 do
         local name = ("n%d"):format(i) .. ("x"):rep(3000)
         local record = Thing:new { name = name, meta = { i = i }, oid = ("%024x"):format(i), price = i }
-        assert.equal(name, record.name)
-        assert.equal(i, record.meta.i)
-        assert.equal(("%024x"):format(i), tostring(record.oid))
-        assert.equal(tostring(i), tostring(record.price))
+        same(name, record.name)
+        same(i, record.meta.i)
+        same(("%024x"):format(i), tostring(record.oid))
+        same(tostring(i), tostring(record.price))
       end
     end)
-    assert.is_true(runs > 100)
+    assert.is_true(runs > 20)
   end)
 
   it("leaves an assigned value what it was", function()
     local record = Thing:new {}
     local runs = amid_finalizers(encode_other, function()
-      for i = 1, 10 do
+      for i = 1, 3 do
         local bytes = ("%d,"):format(i):rep(500)
         record.oid = ("%024x"):format(i)
-        assert.equal(("%024x"):format(i), tostring(record.oid))
+        same(("%024x"):format(i), tostring(record.oid))
         record.bytes = bytes
-        assert.equal(bytes, tostring(record.bytes))
+        same(bytes, tostring(record.bytes))
         record.price = i .. ".25"
-        assert.equal(i .. ".25", tostring(record.price))
+        same(i .. ".25", tostring(record.price))
         record.at = i
-        assert.equal(i, record.at:seconds())
+        same(i, record.at:seconds())
         record.name = "n" .. i
-        assert.equal("n" .. i, record.name)
+        same("n" .. i, record.name)
         record:merge { name = "m" .. i, bytes = bytes .. "m" }
-        assert.equal("m" .. i, record.name)
-        assert.equal(bytes .. "m", tostring(record.bytes))
+        same("m" .. i, record.name)
+        same(bytes .. "m", tostring(record.bytes))
       end
     end)
-    assert.is_true(runs > 100)
+    assert.is_true(runs > 20)
   end)
 
   it("leaves a document that is being encoded, its order and its JSON alone", function()
     local document, sum = {}, 0
-    for i = 1, 60 do
+    for i = 1, 12 do
       document[("a long key, that no Lua keeps just once, number %d"):format(i)] = { os.date("*t", i), i }
       sum = sum + i
     end
@@ -124,21 +129,21 @@ describe("a finalizer that uses lumo", function()
     local text = lumo.bson.to_json(bytes)
     local runs = amid_finalizers(encode_other, function()
       local again = lumo.bson.encode(document)
-      assert.is_true(again == bytes)
-      assert.is_true(lumo.bson.to_json(again) == text)
-      assert.is_true(lumo.bson.from_json(text) == bytes)
+      same(bytes, again)
+      same(text, lumo.bson.to_json(again))
+      same(bytes, lumo.bson.from_json(text))
       local found = 0
       for _, pair in pairs(lumo.bson.decode(again)) do
         found = found + pair[2]
       end
-      assert.equal(sum, found)
+      same(sum, found)
     end)
-    assert.is_true(runs > 100)
+    assert.is_true(runs > 20)
   end)
 
   it("cannot make a second value for one objectid", function()
     local ids = {}
-    for k = 1, 20 do -- and all of them are kept, so that their table grows
+    for k = 1, 8 do -- and all of them are kept, so that their table grows
       local moment = 0
       repeat -- with the finalizer making it in the first moment of the call, in the second, …
         local text, runs, made, id = ("%022x%02x"):format(k, moment), 0, nil, nil
