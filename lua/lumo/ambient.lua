@@ -9,8 +9,12 @@ local ambient = {}
 ---@alias lumo.ClientView { connection: lumo.Connection, is_outside: true?, policy: table? }
 ---@alias lumo.Client lumo.Connection|lumo.Transaction|lumo.ClientView
 
--- For each coroutine, the open transaction of each connection.
+-- For each coroutine, the open transaction of each connection; who runs in one holds it.
 local open_of = setmetatable({}, { __mode = "k" })
+local BY_HOLDERS = { __mode = "v" }
+
+-- nginx kills the coroutine of a request that ends, in the middle of a transaction too, and uses it again.
+local reuses_coroutines = type(rawget(_G, "ngx")) == "table"
 local MAIN = {}
 
 local function this_coroutine()
@@ -50,6 +54,27 @@ function ambient.handle(client)
       connection.name or connection.database)
 end
 
+--- Whether a function is being called in this coroutine, by the caller's caller or further up.
+local function is_called(fn)
+  local level = 4
+  local info = debug.getinfo(level, "f")
+  while info and info.func ~= fn do
+    level = level + 1
+    info = debug.getinfo(level, "f")
+  end
+  return info ~= nil
+end
+
+--- The open transactions of this coroutine by connection, or nil.
+local function open_here(key)
+  local open = open_of[key]
+  if open and reuses_coroutines and not is_called(ambient.run) then
+    open_of[key] = nil
+    return nil
+  end
+  return open
+end
+
 --- The transaction in which a client's plans run, or nil. Raises E_ARGUMENT for one that is over.
 ---@param client lumo.Client
 ---@return lumo.Transaction|nil
@@ -59,7 +84,7 @@ function ambient.transaction(client)
     return client
   end
   if rawget(client, "is_outside") then return nil end
-  local open = open_of[this_coroutine()]
+  local open = open_here(this_coroutine())
   return open and open[ambient.connection(client)] or nil
 end
 
@@ -76,8 +101,10 @@ function ambient.with_policy(client, policy)
 end
 
 --- Ends what ambient.run began, then packs what pcall gave: packing may find no memory.
-local function leave(open, connection, before, ...)
+local function leave(key, connection, before, ...)
+  local open = open_of[key]
   open[connection] = before
+  if next(open) == nil then open_of[key] = nil end
   return { n = select("#", ...), ... }
 end
 
@@ -87,11 +114,11 @@ end
 ---@return { n: integer }
 function ambient.run(trx, fn)
   local key = this_coroutine()
-  local open = open_of[key] or {}
+  local open = open_here(key) or setmetatable({}, BY_HOLDERS)
   open_of[key] = open
   local before = open[trx.connection]
   open[trx.connection] = trx
-  return leave(open, trx.connection, before, pcall(fn, trx))
+  return leave(key, trx.connection, before, pcall(fn, trx))
 end
 
 return ambient

@@ -5,6 +5,7 @@ local errors = require "lumo.errors"
 local names = require "lumo.names"
 local policies = require "lumo.policy"
 local run = require "lumo.run"
+local runtime = require "lumo.runtime"
 local raise = errors.raise
 local not_called_on = errors.not_called_on
 
@@ -198,9 +199,17 @@ end
 ---@return lumo.Server
 function Connection:server()
   check(self, "server")
-  local info = core.connection_server(ambient.handle(self))
+  local info = runtime.server(ambient.handle(self))
   info.version = self:command({ buildInfo = 1 }).version
   return names.alias(info)
+end
+
+--- How busy the threads are on which its operations run where Lua must not wait (in nginx, in event loops). Sends
+--- nothing. `dropped` counts results that nobody waited for any more.
+---@return { threads: integer, running: integer, waiting: integer, dropped: integer }
+function Connection:stats()
+  check(self, "stats")
+  return core.connection_stats(ambient.handle(self))
 end
 
 --- Ends its pool of clients and, if it started one, its embedded server. Using it afterwards raises

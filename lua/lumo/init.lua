@@ -16,6 +16,7 @@ require "lumo.cursor"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
 local relations = require "lumo.relation"
+local runtime = require "lumo.runtime"
 local transactions = require "lumo.transaction"
 local values = require "lumo.values"
 local raise = errors.raise
@@ -33,6 +34,7 @@ local lumo = {
   transaction = transactions.transaction,
   guard = errors.guard,
   naming = naming.default,
+  use_runtime = runtime.use,
 }
 
 for name, value in pairs(values) do

@@ -10,6 +10,7 @@ local names = require "lumo.names"
 local policies = require "lumo.policy"
 local registry = require "lumo.registry"
 local run = require "lumo.run"
+local runtime = require "lumo.runtime"
 local transactions = require "lumo.transaction"
 local validation = require "lumo.validation"
 local raise = errors.raise
@@ -146,7 +147,7 @@ function record.in_transaction(client, fn)
   local open = ambient.transaction(client)
   if open then return fn(open) end
   local connection = ambient.connection(client)
-  if not core.connection_server(ambient.handle(connection)).capabilities.transactions then return fn(client) end
+  if not runtime.server(ambient.handle(connection)).capabilities.transactions then return fn(client) end
   return transactions.transaction(fn, { client = ambient.is_view(client) and client or connection })
 end
 

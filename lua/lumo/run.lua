@@ -1,12 +1,13 @@
 --- The one way from Lua to a server: every operation is a plan, and every plan is run here.
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
+local runtime = require "lumo.runtime"
 
 --- Runs a plan in a transaction. The server ends a transaction when it refuses one of its commands: the first
 --- such error stays with it, for commands that come after it and for the commit.
 local function run_inside(trx, handle, plan)
   if trx.failure ~= nil then error(trx.failure, 0) end
-  local ok, result = pcall(core.run, handle, plan, trx.session)
+  local ok, result = pcall(runtime.run, handle, plan, trx.session)
   if ok then return result end
   if core.is_error(result) and (result.server_code or result.code == "E_NETWORK" or result.code == "E_TIMEOUT") then
     trx.failure = result
@@ -23,7 +24,7 @@ local function run(client, plan)
   if trx then return run_inside(trx, handle, plan) end
   local policy = rawget(client, "policy")
   if policy then core.plan_policy(plan, policy.handle) end
-  return core.run(handle, plan)
+  return runtime.run(handle, plan)
 end
 
 return run

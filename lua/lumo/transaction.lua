@@ -7,6 +7,7 @@ local connections = require "lumo.connection"
 local errors = require "lumo.errors"
 local names = require "lumo.names"
 local policies = require "lumo.policy"
+local runtime = require "lumo.runtime"
 local raise = errors.raise
 local not_called_on = errors.not_called_on
 
@@ -71,7 +72,7 @@ end
 local function begin(connection, policy)
   return setmetatable({
     is_transaction = true, connection = connection,
-    session = core.session_new(ambient.handle(connection), policy and policy.handle),
+    session = runtime.begin(ambient.handle(connection), policy and policy.handle),
     snapshots = {}, order = {}, after_commit = {}, after_rollback = {},
   }, Transaction_mt)
 end
@@ -112,7 +113,7 @@ local function finish(self, failed)
 end
 
 local function roll_back(self)
-  pcall(core.session_abort, self.session) -- the server ends by itself a transaction that it cannot be told of
+  pcall(runtime.abort, self.session) -- the server ends by itself a transaction that it cannot be told of
   finish(self, true)
 end
 
@@ -128,7 +129,7 @@ local function commit(self)
     roll_back(self)
     return false, self.failure
   end
-  local ok, err = pcall(core.session_commit, self.session)
+  local ok, err = pcall(runtime.commit, self.session)
   finish(self, not ok and not may_be_applied(err))
   self.is_committed = ok
   return ok, err
@@ -251,7 +252,7 @@ function transaction.transaction(fn, options, default)
       if not may_be_applied(results[2]) then run_after(trx, "after_rollback") end
       error(results[2], 0)
     end
-    core.pause(math.random(pause)) -- others are at work on the same documents
+    runtime.pause(math.random(pause)) -- others are at work on the same documents
     pause = math.min(pause * 2, 256)
   end
 end

@@ -85,7 +85,7 @@ void lumo_slot_wake(lumo_slot *slot) {
 
 /* ---- the listener ---- */
 
-#define FOLDER "lumo-" /* then the process, and what makes it unique */
+#define FOLDER "lumo-wait-" /* then the process, and what makes it unique */
 #define BACKLOG 511
 
 /* A connection that has not told its token yet, or whose owner has not asked for it. */
@@ -123,8 +123,8 @@ static void sweep(const char *parent) {
   for (struct dirent *entry; (entry = readdir(dir));) {
     char folder[128];
     struct stat status;
-    int pid;
-    if (sscanf(entry->d_name, FOLDER "%d-", &pid) != 1 || pid <= 0) continue;
+    int pid, len = 0;
+    if (sscanf(entry->d_name, FOLDER "%d-%n", &pid, &len) != 1 || len == 0 || pid <= 0) continue;
     if (kill(pid, 0) == 0 || errno != ESRCH) continue;
     if (snprintf(folder, sizeof folder, "%s/%s", parent, entry->d_name) >= (int)sizeof folder) continue;
     if (lstat(folder, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid())

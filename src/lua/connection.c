@@ -83,12 +83,6 @@ static int connection_server(lua_State *L) {
   return 1;
 }
 
-/* core.connection_timeout(connection): in milliseconds. */
-static int connection_timeout(lua_State *L) {
-  lua_pushinteger(L, lumo_connection_timeout(lumo_check_connection(L, 1)));
-  return 1;
-}
-
 /* core.connection_stats(connection): { threads, running, waiting, dropped } */
 static int connection_stats(lua_State *L) {
   lumo_workers_stats stats;
@@ -142,6 +136,7 @@ static int cursor_plan(lua_State *L) {
 
 typedef struct {
   lumo_session *session;
+  bool threaded;
 } session_box;
 
 lumo_session *lumo_opt_session(lua_State *L, int i) {
@@ -149,6 +144,20 @@ lumo_session *lumo_opt_session(lua_State *L, int i) {
   session_box *box = lumo_test(L, i, &LUMO_MT_SESSION);
   if (!box || !box->session) lumo_raise_code(L, "E_ARGUMENT", "a session is expected");
   return box->session;
+}
+
+void lumo_mark_threaded(lua_State *L, int i) {
+  session_box *box = lumo_test(L, i, &LUMO_MT_SESSION);
+  if (box) box->threaded = true;
+}
+
+/* core.session_is_threaded(session): whether jobs of it have been submitted, one of which may still be at
+ * work for a coroutine that is gone. */
+static int session_is_threaded(lua_State *L) {
+  lumo_opt_session(L, 1);
+  const session_box *box = lumo_test(L, 1, &LUMO_MT_SESSION);
+  lua_pushboolean(L, box && box->threaded);
+  return 1;
 }
 
 static int session_gc(lua_State *L) {
@@ -160,7 +169,7 @@ static int session_gc(lua_State *L) {
 
 lumo_session **lumo_prepare_session(lua_State *L) {
   session_box *box = lumo_newud(L, sizeof *box);
-  box->session = NULL;
+  *box = (session_box){0};
   lumo_get(L, &LUMO_MT_SESSION);
   lua_setmetatable(L, -2);
   return &box->session;
@@ -254,11 +263,11 @@ void lumo_open_connection(lua_State *L) {
       {"connection_close", connection_close},
       {"connection_server", connection_server},
       {"connection_database", connection_database},
-      {"connection_timeout", connection_timeout},
       {"connection_stats", connection_stats},
       {"command_plan", command_plan},
       {"cursor_plan", cursor_plan},
       {"session_new", session_new},
+      {"session_is_threaded", session_is_threaded},
       {"session_commit", session_commit},
       {"session_abort", session_abort},
       {"session_free", session_free},

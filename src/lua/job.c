@@ -154,6 +154,7 @@ static int job_run(lua_State *L) {
   lumo_refuse_in_column_function(L);
   push_job(L, LUMO_JOB_RUN, connection, plan, lumo_opt_session(L, 3), NULL);
   lumo_lend_plan(L, 2);
+  lumo_mark_threaded(L, 3);
   return 1;
 }
 
@@ -169,6 +170,7 @@ static int job_server(lua_State *L) {
 static int push_session_job(lua_State *L, lumo_job_kind kind) {
   lumo_session *session = lumo_opt_session(L, 1);
   if (!session) lumo_raise_code(L, "E_ARGUMENT", "a session is expected");
+  lumo_mark_threaded(L, 1);
   return push_job(L, kind, lumo_session_connection(session), NULL, session, NULL);
 }
 
@@ -178,6 +180,18 @@ static int job_commit(lua_State *L) {
 
 static int job_abort(lua_State *L) {
   return push_session_job(L, LUMO_JOB_ABORT);
+}
+
+/* core.can_yield(): whether Lua lets the caller yield. */
+static int can_yield(lua_State *L) {
+  lua_pushboolean(L, lua_isyieldable(L));
+  return 1;
+}
+
+/* core.job_timeout(job): of its connection, in milliseconds. */
+static int job_timeout(lua_State *L) {
+  lua_pushinteger(L, lumo_connection_timeout(check_job(L, 1)->connection));
+  return 1;
 }
 
 #define JOBS_LIMIT 64
@@ -242,6 +256,7 @@ void lumo_open_job(lua_State *L) {
   static const luaL_Reg listener_metamethods[] = {{"__gc", listener_gc}, {NULL, NULL}};
   static const luaL_Reg job_metamethods[] = {{"__gc", job_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {
+      {"can_yield", can_yield},
       {"slot_new", slot_new},
       {"slot_fd", slot_fd},
       {"slot_clear", slot_clear},
@@ -255,6 +270,7 @@ void lumo_open_job(lua_State *L) {
       {"job_abort", job_abort},
       {"job_server", job_server},
       {"job_result", job_result},
+      {"job_timeout", job_timeout},
       {"jobs_submit", jobs_submit},
       {"jobs_cancel", jobs_cancel},
       {NULL, NULL},

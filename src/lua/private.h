@@ -251,6 +251,7 @@ lumo_policy *lumo_opt_policy(lua_State *L, int i); /* NULL for nil */
 /* ---- connection.c ---- */
 lumo_connection *lumo_check_connection(lua_State *L, int i);
 lumo_session *lumo_opt_session(lua_State *L, int i); /* NULL for nil */
+void lumo_mark_threaded(lua_State *L, int i);        /* jobs of the session at i, if there is one */
 /* A session userdata, pushed empty first: nothing can raise between making a session and owning it. */
 lumo_session **lumo_prepare_session(lua_State *L);
 void lumo_push_server(lua_State *L, const lumo_server_info *info);
