@@ -13,5 +13,7 @@ read_globals = {
 }
 
 files["spec"] = { std = "min+busted" }
+files["spec/runtime/app.lua"] = { read_globals = { "ngx" } }
+files["lua/lumo/runtime"] = { read_globals = { "ngx" } }
 files["spec/campaign"] = { max_line_length = 140, max_comment_line_length = 140 }
 files["rockspec"] = { std = "rockspec" }

@@ -45,7 +45,8 @@ end
 
 --- An object of lumo's errors, as a handler sees it.
 function app.error()
-  local ok, err = pcall(sleep, tonumber(ngx.var.arg_ms or 1))
+  local ms = tonumber(ngx.var.arg_ms or 0)
+  local ok, err = pcall(ms > 0 and sleep or Note.count, ms > 0 and ms or Note)
   ngx.say(ok and "ok" or err.code .. " " .. err.message)
 end
 

@@ -105,10 +105,13 @@ void lumo_job_cancel(lumo_job *job) {
 
 void lumo_job_release(lumo_job *job) {
   if (!is_ours(job)) return; /* the parent's threads may have been at it, and never end here */
-  if (job->workers && !lumo_job_done(job))
+  if (job->workers && !lumo_job_done(job)) {
     lumo_workers_abandon(job->workers, &job->task);
-  else
-    lumo_task_unref(&job->task);
+    return;
+  }
+  lumo_session_unref(job->session);
+  job->session = NULL;
+  lumo_task_unref(&job->task);
 }
 
 void lumo_connection_workers_count(lumo_connection *connection, lumo_workers_stats *stats) {

@@ -213,16 +213,8 @@ static int jobs_cancel(lua_State *L) {
   return 0;
 }
 
-/* core.job_result(job, plan): what the call that it stands for gives; raises what that raises. The job is
- * used up, and the plan its owner's again. */
-static int job_result(lua_State *L) {
-  lumo_job *job = check_job(L, 1);
-  if (!lumo_job_done(job)) lumo_raise_code(L, "E_ARGUMENT", "the job is not done");
-  if (job->plan) {
-    lumo_return_plan(L, 2, job->plan);
-    job->plan = NULL;
-  }
-  if (!job->ok) lumo_raise(L, &job->error);
+/* Pushes what the call gives that a job stands for. */
+static int push_result(lua_State *L, lumo_job *job) {
   switch (job->kind) {
   case LUMO_JOB_RUN: lua_pushboolean(L, !job->paused); return 1;
   case LUMO_JOB_SERVER: lumo_push_server(L, &job->info); return 1;
@@ -236,6 +228,24 @@ static int job_result(lua_State *L) {
   case LUMO_JOB_ABORT: break;
   }
   return 0;
+}
+
+/* core.job_result(job, plan): what the call that it stands for gives; raises what that raises. The job is
+ * used up, and the plan its owner's again. */
+static int job_result(lua_State *L) {
+  lumo_job *job = check_job(L, 1);
+  if (!lumo_job_done(job)) lumo_raise_code(L, "E_ARGUMENT", "the job is not done");
+  if (job->plan) {
+    lumo_return_plan(L, 2, job->plan);
+    job->plan = NULL;
+  }
+  lumo_error error = job->error; /* and what it owns */
+  bool ok = job->ok;
+  lumo_error_init(&job->error);
+  int results = ok ? push_result(L, job) : 0;
+  job_gc(L); /* now: a session of it is its owner's alone */
+  if (!ok) lumo_raise(L, &error);
+  return results;
 }
 
 /* ---- the end of the state ---- */

@@ -29,7 +29,7 @@ local function load(name)
   return require("lumo.runtime." .. name)
 end
 
-local in_nginx = type(rawget(_G, "ngx")) == "table" and type(rawget(ngx, "get_phase")) == "function" -- luacheck: ignore
+local in_nginx = type(rawget(_G, "ngx")) == "table" and type(rawget(ngx, "get_phase")) == "function"
 local nginx = in_nginx and load "nginx"
 
 --- The waiter of the loop that the caller is run by, among those that the program has loaded.

@@ -3,7 +3,7 @@
 local core = require "lumo.core"
 local raise = require("lumo.errors").raise
 
-local ngx = ngx -- luacheck: ignore
+local ngx = ngx
 
 local nginx = {}
 
