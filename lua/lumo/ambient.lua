@@ -1,6 +1,7 @@
 --- What a plan runs on: a connection (in whose ambient transaction, if the coroutine has one), a transaction,
 --- or a connection on
 --- purpose outside of any.
+local core = require "lumo.core"
 local errors = require "lumo.errors"
 local raise = errors.raise
 
@@ -98,6 +99,14 @@ function ambient.with_policy(client, policy)
     raise("E_ARGUMENT", "read preference, read concern and write concern are a transaction's, not of what runs in it")
   end
   return { connection = ambient.connection(client), is_outside = rawget(client, "is_outside"), policy = policy }
+end
+
+--- Makes a plan go by its client's policy, if that has one.
+---@param client lumo.Client
+---@param plan userdata
+function ambient.give_policy(client, plan)
+  local policy = rawget(client, "policy")
+  if policy then core.plan_policy(plan, policy.handle) end
 end
 
 --- Ends what ambient.run began, then packs what pcall gave: packing may find no memory.

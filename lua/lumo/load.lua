@@ -10,7 +10,7 @@ local names = require "lumo.names"
 local queries = require "lumo.query"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
-local run = require "lumo.run"
+local run_all = require "lumo.run_all"
 local raise = errors.raise
 local not_called_on = errors.not_called_on
 
@@ -69,7 +69,8 @@ local function distribute(list, relation, lists, places)
 end
 
 --- `policy` is that of the query for whose records it loads.
-local function load_group(list, node, relation, target, policy)
+--- What loads one relation into records of one client: its query, the plan of it, and whom it is for.
+local function prepare(list, node, relation, target, policy)
   local q = relation:related_query("load", nil, target, "is_related_preload_query")
   if node.callback then node.callback(q) end
   hooks.run(relation.related_state, "before", "fetch", q)
@@ -78,30 +79,44 @@ local function load_group(list, node, relation, target, policy)
   target = ambient.with_policy(target, policy)
   queries.before_read(q, kept)
   local plan, owners, places = core.load_plan(q, list)
-  run(target, plan)
-  local companion = records.companion(target, { relation = relation, partial = core.query_partial(q) })
-  local lists = core.related_records(plan, relation.related_state.class, companion,
-    ambient.connection(target).number, owners)
-  local all = distribute(list, relation, lists, places)
-  hooks.run(relation.related_state, "after", "fetch", all)
-  queries.after_read(all, kept, policy)
-  load.tree(all, node.children, policy)
+  return {
+    list = list, node = node, relation = relation, target = target, policy = policy, query = q, kept = kept,
+    plan = plan, owners = owners, places = places,
+  }
 end
 
-local function load_node(list, node, policy)
+--- Makes records of what was read, and loads what is to be loaded into them.
+local function finish(one)
+  local relation = one.relation
+  local companion = records.companion(one.target, { relation = relation, partial = core.query_partial(one.query) })
+  local lists = core.related_records(one.plan, relation.related_state.class, companion,
+    ambient.connection(one.target).number, one.owners)
+  local all = distribute(one.list, relation, lists, one.places)
+  hooks.run(relation.related_state, "after", "fetch", all)
+  queries.after_read(all, one.kept, one.policy)
+  load.tree(all, one.node.children, one.policy)
+end
+
+local function prepare_node(loads, list, node, policy)
   local state = core.record_is(list[1])
   local relation = registry.relation(state, node.name):boot()
   local groups, order = records.by_client(list, state)
   for _, target in ipairs(order) do
-    load_group(groups[target], node, relation, target, policy)
+    loads[#loads + 1] = prepare(groups[target], node, relation, target, policy)
   end
 end
 
---- Loads a tree of relations into records of one model. Commands: 2 for each relation.
+--- Loads a tree of relations into records of one model, those of one level at once where the runtime can.
+--- Commands: 2 for each relation.
 function load.tree(list, tree, policy)
   if #list == 0 then return end
+  local loads = {}
   for _, node in ipairs(tree) do
-    load_node(list, node, policy)
+    prepare_node(loads, list, node, policy)
+  end
+  run_all(loads)
+  for _, one in ipairs(loads) do
+    finish(one)
   end
 end
 

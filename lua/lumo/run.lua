@@ -22,8 +22,7 @@ end
 local function run(client, plan)
   local trx, handle = ambient.transaction(client), ambient.handle(client)
   if trx then return run_inside(trx, handle, plan) end
-  local policy = rawget(client, "policy")
-  if policy then core.plan_policy(plan, policy.handle) end
+  ambient.give_policy(client, plan)
   return runtime.run(handle, plan)
 end
 

@@ -221,6 +221,7 @@ function nginx.eventually(fn, seconds)
     if value then return value end
     posix.sleep(0.02)
   until posix.gettime() > until_then
+  return nil
 end
 
 return nginx

@@ -126,6 +126,7 @@ typedef struct lumo_job {
   /* When the job is done: */
   bool ok;     /* else `error` says why not */
   bool paused; /* RUN: LUMO_RUN_PAUSED */
+  bool taken;  /* set by who has taken the results */
   lumo_server_info info;
   lumo_error error;
 } lumo_job;
@@ -139,7 +140,7 @@ void lumo_jobs_submit(lumo_job *const *jobs, size_t count, lumo_slot *slot);
 bool lumo_job_done(lumo_job *job);
 /* Fails a job that waits for a thread: E_TIMEOUT. */
 void lumo_job_cancel(lumo_job *job);
-/* Takes that one reference, at any time; a job that is done gives up its session at once. */
+/* Takes that one reference, at any time; a job whose results were taken gives up its session at once. */
 void lumo_job_release(lumo_job *job);
 int32_t lumo_connection_timeout(const lumo_connection *connection);
 /* Zeros when nothing has been submitted in this process. */

@@ -58,7 +58,7 @@ lumo_job *lumo_job_new(lumo_job_kind kind, lumo_connection *connection, lumo_pla
   job->plan = plan;
   job->session = session ? lumo_session_ref(session) : NULL;
   job->policy = policy ? lumo_policy_ref(policy) : NULL;
-  job->ok = job->paused = false;
+  job->ok = job->paused = job->taken = false;
   lumo_error_init(&job->error);
   return job;
 }
@@ -105,7 +105,7 @@ void lumo_job_cancel(lumo_job *job) {
 
 void lumo_job_release(lumo_job *job) {
   if (!is_ours(job)) return; /* the parent's threads may have been at it, and never end here */
-  if (job->workers && !lumo_job_done(job)) {
+  if (job->workers && !job->taken) {
     lumo_workers_abandon(job->workers, &job->task);
     return;
   }

@@ -299,7 +299,7 @@ void lumo_workers_cancel(lumo_workers *workers, lumo_task *task, const lumo_erro
 void lumo_workers_abandon(lumo_workers *workers, lumo_task *task) {
   pthread_mutex_lock(&workers->lock);
   bool withdrawn = withdraw(workers, task);
-  if (withdrawn) workers->dropped++;
+  if (withdrawn || task->state == LUMO_TASK_DONE) workers->dropped++;
   task->abandoned = true;
   if (task->state == LUMO_TASK_RUNNING) count_leaving(1);
   pthread_mutex_unlock(&workers->lock);

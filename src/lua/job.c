@@ -242,6 +242,7 @@ static int job_result(lua_State *L) {
   lumo_error error = job->error; /* and what it owns */
   bool ok = job->ok;
   lumo_error_init(&job->error);
+  job->taken = true;
   int results = ok ? push_result(L, job) : 0;
   job_gc(L); /* now: a session of it is its owner's alone */
   if (!ok) lumo_raise(L, &error);

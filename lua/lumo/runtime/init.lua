@@ -70,6 +70,8 @@ function runtime.use(name)
   else
     for _, known in ipairs(NAMES) do
       if name == known then
+        local found, module = pcall(require, name)
+        if not found then raise("E_UNSUPPORTED", "the module %s cannot be loaded: %s", name, tostring(module)) end
         chosen = load(name)
         return
       end
