@@ -166,7 +166,8 @@ describe("nginx", function()
 
     it("leave them when the client goes away", function()
       local one = start { abort = "on" }
-      for _ = 1, 4 do one:leave("/sleep?ms=200", 0.02) end
+      one:get("/phase") -- it is there, and sees them go
+      for _ = 1, 4 do one:leave("/sleep?ms=400", 0.1) end
       assert.is_truthy(nginx.eventually(function()
         one:get("/gc")
         return one:get("/stats").body:match("%d+$") == "4"
