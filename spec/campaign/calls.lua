@@ -49,6 +49,7 @@ calls["lumo.count_commands"] = function()
   local count, list = lumo.count_commands(function() s.Post:count() end)
   return count .. list[1].name
 end
+calls["lumo.use_runtime"] = function() return lumo.use_runtime("inline") end
 calls["lumo.ensure_indexes"] = function() return type(lumo.ensure_indexes()) end
 calls["lumo.to_json"] = function() return lumo.to_json({ s.post, s.post }) end
 calls["lumo.to_table"] = function() return lumo.to_table({ s.post })[1].title end
@@ -84,6 +85,7 @@ local function reply_field(reply) return reply.ok end
 calls["connection.command"] = function() return reply_field(s.conn:command { ping = 1 }) end
 calls["connection.ping"] = function() return s.conn:ping() end
 calls["connection.server"] = function() return s.conn:server().topology end
+calls["connection.stats"] = function() return s.conn:stats().threads end
 calls["connection.close"] = function()
   local connection = lumo.connect(fixture.uri(), { name = "third", database = "unused" })
   connection:ping()
