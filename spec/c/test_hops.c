@@ -75,7 +75,7 @@ static void counts_rows(const lumo_schema *users) {
              "{ 'aggregate' : 'users', 'pipeline' : [ { '$match' : { '$and' : [ { 'age' : 3 } ] } }, "
              "{ '$lookup' : { 'from' : 'rows', 'localField' : '_id', 'foreignField' : 'user_id', "
              "'as' : 'lumo:0', 'pipeline' : [ " ROWS_OF ", { '$limit' : 1 }, { '$count' : 'n' } ] } }, "
-             "{ '$match' : { '$and' : [ { 'lumo:0.n' : { '$gte' : 1 } }, { 'age' : 3 } ] } }, "
+             "{ '$match' : { '$and' : [ { 'lumo:0.n' : { '$gte' : 1 } } ] } }, "
              "{ '$project' : { 'lumo:0' : 0 } } ], 'cursor' : { 'batchSize' : 1000 } }");
   lumo_query_free(&query);
 }
@@ -107,9 +107,9 @@ static void comparisons(const lumo_schema *users) {
   check_comparison(users, LUMO_COMPARE_EQ, 2, false, "'$limit' : 3 ", EXACTLY(2));
   check_comparison(users, LUMO_COMPARE_NE, 2, false, "'$limit' : 3 ", NOT(EXACTLY(2)));
   check_comparison(users, LUMO_COMPARE_EQ, 0, false, "'$limit' : 1 ", NOT(LEAST(1)));
-  check_comparison(users, LUMO_COMPARE_NE, 0, false, "'$limit' : 1 ", "'$match' : " LEAST(1));
+  check_comparison(users, LUMO_COMPARE_NE, 0, false, "'$limit' : 1 ", "'$and' : [ " LEAST(1));
   check_comparison(users, LUMO_COMPARE_GTE, 1, true, "'$limit' : 1 ", NOT(LEAST(1)));
-  check_comparison(users, LUMO_COMPARE_LT, 1, true, "'$limit' : 1 ", "'$match' : " LEAST(1));
+  check_comparison(users, LUMO_COMPARE_LT, 1, true, "'$limit' : 1 ", "'$and' : [ " LEAST(1));
   check_comparison(users, LUMO_COMPARE_GTE, 0, false, NULL, "'filter' : {  }");
   check_comparison(users, LUMO_COMPARE_LT, 0, false, NULL, "'filter' : { '$nor' : [ {  } ] }");
 }
@@ -133,7 +133,7 @@ static void follows_conditions(const lumo_schema *users, const lumo_schema *tags
                     "{ '$lookup' : { 'from' : 'posts', 'localField' : '_id', 'foreignField' : "
                     "'user_id', 'as' : "
                     "'lumo:0', 'pipeline' : [ " ROWS_OF ", { '$limit' : 1 }, { '$count' : 'n' } ] } }, "
-                    "{ '$match' : { '$and' : [ { 'hot' : 2 }, { '$nor' : [ { 'lumo:0.n' : { '$gte' : 1 "
+                    "{ '$match' : { '$and' : [ { '$nor' : [ { 'lumo:0.n' : { '$gte' : 1 "
                     "} } ] } ] } }, "
                     "{ '$project' : { '_id' : 1 } } ] } }, { '$unwind' : '$lumo:h' }, { '$limit' : 1 }, "
                     "{ '$count' : 'n' } ] } }");

@@ -292,6 +292,10 @@ describe("A query with has", function()
     local text = tostring(User:query():has("projects"):where("name", "ann"))
     assert.truthy(text:find('"$match"') < text:find('"$lookup"'))
     assert.truthy(text:find('"ann"') < text:find('"$lookup"'))
+    helper.command { { "createIndexes", "users" }, { "indexes", lumo.array {
+      { key = { name = "text" }, name = "words" },
+    } } }
+    assert.equal("ann", found(User:query():has("projects"):where_raw { ["$text"] = { ["$search"] = "ann" } }))
     text = tostring(User:query():has("projects"):or_where("name", "ann"))
     assert.truthy(text:find('"ann"') > text:find('"$lookup"'))
   end)
@@ -513,8 +517,41 @@ describe("Across a relation", function()
 end)
 
 describe("Over pivot documents", function()
+  local Owner = lumo.model("HasOwner", {
+    collection = "owners", columns = { name = "string" },
+    relations = { projects = lumo.many_to_many("HasProject", {
+      pivot_model = "HasMembership", pivot_foreign_key = "owner_id", pivot_related_foreign_key = "project_id",
+    }) },
+  })
+  local Membership = lumo.model("HasMembership", {
+    collection = "memberships", columns = { owner_id = "objectid", project_id = "objectid", role = "string" },
+    relations = { tasks = lumo.many_to_many("HasTask", { pivot_table = "membership_task" }) },
+  })
+
   it("works where the pivot's model has relations", function()
-    assert.equal(2, Task:query():where("done", false):count())
+    local owner = Owner:create { name = "o" }
+    owner.projects:attach { [projects.alpha.id] = { role = "a" }, [projects.beta.id] = { role = "b" } }
+    Membership:find_by("role", "a").tasks:attach(Task:query():where("done", true):first())
+    local function q() return owner.projects:pivot_query():order_by("role") end
+    assert.equal("a", q():has("tasks"):first().role)
+    assert.equal(1, q():doesnt_have("tasks"):count())
+    assert.equal(1, q():with_count("tasks"):first().extras.tasks_count)
+    assert.equal(1, q():has("tasks"):update { role = "c" })
+    assert.equal(1, Membership:query():where("role", "c"):count())
+    expect_error("E_ARGUMENT", nil, function() q():has("tasks"):update { owner_id = lumo.objectid() } end)
+    assert.equal(1, q():has("tasks"):delete())
+    assert.equal(1, owner.projects:count())
     expect_error("E_UNDEFINED_RELATIONSHIP", nil, function() users.ann.projects:pivot_query():has("projects") end)
+  end)
+
+  it("is not for the elements of arrays", function()
+    local Basket = lumo.model("HasBasket", {
+      columns = { items = { "array", of = { "object", columns = { sku = "string" } } } },
+    })
+    for _, method in ipairs { "has", "with_count" } do
+      expect_error("E_ARGUMENT", nil, function()
+        Basket:query():where_elem_match("items", function(item) item[method](item, "projects") end)
+      end)
+    end
   end)
 end)

@@ -264,32 +264,40 @@ static void write_element(const writer *w, uint32_t from, uint32_t to, lumo_buf 
   lumo_bson_end(out, mark);
 }
 
-/* What of from..to speaks of these sides alone, as elements of an $and: all of it, else its parts that are
- * joined by `and`. */
-static void write_range(const writer *w, uint32_t from, uint32_t to, unsigned mask, lumo_buf *out,
+/* Which parts of a filter are written: those that speak of sides in `mask` alone, and of one in `must` (0: of
+ * any). */
+typedef struct choice {
+  unsigned mask, must;
+} choice;
+
+static bool is_chosen(choice which, unsigned speaks) {
+  return speaks && (speaks & which.mask) == speaks && (!which.must || (speaks & which.must));
+}
+
+/* What of from..to is chosen, as elements of an $and: all of it, else its parts that are joined by `and`. */
+static void write_range(const writer *w, uint32_t from, uint32_t to, choice which, lumo_buf *out,
                         uint32_t *n) {
   const lumo_filter *f = w->filter;
   unsigned speaks = sides(f, from, to);
-  if (!(speaks & mask)) return;
-  if ((speaks & mask) == speaks) {
+  bool is_and = from < to && term_end(f, from, to) >= to;
+  if (is_chosen(which, speaks) && !(which.must && is_and && after(f, from) < to)) {
     write_element(w, from, to, out, n);
     return;
   }
-  if (term_end(f, from, to) < to) return;
-  for (uint32_t i = from; i < to; i = after(f, i)) {
+  for (uint32_t i = from; is_and && i < to; i = after(f, i)) {
     const struct lumo_clause *c = &f->clauses[i];
-    unsigned part = sides(f, i, after(f, i));
-    if (part && (part & mask) == part)
+    if (is_chosen(which, sides(f, i, after(f, i))))
       write_element(w, i, after(f, i), out, n);
     else if (c->kind == LUMO_CLAUSE_GROUP && !c->negated)
-      write_range(w, i + 1, inside(f, i), mask, out, n);
+      write_range(w, i + 1, inside(f, i), which, out, n);
   }
 }
 
-static void write_sides(const writer *w, unsigned mask, lumo_buf *out) {
+static void write_chosen(const writer *w, choice which, lumo_buf *out) {
   const lumo_filter *filter = w->filter;
   size_t mark = lumo_bson_begin(out);
-  bool whole = (sides(filter, 0, filter->count) & mask) == sides(filter, 0, filter->count);
+  unsigned speaks = sides(filter, 0, filter->count);
+  bool whole = (speaks & which.mask) == speaks && !which.must;
   if (filter->bytes.failed) out->failed = true;
   if (whole && (filter->base == 0 || filter->base == filter->count)) {
     write_level(w, 0, filter->count, out);
@@ -297,8 +305,8 @@ static void write_sides(const writer *w, unsigned mask, lumo_buf *out) {
     uint32_t n = 0;
     size_t before = out->len;
     size_t array = lumo_bson_begin_array(out, LUMO_KEY("$and"));
-    write_range(w, 0, filter->base, mask, out, &n);
-    write_range(w, filter->base, filter->count, mask, out, &n);
+    write_range(w, 0, filter->base, which, out, &n);
+    write_range(w, filter->base, filter->count, which, out, &n);
     lumo_bson_end(out, array);
     if (n == 0 && !out->failed) out->len = before; /* the server refuses an empty $and */
   }
@@ -306,15 +314,19 @@ static void write_sides(const writer *w, unsigned mask, lumo_buf *out) {
 }
 
 void lumo_filter_write(const lumo_filter *filter, lumo_buf *out) {
-  write_sides(&(writer){filter, false}, LUMO_SIDE_BOTH | LUMO_SIDE_JOINED, out);
+  write_chosen(&(writer){filter, false}, (choice){LUMO_SIDE_BOTH | LUMO_SIDE_JOINED, 0}, out);
 }
 
 void lumo_filter_write_side(const lumo_filter *filter, unsigned mask, lumo_buf *out) {
-  write_sides(&(writer){filter, false}, mask, out);
+  write_chosen(&(writer){filter, false}, (choice){mask, 0}, out);
+}
+
+void lumo_filter_write_joined(const lumo_filter *filter, lumo_side side, lumo_buf *out) {
+  write_chosen(&(writer){filter, false}, (choice){side | LUMO_SIDE_JOINED, LUMO_SIDE_JOINED}, out);
 }
 
 void lumo_filter_write_paired(const lumo_filter *filter, lumo_buf *out) {
-  write_sides(&(writer){filter, true}, LUMO_SIDE_BOTH | LUMO_SIDE_JOINED, out);
+  write_chosen(&(writer){filter, true}, (choice){LUMO_SIDE_BOTH | LUMO_SIDE_JOINED, 0}, out);
 }
 
 /* ---- over one value ---- */

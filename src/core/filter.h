@@ -85,6 +85,9 @@ bool lumo_filter_has(const lumo_filter *filter, lumo_side side);
 /* Appends, as one whole BSON document, what the filter demands of these sides (a mask) alone: of a filter
  * that splits all that it says of them. */
 void lumo_filter_write_side(const lumo_filter *filter, unsigned sides, lumo_buf *out);
+/* Appends what it demands of one side and what was joined to it, without what it demands of the side alone.
+ */
+void lumo_filter_write_joined(const lumo_filter *filter, lumo_side side, lumo_buf *out);
 /* The whole filter over paired documents. */
 void lumo_filter_write_paired(const lumo_filter *filter, lumo_buf *out);
 

@@ -79,11 +79,11 @@ void lumo_query_order(lumo_buf *buf, const char *stored, size_t len, int directi
   lumo_bson_int32(buf, stored, len, direction);
 }
 
-/* What the filter demands of some sides, and `bound`, as one document. */
-static void write_sides(const lumo_query *query, unsigned sides, const uint8_t *bound, uint32_t bound_len,
-                        lumo_buf *out) {
+/* What the filter demands of a side, and `bound`, as one document. */
+static void write_side(const lumo_query *query, lumo_side side, const uint8_t *bound, uint32_t bound_len,
+                       lumo_buf *out) {
   if (!bound) {
-    lumo_filter_write_side(&query->filter, sides, out);
+    lumo_filter_write_side(&query->filter, side, out);
     return;
   }
   size_t document = lumo_bson_begin(out);
@@ -91,14 +91,14 @@ static void write_sides(const lumo_query *query, unsigned sides, const uint8_t *
   lumo_bson_document(out, LUMO_KEY("0"), bound, bound_len);
   if (query->filter.count > 0) {
     lumo_bson_key(out, LUMO_BSON_DOCUMENT, LUMO_KEY("1"));
-    lumo_filter_write_side(&query->filter, sides, out);
+    lumo_filter_write_side(&query->filter, side, out);
   }
   lumo_bson_end(out, array);
   lumo_bson_end(out, document);
 }
 
 void lumo_query_filter(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, lumo_buf *out) {
-  write_sides(query, LUMO_SIDE_RELATED, bound, bound_len, out);
+  write_side(query, LUMO_SIDE_RELATED, bound, bound_len, out);
 }
 
 static void write_filter(const lumo_query *query, const uint8_t *bound, uint32_t bound_len, const char *key,
@@ -135,14 +135,14 @@ void lumo_query_drop_joins(lumo_query *query, uint32_t count) {
   query->join_count = count;
 }
 
-/* {$match: what the filter demands of some sides, and `bound`}, unless that is nothing. */
-static void add_match(const lumo_query *query, unsigned sides, const uint8_t *bound, uint32_t bound_len,
+/* {$match: what the filter demands of a side, and `bound`}, unless that is nothing. */
+static void add_match(const lumo_query *query, lumo_side side, const uint8_t *bound, uint32_t bound_len,
                       lumo_stages *stages) {
   const size_t before = stages->out->len, empty = 5;
   size_t stage = lumo_stage_open(stages);
   lumo_bson_key(stages->out, LUMO_BSON_DOCUMENT, LUMO_KEY("$match"));
   size_t filter = stages->out->len;
-  write_sides(query, sides, bound, bound_len, stages->out);
+  write_side(query, side, bound, bound_len, stages->out);
   bool is_empty = stages->out->len - filter == empty;
   lumo_bson_end(stages->out, stage);
   if (!is_empty || stages->out->failed) return;
@@ -161,7 +161,10 @@ void lumo_query_match(const lumo_query *query, lumo_side side, const uint8_t *bo
   }
   if (side != LUMO_SIDE_RELATED || query->join_count == 0) return;
   lumo_stage_run(stages, query->joins.data, query->joins.len);
-  add_match(query, side | LUMO_SIDE_JOINED, NULL, 0, stages);
+  size_t stage = lumo_stage_open(stages);
+  lumo_bson_key(stages->out, LUMO_BSON_DOCUMENT, LUMO_KEY("$match"));
+  lumo_filter_write_joined(&query->filter, side, stages->out);
+  lumo_bson_end(stages->out, stage);
 }
 
 /* Takes the results of the joins out of the documents, or leaves only what is selected. */
