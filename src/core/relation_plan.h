@@ -71,7 +71,8 @@ static inline bool related_is_bounded(const related_plan *plan) {
 
 /* The command on the pivot for owners from..to. */
 void lumo_related_write_pivot(related_plan *plan);
-/* The command on the related collection for keys from..to: a find, or of a COUNT a counting aggregate. */
+/* The command on the related collection for keys from..to: a find (of a COUNT it reads the keys alone), or
+ * the aggregate that counts. */
 void lumo_related_write_find(related_plan *plan);
 void lumo_related_write_count(related_plan *plan);
 /* UPDATE, DELETE: a statement for each portion of the keys. */
