@@ -1005,7 +1005,7 @@ describe("sessions", function()
   end)
 end)
 
-describe("four processes", function()
+describe("eight processes", function()
   it("moving money between accounts never change the sum", function()
     local accounts = {}
     for i = 1, 8 do
@@ -1021,7 +1021,7 @@ describe("four processes", function()
       })
       math.randomseed(number * 7919)
       local moved, refused = 0, 0
-      for round = 1, 40 do
+      for round = 1, 25 do
         local from, to = math.random(8), math.random(7)
         if to >= from then to = to + 1 end
         local amount = math.random(50)
@@ -1042,7 +1042,7 @@ describe("four processes", function()
           error(tostring(err), 0)
         end
         local sum = 0
-        if round % 10 == 0 then
+        if round % 5 == 0 then
           lumo.transaction(function() sum = Account:query():sum("balance") end)
           assert(sum == 800, sum)
         end
@@ -1050,7 +1050,7 @@ describe("four processes", function()
       print(moved, refused)
     ]]
     local processes = {}
-    for i = 1, 4 do
+    for i = 1, 8 do
       processes[i] = helper.spawn(script, nil, helper.uri(), helper.database, i)
     end
     local total = 0
@@ -1061,7 +1061,7 @@ describe("four processes", function()
       total = total + moved + refused
       assert.is_true(tonumber(moved) > 0)
     end
-    assert.equal(160, total)
+    assert.equal(200, total)
     assert.equal(800, Account:query():sum("balance"))
     assert.is_true(Account:query():min("balance") >= 0)
   end)
