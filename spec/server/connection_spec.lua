@@ -168,6 +168,33 @@ describe("a connection", function()
     expect_error("E_ARGUMENT", function() conn:command {} end)
   end)
 
+  it("takes a command of several keys in its order only", function()
+    local reply = conn:command(lumo.ordered { { "listCollections", 1 }, { "nameOnly", true }, { "filter", {} } })
+    assert.equal(1, reply.ok)
+    local err = helper.expect_refused("E_ARGUMENT", function()
+      conn:command { listCollections = 1, nameOnly = true }
+    end)
+    assert.matches("lumo.ordered", err.message, 1, true)
+  end)
+
+  it("waits for a free client for its timeout, and no longer", function()
+    local small = lumo.connect(helper.uri(), { name = "small", database = helper.database, pool_size = 2,
+      timeout_ms = 400 })
+    local trx = lumo.transaction { connection = "small" }
+    local other = lumo.transaction { connection = "small" }
+    local began = helper.now_ms()
+    local err = expect_error("E_TIMEOUT", function() small:ping() end)
+    local waited = helper.now_ms() - began
+    assert.is_true(waited >= 350 and waited < 3000, tostring(waited))
+    assert.is_true(err.retryable)
+    expect_error("E_TIMEOUT", function() lumo.transaction { connection = "small" } end)
+    trx:rollback()
+    assert.is_true(small:ping())
+    other:rollback()
+    assert.is_true(small:ping())
+    small:close()
+  end)
+
   it("describes its server", function()
     local version = conn:command({ buildInfo = 1 }).version
     local server = conn:server()
@@ -202,6 +229,45 @@ describe("a connection", function()
     other:ping()
     other:close()
     assert.has_no.errors(function() conn:ping() end)
+  end)
+end)
+
+describe("several connections", function()
+  it("serve one model by its definition, its query, its transaction and its records", function()
+    local names = { "", "_one", "_two" }
+    for _, suffix in ipairs { "_one", "_two" } do
+      lumo.connect(helper.uri(), { name = "several" .. suffix, database = helper.database .. suffix })
+    end
+    local Note = lumo.model("SeveralNote", { collection = "several", connection = "several_one",
+      columns = { text = "string" } })
+    local function counts()
+      local found = {}
+      for i, suffix in ipairs(names) do
+        found[i] = Note:count { connection = suffix == "" and "default" or "several" .. suffix }
+      end
+      return found
+    end
+    local first = Note:create { text = "by definition" }
+    local second = Note:create({ text = "by option" }, { connection = "several_two" })
+    Note:create({ text = "by client" }, { client = lumo.connection("several_two") })
+    Note:create({ text = "at home" }, { connection = "default" })
+    assert.same({ 1, 1, 2 }, counts())
+    second.text = "goes where it came from"
+    second:save()
+    assert.equal(1, Note:query({ connection = "several_two" }):where("text", second.text):count())
+    second:delete()
+    first:refresh()
+    lumo.transaction(function(trx)
+      Note:create({ text = "in a transaction" }, { client = trx })
+    end, { connection = "several_two" })
+    assert.same({ 1, 1, 2 }, counts())
+    for _, suffix in ipairs(names) do
+      Note:truncate { connection = suffix == "" and "default" or "several" .. suffix }
+      if suffix ~= "" then
+        lumo.connection("several" .. suffix):command { dropDatabase = 1 }
+        lumo.connection("several" .. suffix):close()
+      end
+    end
   end)
 end)
 

@@ -99,12 +99,27 @@ static int connection_stats(lua_State *L) {
   return 1;
 }
 
+/* The first key of a command is its name, and a plain table of several has no first one. */
+static void check_keys(lua_State *L, int index) {
+  int keys = 0;
+  if (lua_getmetatable(L, index)) { /* a lumo.ordered; any other table with one is refused by its encoding */
+    lua_pop(L, 1);
+    return;
+  }
+  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) keys++;
+  if (keys > 1)
+    lumo_raise_code(
+        L, "E_ARGUMENT",
+        "command takes several keys as lumo.ordered{ { name, value }, … }: the first is its name");
+}
+
 /* core.command_plan(database or nil, document, writes) */
 static int command_plan(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   const char *database = luaL_optstring(L, 1, NULL);
   if (!lua_istable(L, 2)) lumo_raise_argument(L, "command", 1, "a command document", 2);
+  check_keys(L, 2);
   bool writes = lua_toboolean(L, 3);
   lumo_place place = {.key = "command", .key_len = 7};
   lumo_buf *command = lumo_push_buffer(L);
