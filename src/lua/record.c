@@ -989,7 +989,7 @@ static int update_plan(lua_State *L) {
   lumo_check_buffer(L, statement);
   lumo_write_plan *plan =
       lumo_write_plan_new("save", record->schema->collection, statement, true, false, &error);
-  if (plan) plan->repeatable = true; /* values are set, to what they are */
+  if (plan) plan->repeatable = !guarded; /* values are set to what they are then, without a condition */
   lumo_fill_plan(L, 4, LUMO_PLAN_WRITE, plan, &error);
   mark_prepared(record);
   keep_work(L, 2);
