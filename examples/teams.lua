@@ -57,6 +57,12 @@ local User = lumo.model("User", {
         if not query.is_related_sub_query then query:preload("users") end
       end,
     }),
+    -- Those in which the user is the owner: a part of the same pairs. What on_query says of the pivot binds writes, too,
+    -- and what it compares with one value is what new pairs get.
+    owned_projects = lumo.many_to_many("Project", {
+      pivot_table = "project_user",
+      on_query = function(query) query:where_pivot("role", "owner") end,
+    }),
   },
 })
 
@@ -133,6 +139,12 @@ print("pairs of Eve: " .. eve.projects:count())
 eve:related("projects"):save_many{ Project:new{ title = "Newsletter", is_active = false }, shipping }
 print("projects of Eve: " .. list(eve.projects:exec(), "title"))
 
+-- Found inside the relation, or made: the second call finds what the first has made.
+local blog = eve.projects:first_or_create({ title = "Blog" }, nil, { role = "guest" })
+print("first_or_create again: " .. tostring(eve.projects:first_or_create{ title = "Blog" }._id == blog._id))
+eve.projects:update_or_create({ title = "Blog" }, { is_active = false })
+print("Blog is active: " .. tostring(Project:find(blog._id).is_active))
+
 -- ---- attach, detach, sync ------------------------------------------------------------------------
 
 heading "Attaching, detaching, syncing"
@@ -154,6 +166,14 @@ print("sync with attributes: " .. describe(ada.projects:sync{
   [website._id] = { role = "editor" },              -- changes
   [docs._id] = { role = lumo.null },                -- null
 }))
+
+-- ---- Two relations over one pivot ----------------------------------------------------------------
+
+heading "A part of the pairs"
+print("owned by Eve: " .. list(eve.owned_projects:exec(), "title"))
+print("takes Blog over: " .. describe(eve.owned_projects:attach(blog)))        -- the pair is there, its role changes
+print("owns one only: " .. describe(eve.owned_projects:sync{ website }))       -- the guest's and editor's pairs stay
+print("pairs of Eve: " .. eve.projects:count())
 
 -- ---- The query builder ---------------------------------------------------------------------------
 
@@ -179,6 +199,11 @@ end
 -- pivot_columns reads more of the pair for this query; the timestamps come anyhow.
 local first = query():pivot_columns{ "invited_by" }:order_by("title"):first()
 print("attached at a date: " .. tostring(first.extras.pivot_created_at.ms > 0))
+
+-- Columns of the pair put in order, and conditions of both sides joined by or.
+print("order_by_pivot         " .. query():order_by_pivot("role", "desc"):first().title)
+print("or across both sides   "
+  .. list(query():where("title", "Writing docs"):or_where_pivot("role", "admin"):exec(), "title"))
 
 -- on_query: Eve has three projects, two of them active.
 local active = eve.active_projects:exec()
@@ -206,6 +231,18 @@ print("commands: " .. count)
 
 local picked = users[1]:serialize{ fields = { "name" }, relations = { team_projects = { fields = { "title" } } } }
 print(("serialized: %s has %d team_projects"):format(picked.name, #picked.team_projects))
+
+-- Per parent: the first project of each user by title; how many there are comes along with it.
+users = User:query():order_by("name"):with_count("projects"):preload("projects", function(q)
+  q:group_limit(1):group_order_by("projects.title", "asc")
+end):exec()
+for _, one in ipairs(users) do
+  print(("%s: %s, the first of %d"):format(one.name, list(one.projects, "title"), one.extras.projects_count))
+end
+print("with more than two: " .. list(User:query():has("projects", ">", 2):exec(), "name"))
+print("who edits something: " .. list(User:query():where_has("projects", function(q)
+  q:where_pivot("role", "editor")
+end):exec(), "name"))
 
 -- ---- What the relation object does by itself -----------------------------------------------------
 

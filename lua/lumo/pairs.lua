@@ -226,6 +226,7 @@ local function delete_step(write, list)
     step.count = core.plan_written(plan, "nRemoved")
     records.remember(list, client)
     for _, row in ipairs(list) do core.record_deleted(row) end
+    return step.count > 0
   end
   return step
 end
@@ -235,7 +236,7 @@ local function guarded(write, step)
   local send = step.write
   function step.write(client)
     check_keys(write, step.list)
-    send(client)
+    return send(client)
   end
   return step
 end

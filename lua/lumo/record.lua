@@ -155,7 +155,7 @@ end
 ---@field list lumo.Record[]
 ---@field state lumo.State
 ---@field events string[] whose hooks run, in the order of the way in, which is also that of the way out
----@field write fun(client: lumo.Client)
+---@field write fun(client: lumo.Client): boolean? sent: whether it has written anything
 
 local function any_hook(steps, when)
   for _, step in ipairs(steps) do
@@ -174,8 +174,18 @@ local function run_hooks(steps, when)
   end
 end
 
+--- One write after the other. Without a transaction around them those that came before a failure stay.
 local function write_all(steps, client)
-  for _, step in ipairs(steps) do step.write(client) end
+  local wrote = false
+  for _, step in ipairs(steps) do
+    local ok, sent = pcall(step.write, client)
+    if not ok then
+      local apart = wrote and core.is_error(sent) and not ambient.transaction(client)
+      if apart and sent.outcome ~= "unknown" then sent.outcome = "applied" end
+      error(sent, 0)
+    end
+    wrote = sent or wrote
+  end
 end
 
 --- The writes and their after-hooks: all or nothing. A transaction that goes on around it cannot be committed
@@ -287,7 +297,7 @@ end
 --- Sends what changed in stored records: with one command, but for those whose update holds for an array as it was
 --- read, of which each has to say for itself that it was not.
 local function update(list, state, client)
-  local together = {}
+  local together, sent = {}, false
   for _, one in ipairs(list) do
     local side = core.record_side(one)
     if state.rules then validation.check(one, state, core.record_dirty(one)) end
@@ -295,11 +305,13 @@ local function update(list, state, client)
     local entry = plan and { record = one, plan = plan, pending = pending, guarded = guarded }
     if guarded then
       send_updates({ entry }, state, client)
+      sent = true
     elseif entry then
       together[#together + 1] = entry
     end
   end
   if #together > 0 then send_updates(together, state, client) end
+  return sent or #together > 0
 end
 
 --- The step that inserts new records with one command, in one transaction where `atomic` and there are any.
@@ -309,7 +321,10 @@ end
 function record.insert_step(list, state, atomic, quiet)
   return {
     list = list, state = state, events = quiet and {} or { "create", "save" },
-    write = function(client) insert(list, state, client, atomic) end,
+    write = function(client)
+      insert(list, state, client, atomic)
+      return true
+    end,
   }
 end
 
@@ -318,7 +333,7 @@ end
 function record.update_step(list, state, quiet)
   return {
     list = list, state = state, events = quiet and {} or { "update", "save" },
-    write = function(client) update(list, state, client) end,
+    write = function(client) return update(list, state, client) end,
   }
 end
 

@@ -64,6 +64,7 @@ local function turn_step(making)
   local column = making.relation.definition.options.serial
   return column and { list = {}, state = making.relation.state, events = {}, write = function(client)
     operators.count_up(making.parent, column, client)
+    return true
   end }
 end
 
@@ -76,7 +77,7 @@ local function insert_step(making, list)
   function step.write(client)
     making.makes_keys = #list == #making.list and makes_key(relation, list)
     for _, one in ipairs(list) do check_key(relation, one, state, relation.related_key, making.method) end
-    send(client)
+    return send(client)
   end
   return step
 end

@@ -1,6 +1,7 @@
--- The chaos campaign: eight processes attach, detach, sync, toggle and update pairs at random, on a parent of their
--- own each and on shared ones, while processes and the server are killed at random. Every process writes down what it
--- is about to do and what it was told; what is stored in the end must agree with that.
+-- The chaos campaign: eight processes attach, detach, sync, toggle and update pairs at random, create, save, find or
+-- create related records, and sync in turn, on a parent of their own each and on shared ones, while processes and the
+-- server are killed at random. Every process writes down what it is about to do and what it was told; what is stored in
+-- the end must agree with that.
 --
 --   lua spec/campaign/chaos.lua [--long]
 --
@@ -13,21 +14,23 @@ local unpack = table.unpack or unpack
 local DATABASE, WORKERS, TAGS, COUPLES = "chaos", 8, 10, 4
 local SHARED = { 101, 102, 103 } -- parents that all processes write
 local COUPLED = 110 -- a shared parent where tags 1 and 2, 3 and 4, … only ever change together
+local MADE, FIRST, TURNS = 120, 121, 122 -- shared parents whose related records are made; that is synced in turn
+local RELATIONS = { [MADE] = "made", [FIRST] = "made", [TURNS] = "turns" }
 
 local function id(n) return lumo.objectid(("%024x"):format(n)) end
 local function number_of(one) return tonumber(tostring(one):sub(-6), 16) end
 
 local function define()
-  lumo.model("ChaosTag", { collection = "tags", columns = { name = "string" } })
+  local function over(pivot, serial)
+    return lumo.many_to_many("ChaosTag", {
+      pivot_table = pivot, pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id",
+      pivot_columns = { "w" }, serial = serial,
+    })
+  end
   return lumo.model("ChaosPost", {
-    collection = "posts", columns = { title = "string" },
-    relations = {
-      tags = lumo.many_to_many("ChaosTag", {
-        pivot_table = "post_tags", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id",
-        pivot_columns = { "w" },
-      }),
-    },
-  })
+    collection = "posts", columns = { title = "string", version = "integer" },
+    relations = { tags = over("post_tags"), made = over("made_tags"), turns = over("turn_tags", "version") },
+  }), lumo.model("ChaosTag", { collection = "tags", columns = { name = "string" } })
 end
 
 ---- what an operation does to a state (a map from tag to its attribute, 0 where it has none)
@@ -111,6 +114,9 @@ local function pick_ids(most)
 end
 
 local function pick(parent, stamp)
+  if parent == MADE then return { name = math.random(2) == 1 and "create" or "save", ids = { stamp }, w = stamp } end
+  if parent == FIRST then return { name = "first", ids = { math.random(TAGS) }, w = stamp } end
+  if parent == TURNS then return { name = "turn", ids = pick_ids(5), w = stamp } end
   if parent == COUPLED then -- only what a transaction makes whole
     local ids, w = {}, stamp
     local name = ({ "attach", "sync", "toggle" })[math.random(3)]
@@ -134,8 +140,27 @@ local function argument_of(operation)
   return argument
 end
 
+--- What makes a related record and its pair; w of the pair tells who was first. A text when it is one of those.
+local function make(tags, operation, Tag)
+  local name, attributes = "m" .. operation.ids[1], { w = operation.w }
+  if operation.name == "create" then
+    tags:create({ name = name }, attributes)
+  elseif operation.name == "save" then
+    tags:save(Tag:new { name = name }, attributes)
+  elseif operation.name == "first" then
+    tags:first_or_create({ name = "f" .. operation.ids[1] }, nil, attributes)
+  elseif operation.name == "turn" then
+    tags:sync(argument_of(operation))
+  else
+    return nil
+  end
+  return "done"
+end
+
 --- Runs it; gives what it was told as text.
-local function apply(tags, operation)
+local function apply(tags, operation, Tag)
+  local made = make(tags, operation, Tag)
+  if made then return made end
   local told = { attached = {}, updated = {}, unchanged = {}, detached = {} }
   if operation.name == "detach" then
     if tags:detach(id(operation.ids[1])) > 0 then told.detached = { operation.ids[1] } end
@@ -152,9 +177,9 @@ end
 
 --- Runs it; gives what it was told as text, and whether more is done than it tells: the answer to an attempt was lost,
 --- and lumo itself made the next one. libmongoc makes the first such for an operation that the server knows by number.
-local function perform(tags, operation, numbered)
+local function perform(tags, operation, numbered, Tag)
   local told
-  local _, commands = lumo.count_commands(function() told = apply(tags, operation) end)
+  local _, commands = lumo.count_commands(function() told = apply(tags, operation, Tag) end)
   local broken = 0
   for _, command in ipairs(commands) do
     if command.failed then broken = broken + 1 end
@@ -179,7 +204,7 @@ local function worker(uri, number, count, first, log_path, seed)
   number, count, first = tonumber(number), tonumber(count), tonumber(first)
   math.randomseed(tonumber(seed))
   local conn = lumo.connect(uri, { database = DATABASE, timeout_ms = 20000 })
-  local Post = define()
+  local Post, Tag = define()
   local log = assert(io.open(log_path, "a"))
   log:setvbuf("no") -- a line is one write: it outlives a kill
   local function say(...)
@@ -194,7 +219,7 @@ local function worker(uri, number, count, first, log_path, seed)
   end
   local own = number
   local posts = {}
-  for _, parent in ipairs { own, COUPLED, unpack(SHARED) } do
+  for _, parent in ipairs { own, COUPLED, MADE, FIRST, TURNS, unpack(SHARED) } do
     repeat
       local ok, post = pcall(Post.find, Post, id(parent))
       posts[parent] = ok and post
@@ -203,11 +228,13 @@ local function worker(uri, number, count, first, log_path, seed)
   say_state(own)
   for n = first, first + count - 1 do
     core.pause(math.random(0, 60))
-    local kind = math.random(10)
-    local parent = kind <= 4 and own or kind <= 6 and COUPLED or SHARED[math.random(#SHARED)]
+    local kind = math.random(13)
+    local parent = kind <= 4 and own or kind <= 6 and COUPLED or kind <= 10 and SHARED[math.random(#SHARED)]
+      or kind == 11 and MADE or kind == 12 and FIRST or TURNS
     local operation = pick(parent, n * 10 + number)
     say("DO", n, parent, operation.name, operation.w, table.concat(operation.ids, ","))
-    local ok, told, doubtful = pcall(perform, posts[parent].tags, operation, uri:find("replicaSet=") ~= nil)
+    local ok, told, doubtful = pcall(perform, posts[parent][RELATIONS[parent] or "tags"], operation,
+      uri:find("replicaSet=") ~= nil, Tag)
     if ok then
       say(doubtful and "PERHAPS" or "TOLD", n, told)
     else
@@ -347,6 +374,82 @@ local function judge_sum(name, logs, parent, final, transactions)
   verdict(name, problem)
 end
 
+--- All documents of a collection.
+local function read_all(conn, collection)
+  return conn:command(lumo.ordered {
+    { "find", collection }, { "filter", {} }, { "batchSize", 100000 } }).cursor.firstBatch
+end
+
+--- Who has answered how to the operations on a parent: told, refused without a trace, or nobody knows.
+local function entries_of(logs, parent)
+  local told, refused, doubtful = {}, {}, {}
+  for _, list in ipairs(logs) do
+    for _, entry in ipairs(list) do
+      if entry.parent == parent then
+        local into = (entry.answer == "TOLD" or entry.answer == "PERHAPS") and told or doubtful
+        if entry.answer == "ERROR" and (entry.outcome == "nil" or entry.outcome == "not_applied") then into = refused end
+        into[#into + 1] = entry
+      end
+    end
+  end
+  return told, refused, doubtful
+end
+
+--- Made records: what was told is there, with one pair; what was refused is not; a record without its pair is there
+--- only where no transaction has made both.
+local function judge_made(name, conn, logs, transactions)
+  local tags, rows, problem = {}, {}, nil
+  for _, tag in ipairs(read_all(conn, "tags")) do
+    if tags[tag.name] then problem = "two records are called " .. tag.name end
+    tags[tag.name] = tostring(tag._id)
+  end
+  for _, row in ipairs(read_all(conn, "made_tags")) do
+    local key = number_of(row.post_id) .. " " .. tostring(row.tag_id)
+    if rows[key] then problem = "a pair is there twice" end
+    rows[key] = row
+  end
+  local function has_pair(parent, tag) return tags[tag] and rows[parent .. " " .. tags[tag]] ~= nil end
+  for parent, letter in pairs { [MADE] = "m", [FIRST] = "f" } do
+    local told, refused, doubtful = entries_of(logs, parent)
+    for _, entry in ipairs(told) do
+      local tag = letter .. entry.ids[1]
+      if not has_pair(parent, tag) then problem = ("%s was told, but is not there with its pair"):format(tag) end
+    end
+    for _, entry in ipairs(parent == MADE and refused or {}) do
+      local tag = letter .. entry.ids[1]
+      if tags[tag] then problem = ("%s was refused (%s), but is there"):format(tag, entry.words) end
+    end
+    for _, entry in ipairs(doubtful) do
+      local tag = letter .. entry.ids[1]
+      if transactions and tags[tag] and not has_pair(parent, tag) then problem = tag .. " has no pair" end
+    end
+  end
+  verdict(name, problem)
+end
+
+--- Syncs that take turns: what is there is what one of them has wanted, whole; and each has counted once.
+local function judge_turns(name, conn, logs)
+  local told, _, doubtful = entries_of(logs, TURNS)
+  local found, known = {}, #told == 0 and { ["-"] = true } or {}
+  for _, row in ipairs(read_all(conn, "turn_tags")) do
+    if number_of(row.post_id) == TURNS then found[number_of(row.tag_id)] = row.w end
+  end
+  for _, list in ipairs { told, doubtful } do
+    for _, entry in ipairs(list) do
+      local state = {}
+      for _, tag in ipairs(entry.ids) do state[tag] = entry.w end
+      known[state_text(state)] = true
+    end
+  end
+  verdict(name, not known[state_text(found)] and state_text(found) .. " is what no sync has wanted" or nil)
+  local version = 0
+  for _, post in ipairs(read_all(conn, "posts")) do
+    if number_of(post._id) == TURNS then version = post.version or 0 end
+  end
+  verdict(name .. ", counted", (version < #told or version > #told + #doubtful)
+    and ("%d turns were told, %d are in doubt, but %d counted"):format(#told, #doubtful, version) or nil)
+end
+
 local function judge(config, conn, logs, transactions)
   local exact, errors, doubts, count = 0, {}, 0, 0
   for _, list in ipairs(logs) do
@@ -373,7 +476,9 @@ local function judge(config, conn, logs, transactions)
   for _, parent in ipairs { COUPLED, unpack(SHARED) } do
     judge_sum(("%s, sum of parent %d"):format(config, parent), logs, parent, read_state(conn, parent), transactions)
   end
+  judge_made(config .. ", made records", conn, logs, transactions)
   if transactions then
+    judge_turns(config .. ", turns", conn, logs)
     local found, problem = read_state(conn, COUPLED), nil
     for couple = 1, COUPLES do
       local a, b = found[couple * 2 - 1], found[couple * 2]
@@ -399,14 +504,18 @@ local function campaign(long)
     local conn = lumo.connect(server:direct(), { name = "chaos", database = DATABASE, timeout_ms = 30000 })
     local posts, tags = {}, {}
     for number = 1, WORKERS do posts[number] = { _id = id(number), title = "own" } end
-    for _, parent in ipairs { COUPLED, unpack(SHARED) } do
+    for _, parent in ipairs { COUPLED, MADE, FIRST, TURNS, unpack(SHARED) } do
       posts[#posts + 1] = { _id = id(parent), title = "shared" }
     end
     for tag = 1, TAGS do tags[tag] = { _id = id(tag), name = "t" .. tag } end
     conn:command(lumo.ordered { { "insert", "posts" }, { "documents", lumo.array(posts) } })
     conn:command(lumo.ordered { { "insert", "tags" }, { "documents", lumo.array(tags) } })
     local index = { key = lumo.ordered { { "post_id", 1 }, { "tag_id", 1 } }, name = "pair", unique = unique }
-    conn:command(lumo.ordered { { "createIndexes", "post_tags" }, { "indexes", lumo.array { index } } })
+    for _, pivot in ipairs { "post_tags", "made_tags", "turn_tags" } do
+      conn:command(lumo.ordered { { "createIndexes", pivot }, { "indexes", lumo.array { index } } })
+    end
+    index = { key = { name = 1 }, name = "name", unique = true }
+    conn:command(lumo.ordered { { "createIndexes", "tags" }, { "indexes", lumo.array { index } } })
     return conn
   end
 
