@@ -57,8 +57,8 @@ local User = lumo.model("User", {
         if not query.is_related_sub_query then query:preload("users") end
       end,
     }),
-    -- Those in which the user is the owner: a part of the same pairs. What on_query says of the pivot binds writes, too,
-    -- and what it compares with one value is what new pairs get.
+    -- Those in which the user is the owner: a part of the same pairs. What on_query says of the pivot binds writes,
+    -- too, and what it compares with one value is what new pairs get.
     owned_projects = lumo.many_to_many("Project", {
       pivot_table = "project_user",
       on_query = function(query) query:where_pivot("role", "owner") end,

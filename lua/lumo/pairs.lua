@@ -26,6 +26,7 @@ local pairs_of = {}
 ---@field op string the core's name of the operation
 ---@field plan userdata
 ---@field given table of core.pairs_plan
+---@field hooked boolean hooks of the pivot model have a say
 ---@field entries { id: any, attributes: table }[]|nil once they were asked for
 ---@field rows table<string, lumo.Record>|nil by key text, where hooks have run
 
@@ -65,12 +66,14 @@ end
 ---@return lumo.PairsWrite
 function pairs_of.prepare(parent, relation, client, op, method, value, form)
   local pivot, handle = relation.pivot_state, relation:bound_handle(method, client)
+  local hooked, ruled = has_hooks(relation), pivot and pivot.rules and op ~= "toggle"
   value = accessors.prepared_pairs(pivot, value, form)
-  local plan, given = core.pairs_plan(op, method, handle, parent, value, form, core.now())
+  local plan, given = core.pairs_plan(op, method, handle, parent, value, form, core.now(), hooked or ruled)
   local write = {
     parent = parent, relation = relation, handle = handle, method = method, op = op, plan = plan, given = given,
+    hooked = hooked,
   }
-  if pivot and pivot.rules and op ~= "toggle" then
+  if ruled then
     for _, entry in ipairs(entries_of(write)) do relation:check_attributes(entry.attributes, false) end
   end
   return write
@@ -308,7 +311,7 @@ end
 ---@param client lumo.Client
 ---@return lumo.Pairs
 function pairs_of.run(write, client)
-  if has_hooks(write.relation) then return run_rows(write, client) end
+  if write.hooked then return run_rows(write, client) end
   local ok, err = pcall(run, client, write.plan)
   if ok then return core.plan_pairs(write.plan) end
   if core.is_error(err) and err.code == "E_DUPLICATE_KEY" and err.outcome == "applied" then

@@ -56,6 +56,9 @@ local function check_options(options, context)
   if options.serial ~= nil and type(options.serial) ~= "string" then
     raise("E_ARGUMENT", "option \"serial\" of %s is the name of an integer column", context)
   end
+  if options.serial ~= nil and options.atomic == false then
+    raise("E_ARGUMENT", "%s: serial takes turns in transactions, which atomic = false never opens", context)
+  end
   if options.on_delete ~= nil and options.on_delete ~= "detach" then
     raise("E_ARGUMENT", "option \"on_delete\" of %s is \"detach\"", context)
   end

@@ -555,8 +555,8 @@ static int push_pivot_defaults(lua_State *L, int relation) {
 
 /* ---- plans of the client ---- */
 
-/* core.pairs_plan(op, method, relation, parent, value, form, now): → plan, the attributes by id as
- * pairs_entries takes them */
+/* core.pairs_plan(op, method, relation, parent, value, form, now, keep): → plan; with `keep` also the
+ * attributes by id, as pairs_entries takes them */
 static int pairs_plan(lua_State *L) {
   static const char *const ops[] = {"attach",       "attach_made", "attach_each", "sync",
                                     "sync_keeping", "toggle",      NULL};
@@ -569,12 +569,13 @@ static int pairs_plan(lua_State *L) {
   gatherer w = {.L = L, .method = luaL_checkstring(L, 2), .relation = lumo_check_relation(L, 3)};
   ids_form form = (ids_form)luaL_checkoption(L, 6, NULL, forms);
   w.now = (int64_t)luaL_checknumber(L, 7);
+  bool keep = lua_toboolean(L, 8);
   lua_settop(L, 7);
   w.g = push_gathering(L);               /* 8 */
   lumo_buf *owner = lumo_push_buffer(L); /* 9 */
   lumo_value key = owner_value(L, w.relation, w.method, 4, owner);
   lua_newtable(L); /* 10 */
-  w.given = 10;
+  if (keep) w.given = 10;
   w.defaults = push_pivot_defaults(L, 3); /* 11 */
   gather(&w, 5, form);
   lua_settop(L, 10);
