@@ -29,9 +29,18 @@ end
 --- Whether any hook stands there, in the model or in a base of it.
 ---@return boolean
 function hooks.any(state, when, event)
-  local key = when .. " " .. event
   while state do
-    if state.hooks and state.hooks[key] then return true end
+    if state.hooks and state.hooks[when .. " " .. event] then return true end
+    state = state.base
+  end
+  return false
+end
+
+--- Whether a model has any hooks at all, of its own or a base's.
+---@return boolean
+function hooks.has(state)
+  while state do
+    if state.hooks then return true end
     state = state.base
   end
   return false
@@ -40,8 +49,10 @@ end
 --- Runs the hooks; what one raises goes through.
 function hooks.run(state, when, event, ...)
   if not state then return end
-  hooks.run(state.base, when, event, ...)
-  for _, fn in ipairs(state.hooks and state.hooks[when .. " " .. event] or {}) do
+  if state.base then hooks.run(state.base, when, event, ...) end
+  local list = state.hooks and state.hooks[when .. " " .. event]
+  if not list then return end
+  for _, fn in ipairs(list) do
     fn(...)
   end
 end

@@ -200,15 +200,17 @@ end
 
 names.alias(Query)
 
+local NONE = {}
+
 --- What a query calls before it is sent: the keys that its preloads and aggregates need must be read.
 function queries.before_read(q, kept)
-  for _, node in ipairs(kept.preloads or {}) do
+  for _, node in ipairs(kept.preloads or NONE) do
     core.query_also(q, registry.relation(kept.state, node.name).local_key)
   end
   if kept.lean and kept.aggregates then
     raise("E_ARGUMENT", "with_count and with_aggregate put their results into records, and the query is lean")
   end
-  for _, asked in ipairs(kept.aggregates or {}) do
+  for _, asked in ipairs(kept.aggregates or NONE) do
     core.query_also(q, asked.relation.local_key)
   end
 end
@@ -216,8 +218,8 @@ end
 --- What a query calls with the records that it has read; `policy` is that of the query around it.
 function queries.after_read(list, kept, policy)
   policy = kept.policy or policy
-  load.tree(list, kept.preloads or {}, policy)
-  aggregates.into(list, kept.aggregates or {}, "with_count", policy)
+  if kept.preloads then load.tree(list, kept.preloads, policy) end
+  if kept.aggregates then aggregates.into(list, kept.aggregates, "with_count", policy) end
   return list
 end
 

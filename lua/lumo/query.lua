@@ -40,10 +40,12 @@ function query.to_send(q, method)
   return kept
 end
 
+local NO_OPTIONS = {}
+
 --- What a query runs on: what it was given, else its model's connection, which may not be open before it is
 --- sent.
 local function client_of(kept)
-  return ambient.with_policy(kept.client or transactions.client({}, kept.state.connection), kept.policy)
+  return ambient.with_policy(kept.client or transactions.client(NO_OPTIONS, kept.state.connection), kept.policy)
 end
 
 --- A query over all documents of a model.
@@ -51,10 +53,10 @@ end
 ---@param options table|nil { client =, connection = }
 ---@return lumo.Query
 function query.of_model(state, options)
-  options = names.options("query", options, transactions.CLIENT_OPTIONS)
-  local q = core.query_new(state.schema)
-  local kept = state_of(q)
+  local q, kept = core.query_new(state.schema)
   kept.state = state
+  if options == nil then return q end
+  options = names.options("query", options, transactions.CLIENT_OPTIONS)
   if options.client or options.connection then
     kept.client = transactions.client { client = options.client, connection = options.connection }
   end
@@ -129,8 +131,9 @@ for _, form in ipairs {
   local name, join, negated = form[1], form[2], form[3]
   local where = Query[name]
   Query[name] = function(q, first, ...)
-    if type(first) == "function" and select("#", ...) == 0 then return group(q, first, join, negated) end
-    if type(first) == "table" and select("#", ...) == 1 then
+    local kind = type(first)
+    if kind == "function" and select("#", ...) == 0 then return group(q, first, join, negated) end
+    if kind == "table" and select("#", ...) == 1 then
       demand(first, (...), name)
       return where(q, first)
     end

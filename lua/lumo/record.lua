@@ -157,6 +157,13 @@ end
 ---@field events string[] whose hooks run, in the order of the way in, which is also that of the way out
 ---@field write fun(client: lumo.Client): boolean? sent: whether it has written anything
 
+local function may_have_hooks(steps)
+  for i = 1, #steps do
+    if hooks.has(steps[i].state) then return true end
+  end
+  return false
+end
+
 local function any_hook(steps, when)
   for _, step in ipairs(steps) do
     for _, event in ipairs(step.events) do
@@ -176,6 +183,7 @@ end
 
 --- One write after the other. Without a transaction around them those that came before a failure stay.
 local function write_all(steps, client)
+  if #steps == 1 then return steps[1].write(client) end
   local wrote = false
   for _, step in ipairs(steps) do
     local ok, sent = pcall(step.write, client)
@@ -210,7 +218,9 @@ end
 ---@param client lumo.Client
 ---@param apart boolean|nil no transaction is opened for after-hooks
 function record.write(steps, client, apart)
-  if not (any_hook(steps, "before") or any_hook(steps, "after")) then return write_all(steps, client) end
+  if not may_have_hooks(steps) or not (any_hook(steps, "before") or any_hook(steps, "after")) then
+    return write_all(steps, client)
+  end
   local before = {}
   for _, step in ipairs(steps) do
     for _, one in ipairs(step.list) do before[one] = before[one] or core.record_snapshot(one) end
@@ -277,8 +287,8 @@ end
 --- Sends updates of stored records with one command, and takes over what they have stored.
 ---@param updates { record: lumo.Record, plan: userdata, pending: userdata, guarded: string? }[]
 local function send_updates(updates, state, client)
-  local plans, list = {}, {}
-  for i, one in ipairs(updates) do plans[i], list[i] = one.plan, one.record end
+  local plans, list = { updates[1].plan }, { updates[1].record }
+  for i = 2, #updates do plans[i], list[i] = updates[i].plan, updates[i].record end
   local plan = #plans == 1 and plans[1] or core.plan_joined(plans, true)
   run_write(client, plan, state)
   local matched = core.plan_written(plan, "nMatched")
@@ -287,8 +297,10 @@ local function send_updates(updates, state, client)
     gone(state, "save", gone_outcome(client, matched))
   end
   record.remember(list, client)
-  for _, one in ipairs(updates) do
-    core.record_stored(one.record, one.pending, ambient.connection(client).number)
+  local number = ambient.connection(client).number
+  for i = 1, #updates do
+    local one = updates[i]
+    core.record_stored(one.record, one.pending, number)
     local side = core.record_side(one.record)
     if side and side.force_update then core.record_side(one.record, true).force_update = nil end
   end
@@ -314,13 +326,15 @@ local function update(list, state, client)
   return sent or #together > 0
 end
 
+local NO_EVENTS, INSERT_EVENTS, UPDATE_EVENTS = {}, { "create", "save" }, { "update", "save" }
+
 --- The step that inserts new records with one command, in one transaction where `atomic` and there are any.
 ---@param list lumo.Record[]
 ---@param quiet boolean|nil without hooks
 ---@return lumo.Step
 function record.insert_step(list, state, atomic, quiet)
   return {
-    list = list, state = state, events = quiet and {} or { "create", "save" },
+    list = list, state = state, events = quiet and NO_EVENTS or INSERT_EVENTS,
     write = function(client)
       insert(list, state, client, atomic)
       return true
@@ -332,7 +346,7 @@ end
 ---@return lumo.Step
 function record.update_step(list, state, quiet)
   return {
-    list = list, state = state, events = quiet and {} or { "update", "save" },
+    list = list, state = state, events = quiet and NO_EVENTS or UPDATE_EVENTS,
     write = function(client) return update(list, state, client) end,
   }
 end
@@ -346,6 +360,7 @@ local WRITE_OPTIONS = { write_concern = true }
 
 --- What a write of the record runs on, with the write concern of the call's options.
 local function writing_client(self, state, options, method)
+  if options == nil then return record.client(self, state) end
   return ambient.with_policy(record.client(self, state), policies.of(names.options(method, options, WRITE_OPTIONS)))
 end
 
@@ -645,8 +660,9 @@ end
 function Record:to_json()
   local state = state_of(self, "to_json")
   local side = core.record_side(self)
+  if not (side and side.preloaded) then return core.record_json(self) end
   local members = {}
-  for name, list in pairs(side and side.preloaded or {}) do
+  for name, list in pairs(side.preloaded) do
     local key = state.relations[name].serialize_as
     if key then members[#members + 1] = core.json_string(key) .. ":" .. record.list_to_json(list) end
   end

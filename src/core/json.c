@@ -37,18 +37,40 @@ static void put_escape(lumo_buf *out, unsigned char c) {
   lumo_buf_append(out, text, 6);
 }
 
-void lumo_json_string(lumo_buf *out, const char *text, size_t len) {
-  const char *end = text + len, *run = text;
-  LITERAL(out, "\"");
-  for (; text < end; text++) {
-    unsigned char c = (unsigned char)*text;
-    if (c >= 0x20 && c != '"' && c != '\\') continue;
-    lumo_buf_append(out, run, (size_t)(text - run));
-    put_escape(out, c);
-    run = text + 1;
+/* A word in which a byte's high bit is set if it is not plain in a JSON string: below 0x20, '"' or "\\". May
+ * also be set in bytes behind such a one. */
+static inline uint64_t special_bytes(uint64_t word) {
+  const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+  uint64_t quote = word ^ ones * '"', backslash = word ^ ones * '\\';
+  return ((word - ones * 0x20) | (quote - ones) | (backslash - ones)) & ~word & high;
+}
+
+/* How many bytes at the front go into a JSON string as they are. */
+static size_t plain_span(const char *text, size_t len) {
+  size_t at = 0;
+  for (; len - at >= 8; at += 8) {
+    uint64_t special = special_bytes(lumo_load64((const uint8_t *)text + at));
+    if (special) return at + ((size_t)__builtin_ctzll(special) >> 3);
   }
-  lumo_buf_append(out, run, (size_t)(end - run));
-  LITERAL(out, "\"");
+  for (; at < len; at++) {
+    unsigned char c = (unsigned char)text[at];
+    if (c < 0x20 || c == '"' || c == '\\') break;
+  }
+  return at;
+}
+
+void lumo_json_string(lumo_buf *out, const char *text, size_t len) {
+  size_t at = plain_span(text, len);
+  lumo_buf_append(out, "\"", 1);
+  while (at < len) {
+    lumo_buf_append(out, text, at);
+    put_escape(out, (unsigned char)text[at]);
+    text += at + 1;
+    len -= at + 1;
+    at = plain_span(text, len);
+  }
+  lumo_buf_append(out, text, len);
+  lumo_buf_append(out, "\"", 1);
 }
 
 static void put_base64(lumo_buf *out, const uint8_t *bytes, size_t len) {
@@ -96,11 +118,15 @@ static void put_double(lumo_buf *out, double v, lumo_json_mode mode) {
 }
 
 static void put_integer(lumo_buf *out, const char *wrapper, int64_t v, lumo_json_mode mode) {
-  char text[24];
-  bool beyond = v > 9007199254740992 || v < -9007199254740992;
-  const char *quote = mode == LUMO_JSON_PLAIN && beyond ? "\"" : "";
-  int len = snprintf(text, sizeof text, "%s%lld%s", quote, (long long)v, quote);
-  put_number(out, wrapper, text, (size_t)len, mode);
+  char text[24], *p = text + sizeof text;
+  bool quoted = mode == LUMO_JSON_PLAIN && (v > 9007199254740992 || v < -9007199254740992);
+  uint64_t rest = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+  if (quoted) *--p = '"';
+  do *--p = (char)('0' + rest % 10);
+  while ((rest /= 10) > 0);
+  if (v < 0) *--p = '-';
+  if (quoted) *--p = '"';
+  put_number(out, wrapper, p, (size_t)(text + sizeof text - p), mode);
 }
 
 /* A wrapper of one key whose text needs no escapes; without the wrapper in plain mode. */

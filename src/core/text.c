@@ -245,20 +245,35 @@ bool lumo_date_parse(const char *text, size_t len, int64_t *ms) {
   return true;
 }
 
+/* Writes a number of so many digits, and what follows it. */
+static char *put_digits(char *p, uint64_t number, int digits, char next) {
+  for (int i = digits; i-- > 0; number /= 10) p[i] = (char)('0' + number % 10);
+  p[digits] = next;
+  return p + digits + 1;
+}
+
 size_t lumo_date_text(int64_t ms, char out[40]) {
   int64_t days = ms / DAY_MS, time = ms % DAY_MS, year;
   int month, day;
+  char *p = out;
   if (time < 0) {
     time += DAY_MS;
     days--;
   }
   date_from_days(days, &year, &month, &day);
-  const char *format = year < 0      ? "-%06lld-%02d-%02dT%02d:%02d:%02d.%03dZ"
-                       : year > 9999 ? "+%06lld-%02d-%02dT%02d:%02d:%02d.%03dZ"
-                                     : "%04lld-%02d-%02dT%02d:%02d:%02d.%03dZ";
-  int clock = (int)time;
-  return (size_t)snprintf(out, 40, format, (long long)(year < 0 ? -year : year), month, day, clock / 3600000,
-                          clock / 60000 % 60, clock / 1000 % 60, clock % 1000);
+  if (year < 0 || year > 9999)
+    p += snprintf(p, 24, "%+07lld-", (long long)year);
+  else
+    p = put_digits(p, (uint64_t)year, 4, '-');
+  uint64_t clock = (uint64_t)time;
+  p = put_digits(p, (uint64_t)month, 2, '-');
+  p = put_digits(p, (uint64_t)day, 2, 'T');
+  p = put_digits(p, clock / 3600000, 2, ':');
+  p = put_digits(p, clock / 60000 % 60, 2, ':');
+  p = put_digits(p, clock / 1000 % 60, 2, '.');
+  p = put_digits(p, clock % 1000, 3, 'Z');
+  *p = '\0';
+  return (size_t)(p - out);
 }
 
 /* ---- numbers as digits ---- */
@@ -397,7 +412,9 @@ static bool digits_by_division(double v, shortest *out) {
     if (scaled >= 1e15) return false;
     uint64_t whole = (uint64_t)(scaled + 0.5);
     if ((double)whole / powers_of_ten[places] != v) continue;
-    out->count = snprintf(out->digits, sizeof out->digits, "%llu", (unsigned long long)whole);
+    out->count = 1;
+    for (uint64_t rest = whole; rest >= 10; rest /= 10) out->count++;
+    put_digits(out->digits, whole, out->count, '\0');
     out->exponent = out->count - 1 - places;
     return true;
   }
@@ -451,11 +468,16 @@ size_t lumo_double_text(double v, char out[32]) {
   if (s.exponent < -4 || s.exponent >= 16)
     return (size_t)snprintf(out, 32, "%s%c%s%.*se%+03d", sign, s.digits[0], s.count > 1 ? "." : "",
                             s.count - 1, s.digits + 1, s.exponent);
-  if (whole <= 0) return (size_t)snprintf(out, 32, "%s0.%.*s%.*s", sign, -whole, "0000", s.count, s.digits);
-  if (whole >= s.count)
-    return (size_t)snprintf(out, 32, "%s%.*s%.*s.0", sign, s.count, s.digits, whole - s.count,
-                            "0000000000000000");
-  return (size_t)snprintf(out, 32, "%s%.*s.%.*s", sign, whole, s.digits, s.count - whole, s.digits + whole);
+  char *p = out;
+  if (*sign) *p++ = '-';
+  if (whole <= 0) *p++ = '0';
+  for (int i = 0; i < whole; i++) *p++ = i < s.count ? s.digits[i] : '0';
+  *p++ = '.';
+  for (int i = whole; i < 0; i++) *p++ = '0';
+  for (int i = whole > 0 ? whole : 0; i < s.count; i++) *p++ = s.digits[i];
+  if (whole >= s.count) *p++ = '0';
+  *p = '\0';
+  return (size_t)(p - out);
 }
 
 /* ---- decimal128 ---- */

@@ -41,16 +41,18 @@ lumo_query_box *lumo_push_query(lua_State *L, int schema, lumo_query_kind kind) 
   box->kind = kind;
   lumo_get(L, &LUMO_MT_QUERY);
   lua_setmetatable(L, -2);
-  lua_newtable(L);
+  lua_createtable(L, 1, 4); /* what most queries come to need */
   lua_pushvalue(L, schema);
   lua_rawseti(L, -2, 1);
   lumo_setuv(L, -2);
   return box;
 }
 
+/* core.query_new(schema): → an empty query, its companion table (see query_state). */
 static int query_new(lua_State *L) {
   lumo_push_query(L, 1, LUMO_QUERY_MODEL);
-  return 1;
+  lumo_getuv(L, -1);
+  return 2;
 }
 
 /* core.query_state(query): the companion table, in which lua/lumo keeps model, connection and the like under

@@ -8,6 +8,8 @@
 #include "../core/json.h"
 #include "relation.h"
 
+enum { USUAL_COMMAND = 256 }; /* bytes that are made room for at once */
+
 static const uint8_t *bound_of(const lumo_query_box *box, uint32_t *len) {
   *len = (uint32_t)box->bound.len;
   return box->bound.len ? box->bound.data : NULL;
@@ -30,14 +32,14 @@ static int query_find_plan(lua_State *L) {
     lumo_push_related_plan(L, box, &request);
     return 1;
   }
-  lumo_buf *command = lumo_push_buffer(L);
-  const uint8_t *bound = bound_of(box, &bound_len);
-  lumo_query_find(&box->query, bound, bound_len, most, streaming ? 1000 : 0, command);
-  lumo_check_buffer(L, command);
   lumo_prepare_plan(L);
+  lumo_buf command = {0}; /* the plan's before anything can raise */
+  const uint8_t *bound = bound_of(box, &bound_len);
+  lumo_buf_reserve(&command, USUAL_COMMAND);
+  lumo_query_find(&box->query, bound, bound_len, most, streaming ? 1000 : 0, &command);
   lumo_fill_plan(
       L, lua_gettop(L), LUMO_PLAN_READ,
-      lumo_read_plan_new("find", box->query.schema->collection, command, most == 1, streaming, &error),
+      lumo_read_plan_new("find", box->query.schema->collection, &command, most == 1, streaming, &error),
       &error);
   return 1;
 }

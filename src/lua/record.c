@@ -1408,7 +1408,7 @@ static void write_document(lua_State *L, int i, bool serialized, lumo_buf *out) 
 static int record_json(lua_State *L) {
   check_record(L, 1);
   lua_settop(L, 2);
-  lumo_buf *document = lumo_push_buffer(L), *text = lumo_push_buffer(L);
+  lumo_buf *work = push_work(L), *document = &work[0], *text = &work[1]; /* 3 */
   write_document(L, 1, true, document);
   lumo_json_document(text, document->data, document->len, false, LUMO_JSON_PLAIN);
   if (lua_isstring(L, 2)) {
@@ -1421,6 +1421,7 @@ static int record_json(lua_State *L) {
   }
   lumo_check_buffer(L, text);
   lua_pushlstring(L, (const char *)text->data, text->len);
+  keep_work(L, 3);
   return 1;
 }
 
