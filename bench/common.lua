@@ -34,6 +34,24 @@ common.Owner = lumo.model("Owner", {
   },
 })
 
+-- 5,000 parents with 20 of 1,000 labels each, and pivot data.
+common.Label = lumo.model("Label", { columns = { { "name", "string" }, { "color", "string" }, { "text", "string" } } })
+common.Parent = lumo.model("Parent", {
+  columns = { name = "string" },
+  relations = {
+    labels = lumo.many_to_many("Label", {
+      pivot_table = "label_parent", pivot_foreign_key = "parent_id", pivot_related_foreign_key = "label_id",
+      pivot_columns = { "role", "position" },
+    }),
+  },
+})
+common.LabelParent = lumo.model("LabelParent", {
+  collection = "label_parent",
+  columns = {
+    { "parent_id", "objectid" }, { "label_id", "objectid" }, { "role", "string" }, { "position", "integer" },
+  },
+})
+
 local authors = {}
 for i = 1, 100 do
   authors[i] = lumo.objectid()

@@ -22,4 +22,10 @@ for _ = 1, PASSES do
   measure("create_many", "restart")
   measure("create_many_stopped", "stop")
 end
+local seen = 0
+common.Created:before("create", function(post) seen = seen + post.views % 2 end)
+for _ = 1, PASSES do
+  measure("create_many_hook", "restart")
+end
+assert(seen > 0)
 common.report()

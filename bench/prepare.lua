@@ -15,4 +15,26 @@ for _, kind in ipairs { { common.Post, common.post }, { common.NestedPost, commo
   assert(kind[1]:count() == 10000)
 end
 common.Created:create(common.post(1))
+local function fill(model, count, row)
+  local rows = {}
+  for n = 1, count do
+    rows[n] = row(n)
+  end
+  return model:create_many(rows)
+end
+local labels = fill(common.Label, 1000, function(n)
+  return { name = ("label %d"):format(n), color = "blue", text = "What the label means, in one sentence." }
+end)
+local parents = fill(common.Parent, 5000, function(n) return { name = ("parent %d"):format(n) } end)
+for first = 0, 80000, 20000 do
+  fill(common.LabelParent, 20000, function(n)
+    local row = first + n - 1
+    local parent, position = math.floor(row / 20), row % 20
+    return {
+      parent_id = parents[parent + 1]._id, label_id = labels[(parent * 7 + position * 31) % 1000 + 1]._id,
+      role = "member", position = position,
+    }
+  end)
+end
+common.Parent:ensure_indexes()
 common.Owner:ensure_indexes()
