@@ -221,21 +221,22 @@ static void portions(const lumo_schema *tags) {
   for (int i = 0; i < 3; i++) add_owners(&all[i].owners, i == 1 ? 10 : 2500);
   const struct {
     uint32_t first, count;
-    bool apart;
+    bool apart, joins;
     uint32_t commands;
     const char *collections[5];
   } cases[] = {
-      {0, 1, false, 1, {"rows"}},
-      {0, 2, false, 1, {"rows"}},
-      {2, 1, false, 3, {"rows", "rows", "rows"}},
-      {0, 3, false, 3, {"rows", "rows", "rows"}},
-      {1, 2, false, 3, {"posts", "posts", "posts"}},
-      {0, 3, true, 5, {"rows", "posts", "rows", "rows", "rows"}},
+      {0, 1, false, false, 1, {"rows"}},
+      {0, 2, false, false, 1, {"rows"}},
+      {2, 1, false, true, 3, {"rows", "rows", "rows"}},
+      {0, 3, false, true, 3, {"rows", "rows", "rows"}},
+      {1, 2, false, true, 3, {"posts", "posts", "posts"}},
+      {0, 3, true, true, 5, {"rows", "posts", "rows", "rows", "rows"}},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     lumo_read_plan *plan =
         lumo_aggregates_plan_new("load_count", all + cases[i].first, cases[i].count, cases[i].apart, &error);
     CHECK(plan != NULL);
+    CHECK_INT(plan->plan.least_version, cases[i].joins ? LUMO_WIRE_JOINS : 0);
     const char *collections[5];
     memcpy(collections, cases[i].collections, sizeof collections);
     CHECK_INT(run_empty(plan, collections), cases[i].commands);

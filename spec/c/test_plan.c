@@ -280,6 +280,23 @@ static void write_plan(void) {
   lumo_plan_free(&write->plan);
 }
 
+static void old_servers(void) {
+  lumo_buf command = document("aggregate", 1);
+  lumo_read_plan *read = lumo_read_plan_new("find", "posts", &command, false, false, &error);
+  read->plan.wire_version = 9;
+  CHECK(lumo_plan_suits(&read->plan, &error)); /* it asks for nothing that is new */
+  read->plan.least_version = LUMO_WIRE_JOINS;
+  CHECK(!lumo_plan_suits(&read->plan, &error));
+  CHECK_TEXT(error.code, strlen(error.code), "E_UNSUPPORTED");
+  CHECK(strstr(error.message, "find with conditions") == error.message);
+  lumo_error_reset(&error);
+  read->plan.wire_version = LUMO_WIRE_JOINS;
+  CHECK(lumo_plan_suits(&read->plan, &error));
+  read->plan.wire_version = 0; /* not known */
+  CHECK(lumo_plan_suits(&read->plan, &error));
+  lumo_plan_free(&read->plan);
+}
+
 static void command_plan(void) {
   lumo_buf buf = document("ping", 1);
   lumo_command_plan *command = lumo_command_plan_new("command", "admin", &buf, false, &error);
@@ -355,6 +372,7 @@ int main(void) {
   kept_statements();
   write_plan();
   command_plan();
+  old_servers();
   leases();
   no_memory();
   return check_report();

@@ -153,6 +153,11 @@ static void add_aggregate(const lumo_aggregate *a, uint32_t from, uint32_t to, l
   lumo_buf_free(&text);
 }
 
+/* Whether it needs the documents of a second collection. */
+static bool joins(const lumo_aggregate *a) {
+  return aggregate_reach(a) > 1 || a->way.query->join_count > 0;
+}
+
 static void add_number(uint32_t number, lumo_stages *stages) {
   lumo_stage set = lumo_stage_begin(stages, "$addFields");
   lumo_bson_int32(stages->out, LUMO_KEY("a"), (int32_t)number);
@@ -163,7 +168,7 @@ static void add_number(uint32_t number, lumo_stages *stages) {
 static uint32_t portion_size(const lumo_aggregate *aggregates, uint32_t count, uint32_t from) {
   uint32_t most = LUMO_PORTION_KEYS / count;
   for (uint32_t i = 0; i < count; i++)
-    if (aggregate_reach(&aggregates[i]) > 1 && most > PORTION_JOINED) most = PORTION_JOINED;
+    if (joins(&aggregates[i]) && most > PORTION_JOINED) most = PORTION_JOINED;
   for (size_t bytes = SIZE_MAX; most > 1 && bytes > LUMO_PORTION_BYTES; most = (most + 1) / 2) {
     bytes = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -225,5 +230,9 @@ lumo_read_plan *lumo_aggregates_plan_new(const char *name, const lumo_aggregate 
   lumo_buf commands = {0};
   uint32_t together = apart ? 1 : count;
   for (uint32_t i = 0; i < count; i += together) write_commands(aggregates, i, i + together, &commands);
-  return lumo_read_plan_new(name, aggregates[0].way.hops[0].collection, &commands, false, false, error);
+  lumo_read_plan *plan =
+      lumo_read_plan_new(name, aggregates[0].way.hops[0].collection, &commands, false, false, error);
+  for (uint32_t i = 0; plan && i < count; i++)
+    if (joins(&aggregates[i])) plan->plan.least_version = LUMO_WIRE_JOINS;
+  return plan;
 }

@@ -93,6 +93,13 @@ void lumo_plan_init(lumo_plan *plan, const lumo_plan_class *class, const char *n
   strncpy(plan->name, name, sizeof plan->name - 1);
 }
 
+bool lumo_plan_suits(const lumo_plan *plan, lumo_error *error) {
+  if (plan->wire_version == 0 || plan->wire_version >= plan->least_version) return true;
+  return lumo_error_set(error, "E_UNSUPPORTED",
+                        "%s with conditions or columns of another collection needs MongoDB 5.0 or later",
+                        plan->name);
+}
+
 /* A plan and the copy of its collection's name behind it are one block. */
 static void *plan_new(size_t size, const lumo_plan_class *class, const char *name, const char *text,
                       char **copy, lumo_error *error) {

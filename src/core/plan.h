@@ -98,11 +98,12 @@ typedef struct lumo_plan_class {
 /* The head of every plan. */
 struct lumo_plan {
   const lumo_plan_class *class;
-  char name[32];        /* the operation, for error messages: "attach", "find" */
-  bool atomic;          /* to be run in one transaction where the deployment has them */
-  bool writes;          /* it is there to change data, whatever it reads first: a failure has an outcome */
-  bool asks_version;    /* the runner is to set wire_version before the first step */
-  int32_t wire_version; /* of the server, 17: MongoDB 6.0; 0: not known */
+  char name[32];         /* the operation, for error messages: "attach", "find" */
+  bool atomic;           /* to be run in one transaction where the deployment has them */
+  bool writes;           /* it is there to change data, whatever it reads first: a failure has an outcome */
+  bool asks_version;     /* the runner is to set wire_version before the first step */
+  int32_t wire_version;  /* of the server, 17: MongoDB 6.0; 0: not known */
+  int32_t least_version; /* older servers do not know what it asks for; 0: all do */
   bool ended; /* it has been run, to its end or a failure: running it once more begins with a restart */
   /* The driver's hold on a client, session and server while a cursor is open; released by the driver, or by
    * lumo_plan_free. */
@@ -116,6 +117,10 @@ struct lumo_plan {
 
 /* Sets class and name of a zeroed plan. */
 void lumo_plan_init(lumo_plan *plan, const lumo_plan_class *class, const char *name);
+#define LUMO_WIRE_JOINS 13 /* MongoDB 5.0: the first server that joins by fields and by a pipeline at once   \
+                            */
+/* E_UNSUPPORTED if the server is known to be too old for the plan. */
+bool lumo_plan_suits(const lumo_plan *plan, lumo_error *error);
 /* NULL is allowed. Releases the lease first. */
 void lumo_plan_free(lumo_plan *plan);
 

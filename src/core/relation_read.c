@@ -521,6 +521,7 @@ lumo_related_plan *lumo_related_plan_new(const char *name, const lumo_pivot *piv
   lumo_plan_init(&plan->head.plan, &class, name);
   plan->head.plan.writes = is_write(plan);
   plan->head.plan.asks_version = query->eager && related_is_bounded(plan);
+  if (query->join_count > 0) plan->head.plan.least_version = LUMO_WIRE_JOINS;
   return &plan->head;
 }
 

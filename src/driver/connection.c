@@ -339,24 +339,27 @@ lumo_workers *lumo_connection_workers(lumo_connection *connection, bool make, lu
 /* ---- the server ---- */
 
 mongoc_server_description_t *lumo_connection_select(const lumo_connection *connection,
-                                                    mongoc_client_t *client, int64_t deadline,
+                                                    mongoc_client_t *client, bool any, int64_t deadline,
                                                     bson_error_t *error) {
+  mongoc_read_prefs_t *nearest = any ? mongoc_read_prefs_new(MONGOC_READ_NEAREST) : NULL;
+  mongoc_server_description_t *server;
   int32_t slice = connection->selection_timeout_ms;
   if (slice > SELECTION_SLICE_MS) slice = SELECTION_SLICE_MS;
   for (;;) {
     int64_t began = lumo_clock_ms();
-    mongoc_server_description_t *server = mongoc_client_select_server(client, true, NULL, error);
+    server = mongoc_client_select_server(client, !any, nearest, error);
     int64_t now = server ? 0 : lumo_clock_ms();
     /* A failure before the slice is over is no wait, and comes again. */
-    if (server || now >= deadline || now - began < slice / 2 || !lumo_error_is_selection(error))
-      return server;
+    if (server || now >= deadline || now - began < slice / 2 || !lumo_error_is_selection(error)) break;
   }
+  mongoc_read_prefs_destroy(nearest);
+  return server;
 }
 
-bool lumo_connection_describe(const lumo_connection *connection, mongoc_client_t *client,
+bool lumo_connection_describe(const lumo_connection *connection, mongoc_client_t *client, bool any,
                               lumo_server_info *info, bson_error_t *error) {
   int64_t deadline = lumo_clock_ms() + connection->selection_timeout_ms;
-  mongoc_server_description_t *server = lumo_connection_select(connection, client, deadline, error);
+  mongoc_server_description_t *server = lumo_connection_select(connection, client, any, deadline, error);
   if (!server) return false;
   const bson_t *hello = mongoc_server_description_hello_response(server);
   const char *type = mongoc_server_description_type(server);
@@ -389,7 +392,7 @@ bool lumo_connection_server(lumo_connection *connection, lumo_server_info *info,
   }
   lumo_answer answer = {.ok = false};
   lumo_trace_begin(&answer.trace, connection, client, NULL);
-  answer.ok = lumo_connection_describe(connection, client, info, &answer.error);
+  answer.ok = lumo_connection_describe(connection, client, false, info, &answer.error);
   lumo_trace_end();
   lumo_connection_checkin(connection, client, generation);
   if (!answer.ok) lumo_error_classify(error, &answer, &context);

@@ -89,7 +89,7 @@ static void hold_retry(lumo_trace *trace, bool answered) {
   if (answered)
     lumo_backoff(LUMO_STEPPING_DOWN); /* who steps down calls itself the primary for a moment longer */
   if (!trace->timed_out && lumo_clock_ms() < trace->deadline_ms)
-    server = lumo_connection_select(trace->connection, trace->client, trace->deadline_ms, &ignored);
+    server = lumo_connection_select(trace->connection, trace->client, false, trace->deadline_ms, &ignored);
   /* The attempt's connection is closed, so that a retry needs a new one. */
   trace->refusing = !server;
   if (server)

@@ -101,12 +101,13 @@ void lumo_connection_checkin(lumo_connection *connection, mongoc_client_t *clien
 /* Kills the abandoned cursors. For a client that has just got an answer, so that this waits for no dead
  * server. */
 void lumo_connection_reap(lumo_connection *connection, mongoc_client_t *client);
-/* Waits for a server for writes, to the deadline (monotonic ms). To be destroyed by the caller. */
+/* Waits for a server for writes, or for any, to the deadline (monotonic ms). To be destroyed by the caller.
+ */
 mongoc_server_description_t *lumo_connection_select(const lumo_connection *connection,
-                                                    mongoc_client_t *client, int64_t deadline,
+                                                    mongoc_client_t *client, bool any, int64_t deadline,
                                                     bson_error_t *error);
-/* What the server for writes can do; selects one, which waits at most the selection timeout. */
-bool lumo_connection_describe(const lumo_connection *connection, mongoc_client_t *client,
+/* What that server can do; selects one, which waits at most the selection timeout. */
+bool lumo_connection_describe(const lumo_connection *connection, mongoc_client_t *client, bool any,
                               lumo_server_info *info, bson_error_t *error);
 
 /* An open cursor's hold on the session, the server and (between two runs) the client that it must be read

@@ -154,7 +154,8 @@ static progress run_atomic(lumo_run_state *run) {
   lumo_server_info info;
   bson_error_t cause = {0};
   if (!need_client(run)) return fail(run, NULL);
-  if (!lumo_connection_describe(run->connection, run->client, &info, &cause)) return fail_setup(run, &cause);
+  if (!lumo_connection_describe(run->connection, run->client, false, &info, &cause))
+    return fail_setup(run, &cause);
   if (!info.transactions) return run_steps(run);
   progress result = run_attempts(run);
   if (result != FAILED || !is_unsupported(run)) return result;
@@ -168,11 +169,12 @@ static progress run_atomic(lumo_run_state *run) {
 static progress tell_version(lumo_run_state *run) {
   lumo_server_info info;
   bson_error_t cause = {0};
-  if (!run->plan->asks_version || run->plan->wire_version != 0) return DONE;
+  if (!(run->plan->asks_version || run->plan->least_version) || run->plan->wire_version != 0) return DONE;
   if (!need_client(run)) return fail(run, NULL);
-  if (!lumo_connection_describe(run->connection, run->client, &info, &cause)) return fail_setup(run, &cause);
+  if (!lumo_connection_describe(run->connection, run->client, true, &info, &cause))
+    return fail_setup(run, &cause);
   run->plan->wire_version = info.wire_version;
-  return DONE;
+  return lumo_plan_suits(run->plan, run->error) ? DONE : fail(run, NULL);
 }
 
 /* Takes the client from an open cursor's lease, or from the session. */

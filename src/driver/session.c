@@ -135,7 +135,7 @@ bool lumo_orphans_kill(lumo_connection *connection, mongoc_client_t *client, lum
   append_sessions(&command, orphans);
   *answer = (lumo_answer){.has_reply = true, .reply = BSON_INITIALIZER};
   lumo_trace_begin(&answer->trace, connection, client, NULL);
-  if (lumo_connection_describe(connection, client, &info, &answer->error)) {
+  if (lumo_connection_describe(connection, client, false, &info, &answer->error)) {
     bson_destroy(&answer->reply);
     answer->ok = mongoc_client_command_with_opts(client, "admin", &command, NULL, NULL, &answer->reply,
                                                  &answer->error);
@@ -205,7 +205,7 @@ bool lumo_transaction_commit(lumo_connection *connection, mongoc_client_session_
 static bool comes_up(const lumo_connection *connection, mongoc_client_t *client) {
   lumo_server_info info;
   bson_error_t ignored;
-  return lumo_connection_describe(connection, client, &info, &ignored);
+  return lumo_connection_describe(connection, client, false, &info, &ignored);
 }
 
 bool lumo_session_end(lumo_connection *connection, mongoc_client_t *client, mongoc_client_session_t *session,
@@ -239,7 +239,7 @@ static bool open_transaction(lumo_session *session, const lumo_policy *policy, l
   lumo_server_info info;
   lumo_answer answer = {.ok = false};
   lumo_trace_begin(&answer.trace, connection, session->client, NULL);
-  bool found = lumo_connection_describe(connection, session->client, &info, &answer.error);
+  bool found = lumo_connection_describe(connection, session->client, false, &info, &answer.error);
   if (found && info.transactions) {
     session->session = lumo_session_start(session->client, &answer.error);
     answer.ok =

@@ -15,6 +15,11 @@ static const uint8_t *bound_of(const lumo_query_box *box, uint32_t *len) {
   return box->bound.len ? box->bound.data : NULL;
 }
 
+/* Says of the plan on top of the stack what its query needs of the server. */
+static void tell_needs(lua_State *L, const lumo_query_box *box) {
+  if (box->query.join_count > 0) lumo_check_any_plan(L, -1)->least_version = LUMO_WIRE_JOINS;
+}
+
 /* core.query_find_plan(query, method, limit or 0, streaming): a plan of records; with a limit of its own it
  * overrides the query's. */
 static int query_find_plan(lua_State *L) {
@@ -41,6 +46,7 @@ static int query_find_plan(lua_State *L) {
       L, lua_gettop(L), LUMO_PLAN_READ,
       lumo_read_plan_new("find", box->query.schema->collection, &command, most == 1, streaming, &error),
       &error);
+  tell_needs(L, box);
   return 1;
 }
 
@@ -62,6 +68,7 @@ static int query_count_plan(lua_State *L) {
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
                  lumo_read_plan_new("count", box->query.schema->collection, command, true, false, &error),
                  &error);
+  tell_needs(L, box);
   return 1;
 }
 
@@ -119,6 +126,7 @@ static void push_found_plan(lua_State *L, const lumo_query_box *box, const char 
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_WRITE, lumo_found_plan_new(method, &found, command, &error),
                  &error);
+  tell_needs(L, box);
 }
 
 static void push_bulk_plan(lua_State *L, lumo_query_box *box, const char *method, const lumo_buf *update) {
@@ -303,6 +311,7 @@ static int query_group_plan(lua_State *L) {
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
                  lumo_read_plan_new(method, box->query.schema->collection, command, true, false, &error),
                  &error);
+  tell_needs(L, box);
   return 1;
 }
 
@@ -325,6 +334,7 @@ static int query_distinct_plan(lua_State *L) {
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_READ,
                  lumo_read_plan_new("distinct", box->query.schema->collection, command, false, false, &error),
                  &error);
+  tell_needs(L, box);
   return 1;
 }
 
@@ -436,6 +446,7 @@ static int query_explain_plan(lua_State *L) {
   lumo_prepare_plan(L);
   lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
                  lumo_command_plan_new("explain", NULL, command, false, &error), &error);
+  tell_needs(L, box);
   return 1;
 }
 
