@@ -140,7 +140,8 @@ local function load_group(list, asked, client, method)
   local specs = {}
   for i, one in ipairs(asked) do
     specs[i] = {
-      name = one.relation.relation_name, key = one.relation.local_key, hops = one.relation.hops,
+      name = one.relation.relation_name, key = one.relation.parent_key, optional = one.relation.is_optional,
+      hops = one.relation.hops,
       query = one.query, operator = one.operator, column = one.column,
     }
   end

@@ -3,6 +3,7 @@ local accessors = require "lumo.accessors"
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local errors = require "lumo.errors"
+local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local operators = require "lumo.operators"
 local pairs_of = require "lumo.pairs"
@@ -12,80 +13,13 @@ local registry = require "lumo.registry"
 local run = require "lumo.run"
 local storing = require "lumo.storing"
 local raise = errors.raise
-local not_called_on = errors.not_called_on
 
 local client = {}
 
 ---@class lumo.Client
 local Client = {}
 
-local STATE = {} -- key of the state in the metatable of a loaded list
-
---- The parent, the relation and what commands run on, behind a handle or a loaded list.
-local function open(self, method)
-  local state = core.handle_state(self)
-  if not state and type(self) == "table" then
-    local metatable = getmetatable(self)
-    state = type(metatable) == "table" and metatable[STATE] or nil
-  end
-  if not state then
-    not_called_on(method, "a relation")
-  end
-  return state.parent, state.relation, records.client(state.parent, state.relation.state)
-end
-
--- Handles and lists -----------------------------------------------------------------------------------------
-
---- The relation's handle for one parent.
----@param parent lumo.Record
----@param relation lumo.Relation
-function client.handle(parent, relation)
-  return core.handle_new { parent = parent, relation = relation }
-end
-
---- Makes a list of records the loaded value of the relation.
-function client.set_list(parent, relation, list)
-  setmetatable(list, {
-    __index = Client, __name = "lumo.list", [STATE] = { parent = parent, relation = relation },
-  })
-  local side = core.record_side(parent, true)
-  side.preloaded = side.preloaded or {}
-  side.preloaded[relation.relation_name] = list
-  return list
-end
-
---- The relation's property of a record: the loaded list, else the handle.
-function client.property(parent, relation)
-  local side = core.record_side(parent)
-  local list = side and side.preloaded and side.preloaded[relation.relation_name]
-  return list or client.handle(parent, relation)
-end
-
-local function not_loaded(handle)
-  local state = core.handle_state(handle)
-  local name = state.relation.relation_name
-  core.raise("E_NOT_LOADED",
-    ("\"%s.%s\" is not loaded: call :load(\"%s\") on the record first, or :exec() for a list of its own")
-      :format(state.relation.state.name, name, name), { model = state.relation.state.name, attribute = name })
-end
-
-core.handle_metatable {
-  __index = function(handle, key)
-    if type(key) == "string" then return Client[key] end
-    return not_loaded(handle)
-  end,
-  __newindex = not_loaded,
-  __len = not_loaded,
-  __pairs = not_loaded,
-  __ipairs = not_loaded,
-  __call = not_loaded,
-  __tostring = function(handle)
-    local state = core.handle_state(handle)
-    return ("%s.%s of %s"):format(state.relation.state.name, state.relation.relation_name, tostring(state.parent))
-  end,
-  __name = "lumo.handle",
-  __metatable = false,
-}
+local open = handle.open
 
 -- Reading ---------------------------------------------------------------------------------------------------
 
@@ -397,5 +331,11 @@ function Client:preload(path, callback)
 end
 
 names.alias(Client)
+
+--- The methods of a relation's handle.
+---@return table<string, function>
+function client.methods_of()
+  return Client
+end
 
 return client

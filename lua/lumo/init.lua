@@ -11,12 +11,16 @@ local models = require "lumo.model"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 require "lumo.has"
+require "lumo.client"
+require "lumo.operators"
 require "lumo.paginate"
 require "lumo.cursor"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
+local direct = require "lumo.relations.direct"
 local relations = require "lumo.relation"
 local runtime = require "lumo.runtime"
+local through = require "lumo.relations.through"
 local transactions = require "lumo.transaction"
 local values = require "lumo.values"
 local raise = errors.raise
@@ -28,6 +32,10 @@ local lumo = {
   model = models.model,
   belongs_to_many = relations.belongs_to_many,
   many_to_many = relations.many_to_many,
+  has_one = direct.has_one,
+  has_many = direct.has_many,
+  belongs_to = direct.belongs_to,
+  has_many_through = through.has_many_through,
   load = load.load,
   load_count = aggregates.load_count,
   load_aggregate = aggregates.load_aggregate,

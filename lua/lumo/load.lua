@@ -3,7 +3,7 @@
 local ambient = require "lumo.ambient"
 local aggregates = require "lumo.aggregates"
 local core = require "lumo.core"
-local client = require "lumo.client"
+local handle = require "lumo.relations.handle"
 local errors = require "lumo.errors"
 local hooks = require "lumo.hooks"
 local names = require "lumo.names"
@@ -54,7 +54,7 @@ local function distribute(list, relation, lists, places)
   local taken, all = {}, {}
   for i, parent in ipairs(list) do
     local place = places[i]
-    local related = lists[place]
+    local related = lists[place] or {}
     if taken[place] then -- the same parent twice: each has a list of its own
       local copy = {}
       for k, one in ipairs(related) do copy[k] = one end
@@ -63,13 +63,17 @@ local function distribute(list, relation, lists, places)
       for _, one in ipairs(related) do all[#all + 1] = one end
     end
     taken[place] = true
-    client.set_list(parent, relation, related)
+    if relation.is_one then
+      handle.set_one(parent, relation, related[1])
+    else
+      handle.set_list(parent, relation, related)
+    end
   end
   return all
 end
 
---- `policy` is that of the query for whose records it loads.
---- What loads one relation into records of one client: its query, the plan of it, and whom it is for.
+--- What loads one relation into records of one client: its query, the plan of it, and whom it is for. `policy` is
+--- that of the query for whose records it loads.
 local function prepare(list, node, relation, target, policy)
   local q = relation:related_query("load", nil, target, "is_related_preload_query")
   if node.callback then node.callback(q) end
@@ -78,6 +82,7 @@ local function prepare(list, node, relation, target, policy)
   policy = kept.policy or policy
   target = ambient.with_policy(target, policy)
   queries.before_read(q, kept)
+  if relation.is_optional then relation:check_parents(list, "load") end
   local plan, owners, places = core.load_plan(q, list)
   return {
     list = list, node = node, relation = relation, target = target, policy = policy, query = q, kept = kept,
@@ -127,11 +132,6 @@ function load.into(list, path, callback, method)
   load.tree(list, tree)
 end
 
-local function is_loaded(record, name)
-  local side = core.record_side(record)
-  return side and side.preloaded and side.preloaded[name] ~= nil
-end
-
 --- Loads a relation, or a dotted path of relations, whether it was loaded before or not. Commands: 2 for each
 --- part.
 records.method("load", function(self, path, callback)
@@ -144,13 +144,13 @@ end)
 records.method("load_once", function(self, path, callback)
   if not core.record_is(self) then not_called_on("load_once", "a record") end
   check_request(path, callback, "load_once")
-  if not is_loaded(self, path) then load.into({ self }, path, callback, "load_once") end
+  if not handle.is_loaded(self, path) then load.into({ self }, path, callback, "load_once") end
   return self
 end)
 
 records.method("related", function(self, name)
   local state = core.record_is(self) or not_called_on("related", "a record")
-  return client.handle(self, registry.relation(state, name):boot())
+  return handle.new(self, registry.relation(state, name):boot())
 end)
 
 --- Loads a relation, or a dotted path of relations, into all records of a list. Commands: 2 for each part of
@@ -205,13 +205,13 @@ local NONE = {}
 --- What a query calls before it is sent: the keys that its preloads and aggregates need must be read.
 function queries.before_read(q, kept)
   for _, node in ipairs(kept.preloads or NONE) do
-    core.query_also(q, registry.relation(kept.state, node.name).local_key)
+    core.query_also(q, registry.relation(kept.state, node.name):boot().parent_key)
   end
   if kept.lean and kept.aggregates then
     raise("E_ARGUMENT", "with_count and with_aggregate put their results into records, and the query is lean")
   end
   for _, asked in ipairs(kept.aggregates or NONE) do
-    core.query_also(q, asked.relation.local_key)
+    core.query_also(q, asked.relation.parent_key)
   end
 end
 

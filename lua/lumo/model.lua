@@ -1,14 +1,17 @@
 --- Models: their definition, and what is compiled of it.
-local clients = require "lumo.client"
+local kinds = require "lumo.relations.base"
 local columns = require "lumo.columns"
 local core = require "lumo.core"
 local indexes = require "lumo.indexes"
+local direct = require "lumo.relations.direct"
+local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
 local relations = require "lumo.relation"
 local Model = require "lumo.statics"
+local through = require "lumo.relations.through"
 local validation = require "lumo.validation"
 local raise = require("lumo.errors").raise
 
@@ -21,14 +24,14 @@ local function add_relation(state, name, definition)
   if state.names[name] ~= nil then
     raise("E_ARGUMENT", "relation \"%s.%s\" has a name that its records use already", state.name, name)
   end
-  local relation = relations.bind(definition, state, name)
+  local relation = kinds.bind(definition, state, name)
   state.relations[name] = relation
-  state.names[name] = { function(record) return clients.property(record, relation:boot()) end }
+  state.names[name] = { function(record) return handle.property(record, relation:boot()) end }
 end
 
 --- Adds a relation to a model that is defined already.
 ---@param name string
----@param definition table made by lumo.belongs_to_many or lumo.many_to_many
+---@param definition table made by lumo.many_to_many, lumo.has_many or their like
 function Model:add_relation(name, definition)
   add_relation(registry.check(self, "add_relation"), name, definition)
   return self
@@ -44,6 +47,20 @@ end
 function Model:many_to_many(name, ...)
   registry.check(self, "many_to_many")
   return Model.add_relation(self, name, relations.many_to_many(...))
+end
+
+for _, kind in ipairs { "has_one", "has_many", "belongs_to" } do
+  --- add_relation with lumo.has_one (has_many, belongs_to) of the other arguments.
+  Model[kind] = function(self, name, ...)
+    registry.check(self, kind)
+    return Model.add_relation(self, name, direct[kind](...))
+  end
+end
+
+--- add_relation with lumo.has_many_through of the other arguments.
+function Model:has_many_through(name, ...)
+  registry.check(self, "has_many_through")
+  return Model.add_relation(self, name, through.has_many_through(...))
 end
 
 --- Adds a column to a model that is defined already. Records that exist keep the columns that they were made

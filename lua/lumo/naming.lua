@@ -11,6 +11,7 @@ local naming = {}
 ---@field serialized (fun(model: string, name: string): string|false)|nil of a column or relation, in JSON
 ---@field pivot_table (fun(model: string, related: string): string)|nil the pivot collection
 ---@field pivot_foreign_key (fun(model: string, attribute: string): string)|nil the pivot's field for a model's key
+---@field foreign_key (fun(model: string, attribute: string): string)|nil the attribute that holds a model's key
 
 --- "UserProfile" → "user_profile", "HTTPLog" → "http_log".
 ---@param name string a model's name
@@ -77,6 +78,9 @@ end
 function default.pivot_foreign_key(model_name, attribute)
   return naming.snake(model_name) .. "_" .. attribute:gsub("^_+", "")
 end
+
+--- The same, of relations whose key is a column of a model.
+default.foreign_key = default.pivot_foreign_key
 
 local KNOWN, replaced = {}, {}
 for name in pairs(default) do KNOWN[name] = true end

@@ -96,6 +96,8 @@ end
 ---@param companion table|nil
 ---@return table|nil
 function record.companion(client, companion)
+  local relation = companion and companion.relation
+  if relation and relation.is_direct then companion.relation = nil end -- it brings nothing along
   local trx = ambient.transaction(client)
   if not trx then return companion end
   companion = companion or {}
@@ -416,36 +418,27 @@ function Record:enable_force_update()
   return self
 end
 
---- The relations whose pairs go with the record: on_delete = "detach".
-local function detached_relations(state)
-  local found = {}
-  for _, relation in pairs(state.relations) do
-    if relation.definition.options.on_delete == "detach" then found[#found + 1] = relation:boot() end
-  end
-  return found
-end
-
 local function delete(self, options, method, quiet)
   local state = state_of(self, method)
   refuse_deleted(self, state, "deleted again")
   if self.is_new then
     raise("E_ARGUMENT", "a \"%s\" record that was never saved cannot be deleted", state.name)
   end
-  local detached = detached_relations(state)
   local function remove(client) -- may be tried again: a plan is run once
-    for _, relation in ipairs(detached) do
-      require("lumo.pairs").detach(self, relation, client, "delete", true)(client)
-    end
     local plan = core.delete_plan(self)
     run(client, plan)
     if core.plan_written(plan, "nRemoved") == 0 then gone(state, "delete") end
     record.remember({ self }, client)
     core.record_deleted(self)
   end
-  local write = remove
-  if #detached > 0 then write = function(client) record.in_transaction(client, remove) end end
-  record.write({ { list = { self }, state = state, events = quiet and {} or { "delete" }, write = write } },
-    writing_client(self, state, options, method))
+  local step = { list = { self }, state = state, events = quiet and {} or { "delete" }, write = remove }
+  local target, on_delete = writing_client(self, state, options, method), require "lumo.relations.on_delete"
+  if #on_delete.relations(state) == 0 then return record.write({ step }, target) end
+  record.in_transaction(target, function(client)
+    local steps = on_delete.steps(self, client, quiet)
+    steps[#steps + 1] = step
+    record.write(steps, client)
+  end)
 end
 
 --- Removes the document. Raises E_ROW_NOT_FOUND when it is gone already. Commands: delete; with after-hooks a
@@ -625,7 +618,9 @@ local function to_table(self, serialized, options)
     local key = name
     if serialized then key = relation.serialize_as end
     if key then
-      result[key] = record.list_to_table(list, serialized, inner_options(options, key))
+      local inner = inner_options(options, key)
+      result[key] = relation.is_one and to_table(list, serialized, inner)
+        or record.list_to_table(list, serialized, inner)
     end
   end
   return result
@@ -663,8 +658,12 @@ function Record:to_json()
   if not (side and side.preloaded) then return core.record_json(self) end
   local members = {}
   for name, list in pairs(side.preloaded) do
-    local key = state.relations[name].serialize_as
-    if key then members[#members + 1] = core.json_string(key) .. ":" .. record.list_to_json(list) end
+    local relation = state.relations[name]
+    local key = relation.serialize_as
+    if key then
+      local json = relation.is_one and list:to_json() or record.list_to_json(list)
+      members[#members + 1] = core.json_string(key) .. ":" .. json
+    end
   end
   table.sort(members)
   return core.record_json(self, #members > 0 and table.concat(members, ",") or nil)
@@ -704,8 +703,8 @@ local function pivot_fields(self)
   return relation and record.pivot_attributes(relation, core.record_pivot(self)) or {}
 end
 
-local function add_extras(extras, attributes)
-  for name, value in pairs(attributes) do extras["pivot_" .. name] = value end
+local function add_extras(extras, attributes, prefix)
+  for name, value in pairs(attributes) do extras[(prefix or "pivot_") .. name] = value end
   return extras
 end
 
@@ -733,14 +732,16 @@ properties.attributes = core.record_attributes
 
 function properties.extras(self)
   local side = core.record_side(self, true)
-  if not side.extras then side.extras = add_extras({}, pivot_fields(self)) end
+  if not side.extras then
+    side.extras = add_extras({}, pivot_fields(self), side.relation and side.relation.extras_prefix)
+  end
   return side.extras
 end
 
 function properties.pivot(self)
   local side = core.record_side(self)
   local relation = side and side.relation
-  if not relation then return nil end
+  if not relation or relation.extras_prefix then return nil end
   side = core.record_side(self, true)
   if not side.pivot then
     local class = relation:pivot_class()

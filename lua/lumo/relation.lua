@@ -1,6 +1,7 @@
 --- Many-to-many relations: their definition, their boot, and the relation object.
+local base = require "lumo.relations.base"
 local core = require "lumo.core"
-local key_text = require "lumo.key_text"
+local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 local registry = require "lumo.registry"
@@ -10,20 +11,13 @@ local raise = errors.raise
 
 local relation = {}
 
----@class lumo.Relation
----@field type "manyToMany"
----@field relation_name string the property of the parent's records
----@field serialize_as string|false its name in JSON; false hides it
----@field booted boolean
----@field model table the parent model
+---@class lumo.PivotRelation: lumo.Relation
 ---@field local_key string attribute of the parent model
 ---@field related_key string attribute of the related model
 ---@field pivot_table string collection of the pivot
 ---@field pivot_foreign_key string field of the pivot that holds the parent's key
 ---@field pivot_related_foreign_key string field of the pivot that holds the related key
 ---@field pivot_columns string[] fields of the pivot that reads bring along; {"*"}: all
----@field on_query fun(query: lumo.Query)|nil
-local Relation = {}
 
 local OPTIONS = {
   pivot_table = true, pivot_foreign_key = true, pivot_related_foreign_key = true, local_key = true, related_key = true,
@@ -33,12 +27,7 @@ local OPTIONS = {
 
 local TEXTS = { "pivot_table", "pivot_foreign_key", "pivot_related_foreign_key", "local_key", "related_key" }
 
---- What can stand in a command as the name of a collection or field: not what MongoDB would take for a path
---- or
---- an operator.
-local function is_name(name)
-  return type(name) == "string" and name ~= "" and not name:find("[%.%z]") and not name:find("^%$")
-end
+local is_name = base.is_name
 
 local function check_options(options, context)
   for _, name in ipairs(TEXTS) do
@@ -62,24 +51,18 @@ local function check_options(options, context)
   if options.on_delete ~= nil and options.on_delete ~= "detach" then
     raise("E_ARGUMENT", "option \"on_delete\" of %s is \"detach\"", context)
   end
-  if options.serialize_as ~= nil and options.serialize_as ~= false and type(options.serialize_as) ~= "string" then
-    raise("E_ARGUMENT", "option \"serialize_as\" of %s is a name, or false", context)
-  end
-  if options.on_query ~= nil and type(options.on_query) ~= "function" then
-    raise("E_ARGUMENT", "option \"on_query\" of %s is a function", context)
-  end
+  base.check_options(options, context)
   return options
 end
 
---- What lumo.many_to_many and lumo.belongs_to_many give: a relation that no model has yet.
-local Definition = { __name = "lumo.relation_definition" }
+local ManyToMany -- the class of its relation objects
 
 local function define(related, pivot, options, context)
-  if type(related) ~= "string" and type(related) ~= "function" and not registry.of(related) then
-    core.raise("E_ARGUMENT", context .. " needs the related model: itself, its name, or a function that returns it")
-  end
+  base.check_model(related, context, "the related model")
   options = check_options(names.options(context, options, OPTIONS), context)
-  return setmetatable({ related = related, pivot = pivot, options = options }, Definition)
+  return base.definition {
+    type = "manyToMany", class = ManyToMany, related = related, pivot = pivot, options = options,
+  }
 end
 
 --- A many-to-many relation, keys given by position.
@@ -112,35 +95,9 @@ function relation.many_to_many(related, options)
   return define(related, nil, options, "many_to_many")
 end
 
---- Binds a definition to its parent. The related model is resolved later, at boot.
----@param definition table
----@param state lumo.State the parent's
----@param name string
----@return lumo.Relation
-function relation.bind(definition, state, name)
-  if type(definition) ~= "table" or getmetatable(definition) ~= Definition then
-    raise("E_ARGUMENT", "relation \"%s.%s\" is made with lumo.belongs_to_many or lumo.many_to_many",
-      state.name, name)
-  end
-  local serialize_as = definition.options.serialize_as
-  if serialize_as == nil then serialize_as = naming.make(state.naming, "serialized", state.name, name) end
-  return setmetatable({
-    definition = definition, state = state, is_booted = false, type = "manyToMany", relation_name = name,
-    serialize_as = serialize_as, model = state.model, on_query = definition.options.on_query,
-  }, Relation)
-end
-
 -- Boot ------------------------------------------------------------------------------------------------------
 
-local function check_key(self, key, state)
-  if not state.by_attribute[key] then
-    local message = "Relation \"%s.%s\" expects \"%s\" to exist on \"%s\" model, but is missing. "
-      .. "Did you forget to define the column?"
-    core.raise("E_MISSING_MODEL_ATTRIBUTE", message:format(self.state.name, self.relation_name, key, state.name),
-      { model = state.name, attribute = key })
-  end
-  return key
-end
+local check_key, check_connection, check_records = base.check_key, base.check_connection, base.check_records
 
 --- The stored names of the pivot's automatic dates: the option's, else those of the pivot model's columns.
 local function timestamps(options, pivot)
@@ -230,13 +187,6 @@ local function resolve_pivot(self)
   return pivot
 end
 
-local function check_connection(self, other)
-  if other and other.connection ~= nil and other.connection ~= self.state.connection then
-    raise("E_ARGUMENT", "relation \"%s.%s\" cannot reach \"%s\", whose definition names another connection",
-      self.state.name, self.relation_name, other.name)
-  end
-end
-
 --- A name that can be a field of pivot documents.
 local function check_field(self, option, name)
   if type(name) ~= "string" or name == "" or name:find(".", 1, true) or name:find("^%$") or name:find("\0", 1, true)
@@ -300,7 +250,7 @@ local function boot(self)
     attributes = rows
   end
   local fields, columns = pivot_fields(self, pivot, created_at, updated_at)
-  self.local_key, self.related_key = local_key, related_key
+  self.local_key, self.related_key, self.parent_key = local_key, related_key, local_key
   self.pivot_foreign_key, self.pivot_related_foreign_key = foreign_key, related_foreign_key
   self.pivot_table, self.pivot_columns = table_name, columns
   self.related_state, self.pivot_state = related, pivot
@@ -332,30 +282,16 @@ local function boot(self)
         self.relation_name, options.serial)
     end
   end
-  self.is_booted = true
-end
-
---- Resolves the related models and computes keys and names. lumo calls it itself when the relation is first
---- used.
----@return lumo.Relation self
-function Relation:boot()
-  if not self.is_booted then boot(self) end
-  return self
 end
 
 -- What needs the boot before it can be answered.
 local BOOTED = {
   local_key = true, related_key = true, pivot_foreign_key = true, pivot_related_foreign_key = true, pivot_table = true,
-  pivot_columns = true, handle = true, related_state = true, rows = true, duplicates = true, hops = true,
-  timestamps = true,
+  pivot_columns = true, parent_key = true, handle = true, related_state = true, rows = true, duplicates = true,
+  hops = true, timestamps = true,
 }
 
-local methods = { boot = Relation.boot }
-
---- The related model.
-function methods:related_model()
-  return self.related_state.model
-end
+local methods = {}
 
 --- The pivot model, or nil.
 function methods:pivot_model()
@@ -422,33 +358,13 @@ function methods:related_query(method, parent, client, flag)
   if type(method) ~= "string" then raise("E_ARGUMENT", "related_query needs a name for its messages") end
   local q = core.related_query(self.handle, method, parent)
   require("lumo.query").of_relation(q, self.related_state, self, client, flag or "is_related_query")
-  if self.on_query then
-    q:where(function(group) self.on_query(group) end) -- a group, so that an or_where of the user cannot escape it
-    core.query_settle(q)
-  end
-  return q
+  return base.apply_on_query(self, q)
 end
 
 local function value_of(record, attribute, method)
   if not core.record_is(record) then raise("E_ARGUMENT", "%s needs a record, got %s",
     method, type(record)) end
   return core.record_get(record, attribute)
-end
-
-local function check_records(self, list, state, method)
-  if type(list) ~= "table" then
-    raise("E_ARGUMENT", "%s of \"%s.%s\" needs a list of records, got %s",
-      method, self.state.name, self.relation_name, type(list))
-  end
-  for i, one in ipairs(list) do
-    local found = core.record_is(one)
-    if not found or found.name ~= state.name then
-      raise("E_ARGUMENT", "%s of \"%s.%s\" needs records of \"%s\", entry %d is not one",
-        method, self.state.name,
-        self.relation_name, state.name, i)
-    end
-  end
-  return list
 end
 
 --- { field, value } of the pivot for a parent: `{ "user_id", id }`.
@@ -467,25 +383,12 @@ function methods:get_pivot_related_pair(related)
   return { self.pivot_related_foreign_key, value_of(related, self.related_key, "get_pivot_related_pair") }
 end
 
---- A builder over the related records that stands inside of another query and is never sent itself:
---- is_related_sub_query.
----@return lumo.Query
-function methods:sub_query()
-  return self:boot():related_query("sub_query", nil, nil, "is_related_sub_query")
-end
-
 --- The fields that reads bring along, and these; nil: all.
 function methods:fields_with(list)
   if not self:boot().fields then return nil end
   local fields = {}
   for i, name in ipairs(self.fields) do fields[i] = name end
   return add_fields(fields, list, self.pivot_state, "pivot_columns")
-end
-
---- The client of one parent.
----@param parent lumo.Record
-function methods:client(parent)
-  return require("lumo.client").handle(parent, self:boot())
 end
 
 --- Removes the rows of the pivot whose related record is gone, of all parents; of those that on_query lets
@@ -506,7 +409,7 @@ function methods:set_related(parent, list)
   check_records(self, { parent }, self.state, "set_related")
   local copy = {}
   for i, one in ipairs(check_records(self, list, self.related_state, "set_related")) do copy[i] = one end
-  require("lumo.client").set_list(parent, self, copy)
+  handle.set_list(parent, self, copy)
 end
 
 --- Adds a related record, or a list of them, to the loaded value of the relation.
@@ -516,8 +419,7 @@ function methods:push_related(parent, one)
   self:boot()
   check_records(self, { parent }, self.state, "push_related")
   local added = check_records(self, core.record_is(one) and { one } or one, self.related_state, "push_related")
-  local clients = require "lumo.client"
-  local list = parent.preloaded[self.relation_name] or clients.set_list(parent, self, {})
+  local list = parent.preloaded[self.relation_name] or handle.set_list(parent, self, {})
   for _, record in ipairs(added) do list[#list + 1] = record end
 end
 
@@ -528,52 +430,11 @@ end
 function methods:set_related_for_many(parents, related)
   self:boot()
   check_records(self, parents, self.state, "set_related_for_many")
-  local by_key, name = {}, "pivot_" .. self.pivot_foreign_key
-  for _, one in ipairs(check_records(self, related, self.related_state, "set_related_for_many")) do
-    local key = key_text(one.extras[name])
-    by_key[key] = by_key[key] or {}
-    table.insert(by_key[key], one)
-  end
-  for _, parent in ipairs(parents) do
-    self:set_related(parent, by_key[key_text(parent:get(self.local_key))] or {})
-  end
+  check_records(self, related, self.related_state, "set_related_for_many")
+  local name = "pivot_" .. self.pivot_foreign_key
+  base.distribute(self, parents, related, self.local_key, function(one) return one.extras[name] end)
 end
 
---- A builder over the related records of many parents, as preload uses it. Commands: 2.
----@param parents lumo.Record[]
----@return lumo.Query
-function methods:eager_query(parents)
-  self:boot()
-  check_records(self, parents, self.state, "eager_query")
-  local records = require "lumo.record"
-  local target = #parents > 0 and records.client(parents[1], self.state) or nil
-  local q = self:related_query("eager_query", nil, target, "is_related_preload_query")
-  core.query_state(q).parents = parents
-  return q
-end
-
-for name, method in pairs(methods) do
-  methods[name] = function(self, ...)
-    if type(self) ~= "table" or getmetatable(self) ~= Relation then errors.not_called_on(name, "a relation") end
-    return method(self, ...)
-  end
-end
-
-names.alias(methods)
-
-Relation.__name = "lumo.relation"
-Relation.__tostring = function(self) return ("Relation(%s.%s)"):format(self.state.name, self.relation_name) end
-Relation.__index = function(self, key)
-  if type(key) ~= "string" then return nil end
-  local name = names.snake(key)
-  if name == "related_model" or name == "pivot_model" then -- a function as it stands: relation.related_model()
-    return function() return methods[name](self) end
-  end
-  local method = methods[key]
-  if method then return method end
-  if name == "booted" then return rawget(self, "is_booted") end
-  if BOOTED[name] and not rawget(self, "is_booted") then boot(self) end
-  return rawget(self, name)
-end
+ManyToMany = base.class(boot, BOOTED, methods, { is_one = false, client_module = "lumo.client" })
 
 return relation

@@ -285,8 +285,7 @@ static void write_top(related_plan *plan) {
 /* ---- RANKED ---- */
 
 static bool is_reordered(const related_plan *plan) {
-  const ordering *show = &plan->show, *cut = &plan->cut;
-  return show->document && (show->len != cut->len || memcmp(show->document, cut->document, show->len) != 0);
+  return plan->show.document && (!plan->cut.document || related_is_reordered(plan));
 }
 
 /* The elements {p: row, k: _id}, and with `values` those by which the rows are put in order: s: {"0": …}. */
@@ -484,6 +483,7 @@ void lumo_related_write_pivot(related_plan *plan) {
   case TOP: write_top(plan); break;
   case RANKED: write_ranking(plan); break;
   case PAIRED: write_paired(plan); break;
+  case DIRECT: break; /* there is none */
   }
 }
 
@@ -515,6 +515,71 @@ void lumo_related_write_find(related_plan *plan) {
   write_extra(plan, out, without, plan->shape == RANKED ? 2 : 0);
   lumo_bson_int32(out, LUMO_KEY("batchSize"), LUMO_BATCH_SIZE);
   lumo_bson_end(out, command);
+}
+
+/* ---- DIRECT ---- */
+
+#define PLACE "lumo:n" /* of a document among those of its owner */
+
+/* Leaves those within the limit, which counts by another order than that of the result. */
+static void add_window(const related_plan *plan, lumo_stages *list) {
+  lumo_buf *out = list->out;
+  lumo_stage stage = lumo_stage_begin(list, "$setWindowFields");
+  write_path(out, "partitionBy", "$", plan->query.key);
+  lumo_bson_document(out, LUMO_KEY("sortBy"), plan->cut.document, plan->cut.len);
+  size_t output = lumo_bson_begin_document(out, LUMO_KEY("output"));
+  size_t place = lumo_bson_begin_document(out, LUMO_KEY(PLACE));
+  size_t number = lumo_bson_begin_document(out, LUMO_KEY("$documentNumber"));
+  lumo_bson_end(out, number);
+  lumo_bson_end(out, place);
+  lumo_bson_end(out, output);
+  lumo_stage_end(list, stage);
+  stage = lumo_stage_begin(list, "$match");
+  size_t range = lumo_bson_begin_document(out, LUMO_KEY(PLACE));
+  lumo_bson_int64(out, LUMO_KEY("$gt"), plan->query.skip);
+  if (plan->query.limit > 0) lumo_bson_int64(out, LUMO_KEY("$lte"), plan->query.skip + plan->query.limit);
+  lumo_bson_end(out, range);
+  lumo_stage_end(list, stage);
+}
+
+/* What is selected, or all but what the stages have added. */
+static void add_direct_projection(const related_plan *plan, lumo_stages *list) {
+  const lumo_related_query *query = &plan->query;
+  if (query->projection) {
+    lumo_stage_document(list, "$project", query->projection, query->projection_len);
+    return;
+  }
+  lumo_stage stage = lumo_stage_begin(list, "$project");
+  lumo_bson_int32(list->out, LUMO_KEY(PLACE), 0);
+  for (uint32_t i = 0; i < query->join_count; i++) {
+    char name[LUMO_JOIN_NAME];
+    lumo_join_name(i, name);
+    lumo_bson_int32(list->out, name, strlen(name), 0);
+  }
+  lumo_stage_end(list, stage);
+}
+
+void lumo_related_write_direct(related_plan *plan) {
+  const lumo_related_query *query = &plan->query;
+  bool windowed = related_is_reordered(plan);
+  size_t command;
+  if (!windowed && query->join_count == 0) {
+    lumo_related_write_find(plan);
+    return;
+  }
+  lumo_stages list = begin_pipeline(&plan->out, &command, query->collection);
+  lumo_stage match = lumo_stage_begin(&list, "$match");
+  write_related_filter(plan, list.out, plan->from, plan->to);
+  lumo_stage_end(&list, match);
+  if (query->join_count > 0) {
+    lumo_stage_run(&list, query->joins, query->joins_len);
+    lumo_stage_document(&list, "$match", query->paired_filter, query->paired_filter_len);
+  }
+  if (windowed) add_window(plan, &list);
+  if (plan->related_order)
+    lumo_stage_document(&list, "$sort", plan->related_order->document, plan->related_order->len);
+  add_direct_projection(plan, &list);
+  end_pipeline(plan, &list, command);
 }
 
 void lumo_related_write_count(related_plan *plan) {

@@ -3,6 +3,8 @@
 #ifndef LUMO_CORE_RELATION_PLAN_H
 #define LUMO_CORE_RELATION_PLAN_H
 
+#include <string.h>
+
 #include "relation_read.h"
 
 /* Which commands answer a read. All shapes but PAIRED end in a find of the related records by key, so that
@@ -11,8 +13,10 @@
  * TOP      a pipeline on the pivot that gives the first rows of each owner by an order of the pivot's
  * RANKED   a pipeline that joins on the server to filter, order and cut by both sides, and gives pivot rows
  *          with the _id of their related record
- * PAIRED   the same for one owner, and it gives the related records, too: nothing else is sent */
-typedef enum { FINDS, TOP, RANKED, PAIRED } shape_number;
+ * PAIRED   the same for one owner, and it gives the related records, too: nothing else is sent
+ * DIRECT   without a pivot: a find on the related collection, or a pipeline where its filter waits for joins
+ * or the limit counts by another order than that of the result */
+typedef enum { FINDS, TOP, RANKED, PAIRED, DIRECT } shape_number;
 
 typedef enum { START, PIVOT, RELATED, END } phase_number;
 
@@ -63,6 +67,13 @@ typedef struct related_plan {
   lumo_buf out; /* the command or statements of the current step */
 } related_plan;
 
+/* Whether the rows are given in another order than that by which a limit counts. */
+static inline bool related_is_reordered(const related_plan *plan) {
+  const ordering *show = &plan->show, *cut = &plan->cut;
+  return show->document && cut->document &&
+         (show->len != cut->len || memcmp(show->document, cut->document, show->len) != 0);
+}
+
 static inline bool related_is_bounded(const related_plan *plan) {
   return plan->query.limit > 0 || plan->query.skip > 0;
 }
@@ -74,6 +85,7 @@ void lumo_related_write_pivot(related_plan *plan);
 /* The command on the related collection for keys from..to: a find (of a COUNT it reads the keys alone), or
  * the aggregate that counts. */
 void lumo_related_write_find(related_plan *plan);
+void lumo_related_write_direct(related_plan *plan);
 void lumo_related_write_count(related_plan *plan);
 /* UPDATE, DELETE: a statement for each portion of the keys. */
 void lumo_related_write_statements(related_plan *plan);

@@ -19,16 +19,12 @@ static bool shows_other_side(const related_plan *plan) {
   return show != cut && show != LUMO_SIDE_BOTH && cut != LUMO_SIDE_BOTH;
 }
 
-static bool is_same(const ordering *a, const ordering *b) {
-  return a->len == b->len && memcmp(a->document, b->document, a->len) == 0;
-}
-
 /* Whether two reads, one of each side, can answer for many owners. */
 static bool can_split(const related_plan *plan) {
   const ordering *show = &plan->show, *cut = &plan->cut;
   if (plan->query.paired_filter || show->sides == LUMO_SIDE_BOTH || cut->sides == LUMO_SIDE_BOTH)
     return false;
-  return !show->document || !cut->document || is_same(show, cut) || shows_other_side(plan);
+  return !related_is_reordered(plan) || shows_other_side(plan);
 }
 
 static bool can_top(const related_plan *plan) {
@@ -37,8 +33,13 @@ static bool can_top(const related_plan *plan) {
          plan->head.plan.wire_version >= LUMO_WIRE_TOP_N;
 }
 
+static bool is_direct(const related_plan *plan) {
+  return !plan->pivot.collection;
+}
+
 static shape_number choose_shape(const related_plan *plan) {
   const lumo_related_query *query = &plan->query;
+  if (is_direct(plan)) return DIRECT;
   if (query->op == LUMO_RELATED_VALUE || query->op == LUMO_RELATED_DISTINCT || query->streaming)
     return PAIRED;
   if (query->op != LUMO_RELATED_FIND) return query->paired_filter ? PAIRED : FINDS;
@@ -57,8 +58,11 @@ static void take_shape(related_plan *plan, shape_number shape) {
   plan->shape = shape;
   plan->pivot_order = shape == FINDS && finds ? order_of(plan, LUMO_SIDE_PIVOT) : NULL;
   plan->related_order = (shape == FINDS || shape == TOP) && finds ? order_of(plan, LUMO_SIDE_RELATED) : NULL;
+  if (shape == DIRECT && (plan->show.document || plan->cut.document))
+    plan->related_order = plan->show.document ? &plan->show : &plan->cut;
   plan->server_bounds = shape == FINDS && finds && bounded && !plan->query.eager;
   plan->cuts = (shape == FINDS || shape == TOP) && finds && bounded && plan->query.eager;
+  if (shape == DIRECT) plan->cuts = bounded && !related_is_reordered(plan);
   plan->join_key = shape == RANKED || shape == PAIRED ? "_id" : plan->query.key;
   plan->owner_list = &plan->owners;
   plan->known_keys = 0;
@@ -244,9 +248,10 @@ static void set_read(related_plan *plan, lumo_step *step, const char *collection
   plan->cursor_collection = collection;
 }
 
-/* Portions have no common order, so an ordered find takes as many keys as one command has bytes for. */
+/* Portions have no common order, so an ordered find takes as many keys as one command has bytes for. Where
+ * keys are owners none is needed. */
 static uint32_t portion_limit(const related_plan *plan) {
-  return plan->related_order ? UINT32_MAX : LUMO_PORTION_KEYS;
+  return plan->related_order && !is_direct(plan) ? UINT32_MAX : LUMO_PORTION_KEYS;
 }
 
 /* All pivot rows have been read: what comes next? */
@@ -288,7 +293,10 @@ static bool end_find(related_plan *plan, lumo_error *error) {
 
 static bool next_find(related_plan *plan, lumo_step *step, lumo_error *error) {
   if (!next_portion(plan, &plan->keys, portion_limit(plan))) return end_find(plan, error);
-  lumo_related_write_find(plan);
+  if (plan->shape == DIRECT)
+    lumo_related_write_direct(plan);
+  else
+    lumo_related_write_find(plan);
   set_read(plan, step, plan->query.collection);
   return true;
 }
@@ -324,6 +332,15 @@ static bool next_write(related_plan *plan, lumo_step *step) {
   return true;
 }
 
+/* Without a pivot each owner is a key, and its own joint. */
+static bool take_owners(related_plan *plan) {
+  plan->phase = RELATED;
+  if (!lumo_keys_copy(&plan->keys, &plan->owners)) return false;
+  for (uint32_t i = 0; i < plan->owners.count; i++)
+    if (!add_joint(plan, (joint){i, i, LUMO_NO_PIVOT})) return false;
+  return true;
+}
+
 static bool next_pivot(related_plan *plan, lumo_step *step) {
   uint32_t limit = plan->shape == RANKED ? RANKED_OWNERS : LUMO_PORTION_KEYS;
   if (!next_portion(plan, plan->owner_list, limit)) {
@@ -339,7 +356,9 @@ static bool next_pivot(related_plan *plan, lumo_step *step) {
 static bool move_on(related_plan *plan, lumo_step *step, lumo_error *error) {
   switch (plan->phase) {
   case START: take_shape(plan, choose_shape(plan)); return true;
-  case PIVOT: return next_pivot(plan, step);
+  case PIVOT:
+    if (is_direct(plan)) return take_owners(plan) || lumo_error_memory(error);
+    return next_pivot(plan, step);
   case RELATED: break;
   case END: return true;
   }
@@ -446,7 +465,7 @@ static bool write_pivot_projection(related_plan *plan, const lumo_related_query 
   const char *owner_key = plan->pivot.owner_key, *related_key = plan->pivot.related_key;
   lumo_buf *out = &plan->pivot_projection;
   bool with_id = false, reads = query->op == LUMO_RELATED_FIND;
-  if (reads && query->all_pivot_fields) return true;
+  if (is_direct(plan) || (reads && query->all_pivot_fields)) return true;
   size_t projection = lumo_bson_begin(out);
   for (uint32_t i = 0; reads && i < query->pivot_field_count; i++) {
     const char *field = query->pivot_fields[i];
@@ -455,9 +474,10 @@ static bool write_pivot_projection(related_plan *plan, const lumo_related_query 
     else if (strcmp(field, owner_key) != 0 && strcmp(field, related_key) != 0)
       add_pivot_field(plan, field);
   }
+  with_id = with_id && strcmp(related_key, "_id") != 0; /* of a model between, the _id may be the key */
   if (with_id)
     add_pivot_field(plan, "_id");
-  else
+  else if (strcmp(related_key, "_id") != 0)
     lumo_bson_int32(out, LUMO_KEY("_id"), 0);
   if (reads) add_pivot_field(plan, owner_key);
   add_pivot_field(plan, related_key);
@@ -482,8 +502,8 @@ static bool write_default_order(related_plan *plan) {
   bool related =
       query->op == LUMO_RELATED_FIND && !query->eager && !query->streaming && !query->paired_filter;
   lumo_buf *out = &plan->default_order, name = {0};
-  if (!related) lumo_buf_append(&name, LUMO_KEY(LUMO_PIVOT_FIELD "."));
-  const char *key = related ? query->key : plan->pivot.related_key;
+  if (!related && !is_direct(plan)) lumo_buf_append(&name, LUMO_KEY(LUMO_PIVOT_FIELD "."));
+  const char *key = is_direct(plan) ? "_id" : related ? query->key : plan->pivot.related_key;
   lumo_buf_append(&name, key, strlen(key));
   size_t order = lumo_bson_begin(out);
   lumo_bson_int32(out, (const char *)name.data, name.len, 1);

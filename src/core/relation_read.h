@@ -64,8 +64,9 @@ typedef struct lumo_related_query {
 typedef struct lumo_related_row {
   uint32_t owner;    /* index into the owners */
   uint32_t document; /* index into documents */
-  uint32_t pivot;    /* index into pivots */
+  uint32_t pivot;    /* index into pivots; LUMO_NO_PIVOT where there is no pivot */
 } lumo_related_row;
+#define LUMO_NO_PIVOT UINT32_MAX
 
 typedef struct lumo_related_plan {
   lumo_plan plan;
@@ -79,11 +80,12 @@ typedef struct lumo_related_plan {
   /* The rest is private to relation_plan.h. */
 } lumo_related_plan;
 
-/* Owners are copied. Commands: 2 (1 when there are no rows, or where one pipeline gives all that one owner's
- * query asks for); `$in` lists are split so that no command exceeds 100,000 keys or 12 MiB, and UPDATE and
- * DELETE go as one multi statement per portion. A limit of many owners by an order of the pivot's alone reads
- * no more rows than it gives, on servers from 5.2, but where there are orphans among them. O(parents + rows)
- * here, without what the server sorts. */
+/* Without a pivot collection it is a FIND for loading (`eager`): the related documents whose `key` is an
+ * owner's, by one command. Owners are copied. Commands: 2 (1 when there are no rows, or where one pipeline
+ * gives all that one owner's query asks for); `$in` lists are split so that no command exceeds 100,000 keys
+ * or 12 MiB, and UPDATE and DELETE go as one multi statement per portion. A limit of many owners by an order
+ * of the pivot's alone reads no more rows than it gives, on servers from 5.2, but where there are orphans
+ * among them. O(parents + rows) here, without what the server sorts. */
 lumo_related_plan *lumo_related_plan_new(const char *name, const lumo_pivot *pivot, const lumo_keys *owners,
                                          const lumo_related_query *query, lumo_error *error);
 

@@ -8,7 +8,7 @@
 
 /* A pivot collection as seen from one relation. Texts are borrowed: a plan copies what it keeps. */
 typedef struct lumo_pivot {
-  const char *collection;
+  const char *collection; /* NULL: there is none, the related documents hold the owner's key themselves */
   const char *owner_key, *related_key; /* stored field names */
   const char *created_at, *updated_at; /* stored names of the pivot timestamps, or NULL */
   const uint8_t

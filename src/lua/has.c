@@ -121,7 +121,15 @@ static lumo_aggregate_op check_op(lua_State *L, int index) {
   return (lumo_aggregate_op)luaL_checkoption(L, index, NULL, names);
 }
 
-/* Adds the value that a record has in the column `name` to the keys. Gives its place from 1. */
+static bool is_optional(lua_State *L, int spec) {
+  lua_getfield(L, spec, "optional");
+  bool optional = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return optional;
+}
+
+/* Adds the value that a record has in the column `name` to the keys. Gives its place from 1; 0 when it has
+ * none and needs none. */
 static lua_Integer add_owner(lua_State *L, int record, const char *name, int spec, const char *method,
                              lumo_buf *element, lumo_keys *owners) {
   lumo_error error;
@@ -131,6 +139,7 @@ static lua_Integer add_owner(lua_State *L, int record, const char *name, int spe
   lumo_buf_clear(element);
   bool there = column && lumo_record_element(L, record, column->index, "k", 1, element);
   lumo_check_buffer(L, element);
+  if ((!there || element->data[0] == LUMO_BSON_NULL) && is_optional(L, spec)) return 0;
   if (!there || element->data[0] == LUMO_BSON_NULL || element->data[0] == LUMO_BSON_REGEX) {
     lua_getfield(L, spec, "name");
     lumo_raise_code(L, "E_MISSING_ATTRIBUTE_VALUE", "Cannot %s \"%s\", value of \"%s.%s\" is nil", method,
@@ -181,7 +190,7 @@ static void read_field(lua_State *L, int spec, int kept, const char *method, lum
 }
 
 /* core.aggregates_plan(specs, records, method, apart): one plan for all of a list of { name =, key =
- * (attribute of the records), hops =, query =, operator =, column = or nil }: → plan, what
+ * (attribute of the records), optional =, hops =, query =, operator =, column = or nil }: → plan, what
  * core.aggregates_values wants. */
 static int aggregates_plan(lua_State *L) {
   lumo_error error;
@@ -223,13 +232,13 @@ static int aggregates_plan(lua_State *L) {
   return 2;
 }
 
-/* Pushes a list with the value of each owner while there are no rows. */
+/* Pushes a list with the value of each owner while there are no rows; at 0 that of a record without a key. */
 static void push_defaults(lua_State *L, const lumo_aggregate *a) {
   bool zero = a->op == LUMO_COUNT || a->op == LUMO_SUM || a->op == LUMO_COUNT_DISTINCT;
   lua_createtable(L, (int)a->owners.count, 0);
-  for (uint32_t i = 0; zero && i < a->owners.count; i++) {
+  for (uint32_t i = 0; zero && i <= a->owners.count; i++) {
     lua_pushinteger(L, 0);
-    lua_rawseti(L, -2, (int)i + 1);
+    lua_rawseti(L, -2, (int)i);
   }
 }
 

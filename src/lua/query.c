@@ -99,6 +99,11 @@ static int query_clone(lua_State *L) {
 
 /* ---- columns ---- */
 
+/* A query of a many-to-many relation, or of one through another model. */
+static bool has_pivot(const lumo_query_box *box) {
+  return box->kind == LUMO_QUERY_RELATED && box->relation->pivot.collection;
+}
+
 /* True if the name begins with the collection's and a dot; a declared column of that name wins. Then it is
  * cut off. */
 static bool cut_collection(const lumo_schema *schema, const char *collection, const char **name,
@@ -123,10 +128,9 @@ const lumo_column *lumo_resolve_column(lua_State *L, const lumo_query_box *box, 
   lumo_error_init(&error);
   if (box->kind == LUMO_QUERY_PIVOT) {
     *side = LUMO_SIDE_RELATED; /* its one collection is the pivot */
-  } else if (*side == LUMO_SIDE_PIVOT && box->kind != LUMO_QUERY_RELATED) {
+  } else if (*side == LUMO_SIDE_PIVOT && !has_pivot(box)) {
     lumo_raise_code(L, "E_ARGUMENT", "%s is for queries across a many-to-many relation", method);
-  } else if (box->kind == LUMO_QUERY_RELATED &&
-             cut_collection(schema, box->relation->pivot.collection, &name, &len)) {
+  } else if (has_pivot(box) && cut_collection(schema, box->relation->pivot.collection, &name, &len)) {
     *side = LUMO_SIDE_PIVOT;
   }
   if (*side == LUMO_SIDE_PIVOT) schema = box->relation->rows;
@@ -318,8 +322,8 @@ static int limit(lua_State *L) {
 
 /* True for a query of a preload, in which group_limit and group_order_by are each parent's. */
 static bool is_preload(lua_State *L, const lumo_query_box *box, const char *method) {
-  if (box->kind != LUMO_QUERY_RELATED)
-    lumo_raise_code(L, "E_ARGUMENT", "%s is for queries across a many-to-many relation", method);
+  if (!box->relation || box->kind == LUMO_QUERY_PIVOT)
+    lumo_raise_code(L, "E_ARGUMENT", "%s is for queries of a relation", method);
   return box->owner.len == 0;
 }
 

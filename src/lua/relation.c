@@ -54,7 +54,8 @@ static const char **push_field_names(lua_State *L, int list, uint32_t *count) {
 
 /* core.relation{ name, parent, related, rows, attributes (schemas), local_key, related_key (attributes that
  * exist), pivot_table, owner_field, related_field, created_at, updated_at, duplicates, atomic, fields (a list
- * of stored names, or nil: all) }. The table becomes the relation's own. */
+ * of stored names, or nil: all), optional }. Without a pivot there are no rows, attributes and fields, and
+ * the related key is what the local key is compared with. The table becomes the relation's own. */
 static int relation_new(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
@@ -63,8 +64,6 @@ static int relation_new(lua_State *L) {
   relation->name = text_field(L, "name");
   relation->parent = schema_field(L, "parent");
   relation->related = schema_field(L, "related");
-  relation->rows = schema_field(L, "rows");
-  relation->attributes = schema_field(L, "attributes");
   relation->local = column_field(L, relation->parent, "local_key");
   relation->key = column_field(L, relation->related, "related_key");
   relation->pivot = (lumo_pivot){
@@ -76,6 +75,11 @@ static int relation_new(lua_State *L) {
       .duplicates = flag_field(L, "duplicates"),
       .atomic = flag_field(L, "atomic"),
   };
+  relation->optional = flag_field(L, "optional");
+  if (relation->pivot.collection) {
+    relation->rows = schema_field(L, "rows");
+    relation->attributes = schema_field(L, "attributes");
+  }
   lua_getfield(L, 1, "fields");
   relation->all_fields = !lua_istable(L, 3);
   if (!relation->all_fields) {
@@ -813,6 +817,30 @@ static int pivot_row(lua_State *L) {
 
 /* ---- queries across the relation ---- */
 
+/* core.bound_query(relation without a pivot, method, parent): a query of the related model that sees what
+ * belongs to the parent. */
+static int bound_query(lua_State *L) {
+  lumo_relation *relation = lumo_check_relation(L, 1);
+  const char *method = luaL_checkstring(L, 2);
+  lua_settop(L, 3);
+  lumo_getuv(L, 1);
+  lua_getfield(L, 4, "related");
+  lumo_query_box *box = lumo_push_query(L, 5, LUMO_QUERY_MODEL); /* 6 */
+  box->relation = relation;
+  lumo_getuv(L, 6);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, 2); /* the companion keeps the relation */
+  lua_settop(L, 6);
+  lumo_value key = owner_value(L, relation, method, 3, &box->owner);
+  size_t document = lumo_bson_begin(&box->bound);
+  size_t equal = lumo_bson_begin_document(&box->bound, relation->key->stored, relation->key->stored_len);
+  lumo_bson_value(&box->bound, LUMO_KEY("$eq"), &key);
+  lumo_bson_end(&box->bound, equal);
+  lumo_bson_end(&box->bound, document);
+  lumo_check_buffer(L, &box->bound);
+  return 1;
+}
+
 /* core.related_query(relation, method, parent or nil): a query over the related records, bound to the parent
  * when there is one. */
 static int related_query(lua_State *L) {
@@ -905,8 +933,12 @@ static void fill_filters(lua_State *L, const lumo_query *of, lumo_related_query 
 /* The order of a group_limit where none was given: by the related key, descending, as the pivot has it. */
 static const uint8_t *push_group_order(lua_State *L, const lumo_relation *relation, uint32_t *len) {
   lumo_buf *name = lumo_push_buffer(L), *elements = lumo_push_buffer(L);
-  lumo_buf_append(name, LUMO_KEY(LUMO_PIVOT_FIELD "."));
-  lumo_buf_append(name, relation->pivot.related_key, strlen(relation->pivot.related_key));
+  if (relation->pivot.collection) {
+    lumo_buf_append(name, LUMO_KEY(LUMO_PIVOT_FIELD "."));
+    lumo_buf_append(name, relation->pivot.related_key, strlen(relation->pivot.related_key));
+  } else {
+    lumo_buf_append(name, LUMO_KEY("_id"));
+  }
   lumo_check_buffer(L, name);
   lumo_bson_int32(elements, (const char *)name->data, name->len, -1);
   lumo_check_buffer(L, elements);
@@ -986,8 +1018,15 @@ void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const lumo_relate
                  lumo_related_plan_new(request->name, &relation->pivot, owners, &query, &error), &error);
 }
 
-/* core.load_plan(query, parents): → plan, number of distinct parents, list of each parent's place among them.
- */
+static bool has_key(lua_State *L, const lumo_relation *relation, int parent, lumo_buf *scratch) {
+  lumo_buf_clear(scratch);
+  return lumo_test_record(L, parent) &&
+         lumo_record_element(L, parent, relation->local->index, "k", 1, scratch) && !scratch->failed &&
+         scratch->data[0] != LUMO_BSON_NULL;
+}
+
+/* core.load_plan(query, parents): → plan, number of distinct parents, list of each parent's place among them
+ * (0: it has no key, and needs none). */
 static int load_plan(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "load");
   lumo_error error;
@@ -1000,6 +1039,12 @@ static int load_plan(lua_State *L) {
   for (int i = 1; i <= count; i++) {
     uint32_t index;
     lua_rawgeti(L, 2, i);
+    if (box->relation->optional && !has_key(L, box->relation, 5, &g->id)) {
+      lua_pushinteger(L, 0);
+      lua_rawseti(L, 4, i);
+      lua_settop(L, 4);
+      continue;
+    }
     lumo_value key = owner_value(L, box->relation, "load", 5, &g->id);
     if (lumo_keys_add(&g->owners, &key, &index) < 0) {
       lumo_error_memory(&error);
@@ -1070,6 +1115,7 @@ void lumo_open_relation(lua_State *L) {
       {"orphans_plan", orphans_plan},
       {"pivot_update_plan", pivot_update_plan},
       {"pivot_row", pivot_row},
+      {"bound_query", bound_query},
       {"related_query", related_query},
       {"pivot_query", pivot_query},
       {"query_pivot_fields", query_pivot_fields},

@@ -13,6 +13,7 @@ struct lumo_relation {
   const lumo_schema *parent, *related, *rows; /* rows: of the pivot's documents */
   const lumo_schema *attributes; /* for casting pivot attributes; strict only where the pivot model says so */
   const lumo_column *local, *key; /* the keys' columns in parent and related */
+  bool optional;                  /* a parent without a key has nothing related: no error */
   const char **fields; /* stored names of the pivot fields to read, in the companion's [&fields] userdata */
   uint32_t field_count;
   bool all_fields;

@@ -307,7 +307,9 @@ static int related_records(lua_State *L) {
     lua_newtable(L); /* 7 */
     for (; row < plan->row_count && plan->rows[row].owner == owner; row++) {
       const struct lumo_doc *doc = &plan->documents.items[plan->rows[row].document];
-      const struct lumo_doc *pivot = &plan->pivots.items[plan->rows[row].pivot];
+      static const struct lumo_doc none;
+      uint32_t place = plan->rows[row].pivot;
+      const struct lumo_doc *pivot = place == LUMO_NO_PIVOT ? &none : &plan->pivots.items[place];
       bool shared = uses[plan->rows[row].document] > 1;
       const uint8_t *data = doc->data;
       if (shared) {

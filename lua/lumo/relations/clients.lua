@@ -1,0 +1,365 @@
+--- The clients of relations without a pivot: what `author.posts` and `post:related("author")` answer to.
+local accessors = require "lumo.accessors"
+local ambient = require "lumo.ambient"
+local base = require "lumo.relations.base"
+local core = require "lumo.core"
+local handle = require "lumo.relations.handle"
+local names = require "lumo.names"
+local records = require "lumo.record"
+local raise = require("lumo.errors").raise
+
+local clients = {}
+local open = handle.open
+
+-- Writing ---------------------------------------------------------------------------------------------------
+
+local function refuse_deleted(parent, relation, method)
+  if parent.is_deleted then
+    raise("E_MODEL_DELETED", "%s \"%s\" of a deleted \"%s\" record",
+      method, relation.relation_name, relation.state.name)
+  end
+end
+
+--- Whether a record's key is one that inserting it is going to make.
+local function makes_key(one, state, attribute)
+  return one.is_new and attribute == state.primary and state.by_attribute[attribute].type == "objectid"
+end
+
+--- Raises E_MISSING_ATTRIBUTE_VALUE for an owner that has no key and gets none by being stored.
+local function check_key(relation, owner, state, method)
+  if core.record_get(owner, relation.local_key) ~= nil or makes_key(owner, state, relation.local_key) then return end
+  core.raise("E_MISSING_ATTRIBUTE_VALUE", ("Cannot %s \"%s\", value of \"%s.%s\" is nil")
+    :format(method, relation.relation_name, state.name, relation.local_key),
+    { model = state.name, attribute = relation.local_key })
+end
+
+--- The step that stores a record: an insert of a new one, else an update with what changed.
+local function store_step(one, state, quiet)
+  return one.is_new and records.insert_step({ one }, state, false, quiet) or records.update_step({ one }, state, quiet)
+end
+
+--- Runs steps, in one transaction if there may be more than one write. A failure gives the records the states that
+--- they had, unless it may have been none.
+local function write(steps, client)
+  local before = {}
+  for _, step in ipairs(steps) do
+    for _, one in ipairs(step.list) do before[one] = before[one] or core.record_snapshot(one) end
+  end
+  local ok, err = pcall(function()
+    if #steps == 1 then return records.write(steps, client) end
+    records.in_transaction(client, function(inner) records.write(steps, inner) end)
+  end)
+  if ok then return end
+  if not (core.is_error(err) and err.outcome == "unknown") then
+    for one, snapshot in pairs(before) do core.record_restore(one, snapshot) end
+  end
+  error(err, 0)
+end
+
+--- Makes a step set the key before it writes: an owner that is new has none before it is stored.
+local function with_key(step, list, attribute, owner, owner_attribute)
+  local send = step.write
+  local function set()
+    local key = core.record_get(owner, owner_attribute)
+    for _, one in ipairs(list) do one:set(attribute, key) end
+  end
+  if not owner.is_new then set() end -- so that hooks see it
+  function step.write(client)
+    set()
+    send(client)
+  end
+  return step
+end
+
+--- Stores the parent where that is needed, and the related records with its key: all or nothing.
+local function store_related(parent, relation, target, steps, list)
+  local all = {}
+  if parent.is_new or parent.is_dirty then all[1] = store_step(parent, relation.state) end
+  for _, step in ipairs(steps) do
+    all[#all + 1] = with_key(step, step.list, relation.foreign_key, parent, relation.local_key)
+  end
+  write(all, target)
+  return list
+end
+
+local function open_for_writing(self, method)
+  local parent, relation, target = open(self, method)
+  refuse_deleted(parent, relation, method)
+  check_key(relation, parent, relation.state, method)
+  return parent, relation, target
+end
+
+local function create_many(self, method, list, quiet)
+  local parent, relation, target = open_for_writing(self, method)
+  if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(list)) end
+  local state, made, number = relation.related_state, {}, ambient.connection(target).number
+  for i = 1, #list do made[i] = core.record_new(state.class, list[i], number, core.now()) end
+  if #made == 0 then return made end
+  return store_related(parent, relation, target, { records.insert_step(made, state, #made > 1, quiet) }, made)
+end
+
+local function save_many(self, method, list, quiet)
+  local parent, relation, target = open_for_writing(self, method)
+  base.check_records(relation, list, relation.related_state, method)
+  local steps = {}
+  for i, one in ipairs(list) do
+    if one.is_deleted then
+      raise("E_MODEL_DELETED", "%s \"%s\" of a deleted \"%s\" record", method, relation.relation_name,
+        relation.related_state.name)
+    end
+    steps[i] = store_step(one, relation.related_state, quiet)
+  end
+  if #steps > 0 then store_related(parent, relation, target, steps) end
+end
+
+-- All of them -----------------------------------------------------------------------------------------------
+
+local Reading = {}
+
+--- A builder over the related records of this parent. Raises E_MISSING_ATTRIBUTE_VALUE for a parent without its key.
+---@return lumo.Query
+function Reading:query()
+  local parent, relation, target = open(self, "query")
+  return relation:related_query("query", parent, target)
+end
+
+--- The related records, or of a relation to one the record or nil. Loads nothing into the parent. Commands: 1; of a
+--- relation through another model 2.
+---@return lumo.Record[]|lumo.Record|nil
+function Reading:exec()
+  local parent, relation, target = open(self, "exec")
+  if relation.is_optional then relation:check_parents({ parent }, "exec") end
+  if relation.is_optional and core.record_get(parent, relation.parent_key) == nil then return nil end
+  local q = relation:related_query("exec", parent, target)
+  if relation.is_one then return q:first() end
+  return q:exec()
+end
+
+-- Of relations to many --------------------------------------------------------------------------------------
+
+local Many = {}
+
+--- The related record of that primary key, or nil. Commands: as exec.
+---@param id any
+---@return lumo.Record|nil
+function Many:find(id)
+  local parent, relation, target = open(self, "find")
+  if id == nil then raise("E_ARGUMENT", "find needs the value of the primary key, got nil") end
+  return relation:related_query("find", parent, target):where(relation.related_state.primary, id):first()
+end
+
+--- A page of the related records.
+---@return lumo.Page
+function Many:paginate(page, per_page)
+  return Reading.query(self):paginate(page, per_page)
+end
+
+--- A builder over the related records that preloads a relation of theirs.
+---@return lumo.Query
+function Many:preload(path, callback)
+  return Reading.query(self):preload(path, callback)
+end
+
+-- Of what holds the parent's key ----------------------------------------------------------------------------
+
+local Owned = {}
+
+--- A new related record, stored with the parent's key; a parent that is new is saved first. All or nothing. Commands:
+--- insert; with a parent to be saved one more, and a commit.
+---@param values table<string, any>|nil
+---@return lumo.Record
+function Owned:create(values)
+  return create_many(self, "create", { values or {} })[1]
+end
+
+--- create without hooks of the related model.
+---@param values table<string, any>|nil
+---@return lumo.Record
+function Owned:create_quietly(values)
+  return create_many(self, "create_quietly", { values or {} }, true)[1]
+end
+
+--- Saves the parent where that is needed, and the record with the parent's key: both or neither. Commands: as create.
+---@param one lumo.Record
+function Owned:save(one)
+  if not core.record_is(one) then raise("E_ARGUMENT", "save needs a record, got %s", type(one)) end
+  save_many(self, "save", { one })
+end
+
+--- save without hooks of the related model.
+---@param one lumo.Record
+function Owned:save_quietly(one)
+  if not core.record_is(one) then raise("E_ARGUMENT", "save_quietly needs a record, got %s", type(one)) end
+  save_many(self, "save_quietly", { one }, true)
+end
+
+local function search_for(self, relation, search)
+  local q = Reading.query(self)
+  if next(search) ~= nil then q:where(accessors.prepared(relation.related_state, search)) end
+  return q:first()
+end
+
+--- Finds inside the relation, or creates. Refused by a unique index, somebody else may have made it meanwhile.
+local function find_or_create(self, search, values, method)
+  local parent, relation, target = open_for_writing(self, method)
+  if type(search) ~= "table" or not relation.is_one and next(search) == nil then
+    raise("E_ARGUMENT", "%s needs a table of attributes to search for", method)
+  end
+  local found = not parent.is_new and search_for(self, relation, search)
+  if found then return found, false end
+  local ok, result = pcall(create_many, self, method, { records.joined(search, values) })
+  if ok then return result[1], true end
+  local refused = core.is_error(result) and result.code == "E_DUPLICATE_KEY" and not ambient.transaction(target)
+  found = refused and search_for(self, relation, search)
+  if not found then error(result, 0) end
+  return found, false
+end
+
+--- The first related record that matches, or a new one of both tables. Commands: find, and those of create.
+---@param search table<string, any> of has_one it may be empty
+---@param extra table<string, any>|nil
+---@return lumo.Record
+function Owned:first_or_create(search, extra)
+  return (find_or_create(self, search, extra, "first_or_create"))
+end
+
+--- The same, with these values stored in it if it was there. Commands: find, and an update or those of create.
+---@param search table<string, any> of has_one it may be empty
+---@param values table<string, any>|nil
+---@return lumo.Record
+function Owned:update_or_create(search, values)
+  local found, made = find_or_create(self, search, values, "update_or_create")
+  return made and found or found:merge(values or {}):save()
+end
+
+local OwnedMany = {}
+
+--- New related records, stored with the parent's key: all or none. Commands: as create.
+---@param list table<string, any>[]
+---@return lumo.Record[]
+function OwnedMany:create_many(list)
+  return create_many(self, "create_many", list)
+end
+
+--- create_many without hooks of the related model.
+---@param list table<string, any>[]
+---@return lumo.Record[]
+function OwnedMany:create_many_quietly(list)
+  return create_many(self, "create_many_quietly", list, true)
+end
+
+--- save for a list of records: all or none. Commands: one for each record, one for the parent, and a commit.
+---@param list lumo.Record[]
+function OwnedMany:save_many(list)
+  save_many(self, "save_many", list)
+end
+
+--- save_many without hooks of the related model.
+---@param list lumo.Record[]
+function OwnedMany:save_many_quietly(list)
+  save_many(self, "save_many_quietly", list, true)
+end
+
+--- Calls a static of the related model with the parent's key added to keys and rows.
+local function with_foreign_key(self, method, keys, rows)
+  local parent, relation, target = open_for_writing(self, method)
+  if type(rows) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(rows)) end
+  local all_keys, all_rows = { relation.foreign_key }, {}
+  for _, key in ipairs(type(keys) == "table" and keys or { keys }) do all_keys[#all_keys + 1] = key end
+  local function call(client)
+    if parent.is_new then parent:save() end
+    local own = { [relation.foreign_key] = core.record_get(parent, relation.local_key) }
+    for i = 1, #rows do
+      if type(rows[i]) ~= "table" then
+        raise("E_ARGUMENT", "%s needs a list of rows, entry %d is a %s", method, i, type(rows[i]))
+      end
+      all_rows[i] = records.joined(rows[i], own)
+    end
+    local model = relation.related_state.model
+    return model[method](model, all_keys, all_rows, { client = client })
+  end
+  if not parent.is_new then return call(target) end
+  return records.in_transaction(target, call)
+end
+
+--- Of each row the related record with its values of these keys, or a new one, stored. Commands: find, and an insert.
+---@param keys string|string[]
+---@param rows table<string, any>[]
+---@return lumo.Record[]
+function OwnedMany:fetch_or_create_many(keys, rows)
+  return with_foreign_key(self, "fetch_or_create_many", keys, rows)
+end
+
+--- The same, with the values of the rows stored in those that were there. Commands: find, an insert, and an update of
+--- each that differs.
+---@param keys string|string[]
+---@param rows table<string, any>[]
+---@return lumo.Record[]
+function OwnedMany:update_or_create_many(keys, rows)
+  return with_foreign_key(self, "update_or_create_many", keys, rows)
+end
+
+-- Of belongs_to ---------------------------------------------------------------------------------------------
+
+local Belonging = {}
+
+--- Makes the parent belong to this record, which is saved first: both are stored, or neither. Commands: an insert or
+--- update of each that needs one; a commit if there are two.
+---@param owner lumo.Record
+function Belonging:associate(owner)
+  local child, relation, target = open(self, "associate")
+  refuse_deleted(child, relation, "associate")
+  local found = core.record_is(owner)
+  if not found then raise("E_ARGUMENT", "associate needs a record, got %s", type(owner)) end
+  base.check_records(relation, { owner }, relation.related_state, "associate")
+  if owner.is_deleted then
+    raise("E_MODEL_DELETED", "associate \"%s\" with a deleted \"%s\" record", relation.relation_name, found.name)
+  end
+  check_key(relation, owner, relation.related_state, "associate")
+  local steps = {}
+  if owner.is_new or owner.is_dirty then steps[1] = store_step(owner, relation.related_state) end
+  local step = store_step(child, relation.state)
+  steps[#steps + 1] = with_key(step, { child }, relation.foreign_key, owner, relation.local_key)
+  write(steps, target)
+end
+
+--- Makes the parent belong to nobody, and saves it. Commands: update, or an insert of a new one.
+function Belonging:dissociate()
+  local child, relation, target = open(self, "dissociate")
+  refuse_deleted(child, relation, "dissociate")
+  local step = store_step(child, relation.state)
+  local send = step.write
+  child:set(relation.foreign_key, nil)
+  function step.write(client)
+    child:set(relation.foreign_key, nil)
+    send(client)
+  end
+  write({ step }, target)
+end
+
+-- ---------------------------------------------------------------------------------------------------------
+
+local function class(...)
+  local methods = {}
+  for _, part in ipairs { ... } do
+    for name, method in pairs(part) do methods[name] = method end
+  end
+  return names.alias(methods)
+end
+
+--- By the type of the relation.
+clients.classes = {
+  hasOne = class(Reading, Owned),
+  hasMany = class(Reading, Many, Owned, OwnedMany),
+  belongsTo = class(Reading, Belonging),
+  hasManyThrough = class(Reading, Many),
+}
+
+--- The methods of a relation's handle.
+---@param relation lumo.Relation
+---@return table<string, function>
+function clients.methods_of(relation)
+  return clients.classes[relation.type]
+end
+
+return clients
