@@ -63,9 +63,11 @@ end
 --- A write of the pairs that a call names, every argument checked; nothing is sent.
 ---@param op string of core.pairs_plan
 ---@param form string how the argument is read: "ids", "ids_or_map" or "pivot_list"
+---@param handle userdata|nil the bound handle, where the call has it already
 ---@return lumo.PairsWrite
-function pairs_of.prepare(parent, relation, client, op, method, value, form)
-  local pivot, handle = relation.pivot_state, relation:bound_handle(method, client)
+function pairs_of.prepare(parent, relation, client, op, method, value, form, handle)
+  local pivot = relation.pivot_state
+  handle = handle or relation:bound_handle(method, client)
   local hooked, ruled = has_hooks(relation), pivot and pivot.rules and op ~= "toggle"
   value = accessors.prepared_pairs(pivot, value, form)
   local plan, given = core.pairs_plan(op, method, handle, parent, value, form, core.now(), hooked or ruled)

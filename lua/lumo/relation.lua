@@ -196,6 +196,14 @@ local function check_field(self, option, name)
   end
 end
 
+--- A strict pivot model stores what it declares, and nothing else.
+local function check_timestamps(self, pivot, created_at, updated_at)
+  if not (pivot and pivot.strict) then return end
+  for _, stored in ipairs { created_at or updated_at, updated_at } do
+    if not pivot.by_stored[stored] then check_key(self, stored, pivot) end
+  end
+end
+
 --- Whether the pivot model declares a unique index that is on more than the two keys, or on less.
 local function has_other_unique(self, pivot)
   for _, index in ipairs(pivot and pivot.indexes or {}) do
@@ -226,6 +234,7 @@ local function boot(self)
       .. "name pivot_foreign_key and pivot_related_foreign_key", parent.name, self.relation_name, foreign_key)
   end
   local created_at, updated_at = timestamps(options, pivot)
+  check_timestamps(self, pivot, created_at, updated_at)
   for name, stored in pairs { pivot_foreign_key = foreign_key, pivot_related_foreign_key = related_foreign_key,
     created_at = created_at, updated_at = updated_at } do
     check_field(self, name, stored)

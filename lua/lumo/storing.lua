@@ -23,7 +23,7 @@ local function check_attributes(attributes, count, method)
   return attributes
 end
 
---- What is wrong with the attributes of pairs is said before anything is written.
+--- What is wrong with the attributes of pairs is said before anything is written. Gives the relation as bound.
 local function check_pairs(relation, attributes, count, target, method)
   local handle = relation:boot():bound_handle(method, target)
   local ruled = relation.pivot_state and relation.pivot_state.rules
@@ -31,6 +31,7 @@ local function check_pairs(relation, attributes, count, target, method)
     core.check_pair(method, handle, accessors.prepared(relation.pivot_state, attributes[i]))
     if ruled then relation:check_attributes(pairs_of.attributes(handle, attributes[i]), false) end
   end
+  return handle
 end
 
 --- Whether the key of the related side is one that inserting the records is going to make.
@@ -57,6 +58,7 @@ end
 ---@field method string
 ---@field list lumo.Record[]
 ---@field attributes table[] beside the list, with holes
+---@field handle userdata|nil the relation as bound
 ---@field op string|nil how the pairs are attached where no key had to be made
 ---@field makes_keys boolean|nil
 
@@ -87,7 +89,7 @@ local function attach_all(making, client)
   local relation, given = making.relation, {}
   for i, one in ipairs(making.list) do given[i] = { id = one, pivot_data = making.attributes[i] } end
   local op = making.makes_keys and "attach_made" or making.op
-  local write = pairs_of.prepare(making.parent, relation, client, op, making.method, given, "pivot_list")
+  local write = pairs_of.prepare(making.parent, relation, client, op, making.method, given, "pivot_list", making.handle)
   pairs_of.run(write, client)
   local number = ambient.connection(client).number
   for _, one in ipairs(making.list) do
@@ -131,7 +133,7 @@ end
 function storing.create(parent, relation, target, method, list, attributes)
   if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(list)) end
   attributes = check_attributes(attributes, #list, method)
-  check_pairs(relation, attributes, #list, target, method)
+  local handle = check_pairs(relation, attributes, #list, target, method)
   local class, number = relation.related_state.class, ambient.connection(target).number
   return pairs_of.together(relation, target, function(client)
     local steps, made = {}, {}
@@ -139,7 +141,8 @@ function storing.create(parent, relation, target, method, list, attributes)
     local step = parent_step(parent, relation, method)
     if parent.is_new then steps[1] = step end
     local making = {
-      parent = parent, relation = relation, method = method, list = made, attributes = attributes, op = "attach_each",
+      parent = parent, relation = relation, method = method, list = made, attributes = attributes, handle = handle,
+      op = "attach_each",
     }
     steps[#steps + 1] = turn_step(making)
     if #made > 0 then steps[#steps + 1] = insert_step(making, made) end
@@ -189,11 +192,11 @@ function storing.save(parent, relation, target, method, list, attributes, check_
   if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of records, got %s",
     method, type(list)) end
   attributes = check_attributes(attributes, #list, method)
-  check_pairs(relation, attributes, #list, target, method)
+  local handle = check_pairs(relation, attributes, #list, target, method)
   check_savable(relation, list, target, method)
   pairs_of.together(relation, target, function(client)
     local making = {
-      parent = parent, relation = relation, method = method, list = list, attributes = attributes,
+      parent = parent, relation = relation, method = method, list = list, attributes = attributes, handle = handle,
       op = relation.duplicates and check_existing ~= false and "sync_keeping" or "attach",
     }
     local new, stored = new_and_stored(parent, list)

@@ -518,6 +518,8 @@ static void test_attach_each(void) {
   lumo_pairs_row(plan, 1, &row);
   CHECK(lumo_bson_find(row.data, row.len, "created_at", 10, &found));
   CHECK(lumo_bson_find(row.data, row.len, "tag_id", 6, &found) && lumo_value_int32(&found) == 2);
+  CHECK(lumo_bson_find(row.data, row.len, "_id", 3, &found) && found.type == LUMO_BSON_OBJECTID &&
+        memcmp(found.data, "\xc9\xe2\x8e\xce", 4) == 0); /* D2 */
   lumo_buf_free(&row);
   FATES(plan, "ua");
   /* A refused one is looked up, the others are settled. */

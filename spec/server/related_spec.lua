@@ -576,3 +576,39 @@ describe("keys of any type", function()
     end
   end
 end)
+
+describe("the pair of a record that was created or saved", function()
+  it("is a stored record of the pivot model", function()
+    local one = team.typed:create({ name = "a" }, { level = 1 })
+    one.pivot.level = 5
+    one.pivot:save()
+    assert.equal(5, helper.doc("typed", {}).lvl)
+    local two = User:new { name = "b" }
+    team.typed:save(two)
+    assert.equal(helper.doc("typed", { user_id = two._id })._id, two.pivot._id)
+  end)
+
+  it("is made by one run of on_query", function()
+    local runs = 0
+    local Club = lumo.model("RelatedOnce", {
+      collection = "teams", columns = {},
+      relations = { users = over("RelatedUser", { on_query = function() runs = runs + 1 end }) },
+    })
+    Club:find(team._id).users:create { name = "a" }
+    assert.equal(1, runs)
+  end)
+end)
+
+describe("timestamps of a strict pivot model", function()
+  it("are columns of it", function()
+    lumo.model("RelatedStrict", { collection = "typed", strict = true, columns = { team_id = "any", user_id = "any" } })
+    local Club = lumo.model("RelatedStrictTeam", {
+      collection = "teams", columns = {},
+      relations = { users = over("RelatedUser", {
+        pivot_table = "typed", pivot_model = "RelatedStrict", pivot_timestamps = { created_at = "since" },
+      }) },
+    })
+    local err = expect_error("E_MISSING_MODEL_ATTRIBUTE", function() Club:get_relation("users"):boot() end)
+    assert.truthy(tostring(err):find('expects "since" to exist on "RelatedStrict" model', 1, true))
+  end)
+end)

@@ -305,8 +305,9 @@ typedef struct pairs_plan {
   bool asked;    /* the phase has sent a command */
   bool wrote;    /* rows have been inserted */
   int64_t cursor;
-  uint8_t *states; /* pair_state, beside head.pairs.items */
-  uint32_t *order; /* the ids of the last command, by position */
+  uint8_t *states;        /* pair_state, beside head.pairs.items */
+  uint8_t (*row_ids)[12]; /* the _ids of rows that are written, beside head.pairs.items */
+  uint32_t *order;        /* the ids of the last command, by position */
   uint32_t order_count;
   lumo_keys derived; /* LOOK: the derived ids that were asked for, beside order */
   lumo_buf updates;  /* statements */
@@ -369,6 +370,7 @@ static void write_upsert_statement(pairs_plan *plan, uint32_t index) {
   lumo_value owner = owner_of(plan), related = lumo_keys_at(&plan->head.pairs.keys, index);
   row_content row = content_of(plan, index);
   derive_id(plan, index, row.id);
+  memcpy(plan->row_ids[index], row.id, sizeof row.id);
   lumo_statement_begin(out, LUMO_UPSERT_ONE);
   size_t filter = lumo_bson_begin(out);
   write_equal(out, pivot->owner_key, &owner);
@@ -676,6 +678,7 @@ static void write_row(pairs_plan *plan, uint32_t index) {
     lumo_objectid_new(row.id);
   else
     derive_id(plan, index, row.id);
+  memcpy(plan->row_ids[index], row.id, sizeof row.id);
   lumo_statement_begin(out, LUMO_INSERT);
   size_t document = lumo_bson_begin(out);
   lumo_bson_objectid(out, LUMO_KEY("_id"), row.id);
@@ -794,6 +797,8 @@ void lumo_pairs_row(const lumo_pairs_plan *head, uint32_t index, lumo_buf *out) 
   lumo_value owner = owner_of(plan), related = lumo_keys_at(&head->pairs.keys, index);
   row_content row = content_of(plan, index);
   size_t document = lumo_bson_begin(out);
+  if (head->fates[index] == LUMO_PAIR_ATTACHED)
+    lumo_bson_objectid(out, LUMO_KEY("_id"), plan->row_ids[index]);
   lumo_bson_value(out, pivot->owner_key, strlen(pivot->owner_key), &owner);
   lumo_bson_value(out, pivot->related_key, strlen(pivot->related_key), &related);
   write_fields(out, &row.set, &(lumo_value){0});
@@ -923,6 +928,7 @@ static void pairs_free(lumo_plan *base) {
   lumo_keys_free(&plan->owner);
   lumo_keys_free(&plan->fields);
   lumo_free(plan->states);
+  lumo_free(plan->row_ids);
   lumo_free(plan->order);
   lumo_keys_free(&plan->derived);
   lumo_buf_free(&plan->updates);
@@ -957,7 +963,8 @@ static bool fill_plan(pairs_plan *plan, const lumo_pivot *pivot, const lumo_valu
   plan->head.fates = lumo_calloc(count, sizeof *plan->head.fates);
   plan->states = lumo_calloc(count, sizeof *plan->states);
   plan->order = lumo_calloc(count, sizeof *plan->order);
-  if (!plan->head.fates || !plan->states || !plan->order) return false;
+  plan->row_ids = lumo_calloc(count, sizeof *plan->row_ids);
+  if (!plan->head.fates || !plan->states || !plan->order || !plan->row_ids) return false;
   return lumo_pivot_copy(&plan->pivot, pivot) && lumo_keys_add(&plan->owner, owner, &index) >= 0 &&
          collect_fields(plan);
 }

@@ -63,7 +63,7 @@ lumo_pairs_plan *lumo_pairs_plan_new(lumo_pairs_op op, const char *name, const l
                                      lumo_error *error);
 
 /* Appends as a document what is known of the row of pair `index` once the plan is done: its keys and the
- * attributes given; all but the _id of a row that was added. */
+ * attributes given; all of a row that was added. */
 void lumo_pairs_row(const lumo_pairs_plan *plan, uint32_t index, lumo_buf *out);
 
 /* detach: `ids` NULL removes all pairs of the owner. Result: nRemoved. An empty list makes a plan that is
