@@ -220,7 +220,13 @@ calls["query.collation"] = built("collation", { locale = "de", strength = 1 })
 calls["query.max_time_ms"] = built("max_time_ms", 1000)
 calls["query.comment"] = built("comment", "campaign")
 calls["query.debug"] = built("clone") -- debug itself writes to the terminal
-calls["query.lean"] = function() return s.Post:query():where("title", "post 1"):lean():first().views end
+--- Across a relation, with a condition of both sides.
+local function across()
+  return s.post:related("plain"):query():where("name", "tag 1"):or_where_pivot("role", "admin")
+end
+calls["query.lean"] = function()
+  return across():lean():exec()[1].pivot.role .. s.Post:query():where("title", "post 1"):lean():first().views
+end
 calls["query.preload"] = function()
   local q = s.Post:query():preload("tags", function(tags) tags:where("name", "!=", "x") end)
   return keys(q:where("title", "post 1"):first().tags)
@@ -229,16 +235,21 @@ calls["query.preload_once"] = function()
   return keys(s.Post:query():preload_once("tags"):where("title", "post 1"):first().tags)
 end
 for _, name in ipairs { "sum", "avg", "min", "max" } do
-  calls["query." .. name] = function() local q = s.Post:query() return q[name](q, "views") end
+  calls["query." .. name] = function()
+    local q, other = s.Post:query(), across()
+    return ("%s %s"):format(tostring(q[name](q, "views")), tostring(other[name](other, "post_plain.rank")))
+  end
 end
-calls["query.pluck"] = function() return #s.Post:query():pluck("title") end
-calls["query.explain"] = function() return type(s.Post:query():explain()) end
+calls["query.pluck"] = function() return #s.Post:query():pluck("title") + #across():pluck("post_plain.role") end
+calls["query.explain"] = function() return type(s.Post:query():explain()) .. type(across():explain()) end
 calls["query.paginate"] = function() return #s.Post:query():order_by("title"):paginate(1, 2) end
 calls["query.find_one_and_update"] = function()
-  return s.Post:query():where("title", "post 1"):find_one_and_update({ views = 8 }).views
+  local tag = across():find_one_and_update { name = "changed" }
+  return s.Post:query():where("title", "post 1"):find_one_and_update({ views = 8 }).views .. tag.name .. tag.pivot.role
 end
 calls["query.find_one_and_delete"] = function()
-  return s.Post:query():where("title", "post 1"):find_one_and_delete().views
+  local tag = across():find_one_and_delete()
+  return s.Post:query():where("title", "post 1"):find_one_and_delete().views .. tag.name
 end
 local PIVOT = {
   where_pivot = { "role", "admin" }, where_not_pivot = { "role", "x" }, where_in_pivot = { "role", { "admin", "x" } },
@@ -264,6 +275,7 @@ calls["query.count"] = function() return s.post.tags:query():count() + s.Post:qu
 calls["query.each"] = function()
   local n = 0
   for post in s.Post:query():each() do n = n + post.views end
+  for _ in across():each() do n = n + 1 end
   return n
 end
 calls["query.update"] = function()
@@ -271,7 +283,7 @@ calls["query.update"] = function()
 end
 calls["query.increment"] = function() return s.Post:query():where("views", ">", 0):increment("views", 2) end
 calls["query.decrement"] = function() return s.Post:query():where("views", ">", 0):decrement("views") end
-calls["query.delete"] = function() return s.post.tags:query():where("name", "tag 1"):delete() end
+calls["query.delete"] = function() return across():delete() + s.post.tags:query():where("name", "tag 1"):delete() end
 
 -- records
 calls["record.save"] = function()
@@ -493,7 +505,9 @@ for _, form in ipairs { "", "and_", "or_" } do
     one:where(">", 1):where("<", 9)
   end)
 end
-calls["query.distinct"] = function() return table.concat(s.Post:query():distinct("title"), " ") end
+calls["query.distinct"] = function()
+  return table.concat(s.Post:query():distinct("title"), " ") .. table.concat(across():distinct("post_plain.role"), " ")
+end
 calls["query.read_preference"] = function() return s.Post:query():read_preference("nearest"):count() end
 calls["query.read_concern"] = function() return s.Post:query():read_concern("majority"):count() end
 calls["query.write_concern"] = function()
