@@ -15,5 +15,6 @@ read_globals = {
 files["spec"] = { std = "min+busted" }
 files["spec/runtime/app.lua"] = { read_globals = { "ngx" } }
 files["lua/lumo/runtime"] = { read_globals = { "ngx" } }
+files["examples/openresty"] = { globals = { "ngx" }, read_globals = { "bit" } }
 files["spec/campaign"] = { max_line_length = 140, max_comment_line_length = 140 }
 files["rockspec"] = { std = "rockspec" }
