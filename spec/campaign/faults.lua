@@ -305,7 +305,7 @@ local function try_once(case, inject, mend, must, vague)
     local took = servers.now_ms() - began
     local err = not ok and result
     local missed = mend()
-    if missed then return missed end
+    if missed then return missed .. (err and ": " .. word_of(err) or "") end
     if err and not CODES[type(err) ~= "string" and err.code or 0] then return word_of(err) end
     if took > world.timeout_ms + SLACK_MS then return LATE:format(took, err and word_of(err) or "ok") end
     if must == "succeed" and err then return word_of(err) end
@@ -461,7 +461,7 @@ local function stop_part(proxy, server, alone)
   end
 end
 
-local function kill_part(proxy, server, alone)
+local function kill_part(proxy, server)
   for _, case in ipairs(some_cases()) do
     for i, command in ipairs(case.commands) do
       if long or i == 1 or i == #case.commands then
@@ -471,7 +471,7 @@ local function kill_part(proxy, server, alone)
               local missed = order_met(proxy, 1)
               if not missed then server:wait(true) end
               return missed
-            end, nil, alone)
+            end, nil, true) -- while it starts, it refuses more than one attempt
         end
       end
     end
