@@ -170,16 +170,21 @@ function aggregates.into(list, asked, method, policy)
   end
 end
 
+---@class lumo.Record
+---@field load_count fun(self: lumo.Record, name: string, fn: function?): lumo.Record
+---@field load_aggregate fun(self: lumo.Record, name: string, fn: function): lumo.Record
+
 for method, make in pairs { load_count = count_of, load_aggregate = aggregate_of } do
   --- load_count(name, fn), load_aggregate(name, fn): what with_count and with_aggregate give, into a record that
-  --- is there already. Commands: 1.
+  --- is there already. Raises E_MISSING_ATTRIBUTE_VALUE for a record without the relation's key. Commands: 1.
   records.method(method, function(self, name, callback)
     local state = core.record_is(self) or errors.not_called_on(method, "a record")
     aggregates.into({ self }, { make(state, name, callback, method) }, method)
     return self
   end)
 
-  --- The same for a list of records of one model. Commands: 1, whatever the number of records.
+  --- lumo.load_count(list, name, fn), lumo.load_aggregate(list, name, fn): the same for a list of records of one
+  --- model. Commands: 1 for up to 1,000 records, for up to 100,000 where only the pivot is asked.
   aggregates[method] = function(list, name, callback)
     local state = records.check_list(list, method)
     if not state then

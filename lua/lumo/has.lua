@@ -45,25 +45,44 @@ local function comparison(method, at, ...)
   return { at, ... }
 end
 
+---@class lumo.Query
+---@field has fun(self: lumo.Query, name: string, operator: string?, count: integer?): lumo.Query
+---@field and_has fun(self: lumo.Query, name: string, operator: string?, count: integer?): lumo.Query
+---@field or_has fun(self: lumo.Query, name: string, operator: string?, count: integer?): lumo.Query
+---@field doesnt_have fun(self: lumo.Query, name: string, operator: string?, count: integer?): lumo.Query
+---@field and_doesnt_have fun(self: lumo.Query, name: string, operator: string?, count: integer?): lumo.Query
+---@field or_doesnt_have fun(self: lumo.Query, name: string, operator: string?, count: integer?): lumo.Query
+
+--- has(name, operator, count): what has related records, so many of them if that is said. Counted are rows of the
+--- pivot. doesnt_have is its opposite. A path such as "projects.tasks" asks for one of the projects that has such
+--- tasks. Raises E_UNDEFINED_RELATIONSHIP, and E_ARGUMENT for an operator that is none of = != <> > >= < <= or a
+--- count that is no whole number from 0.
 for _, form in ipairs {
   { "has", "and", false }, { "and_has", "and", false }, { "or_has", "or", false },
   { "doesnt_have", "and", true }, { "and_doesnt_have", "and", true }, { "or_doesnt_have", "or", true },
 } do
-  --- has(name, operator, count): what has related records, so many of them if that is said. Counted are rows
-  --- of the pivot. doesnt_have is its opposite. A path such as "projects.tasks" asks for one of the projects that
-  --- has such tasks.
   Query[form[1]] = function(q, path, ...)
     return add(q, form, path, nil, comparison(form[1], 2, ...))
   end
 end
 
+---@alias lumo.where_has fun(q: lumo.Query, name: string, fn: function, operator: string?, n: integer?): lumo.Query
+
+---@class lumo.Query
+---@field where_has lumo.where_has
+---@field and_where_has lumo.where_has
+---@field or_where_has lumo.where_has
+---@field where_doesnt_have lumo.where_has
+---@field and_where_doesnt_have lumo.where_has
+---@field or_where_doesnt_have lumo.where_has
+
+--- where_has(name, fn, operator, count): the same of related records that meet what fn asks of a builder over them, and
+--- of their pivots. The builder stands inside of this query: E_ARGUMENT if fn sends it, limits it or preloads with it.
 for _, form in ipairs {
   { "where_has", "and", false }, { "and_where_has", "and", false }, { "or_where_has", "or", false },
   { "where_doesnt_have", "and", true }, { "and_where_doesnt_have", "and", true },
   { "or_where_doesnt_have", "or", true },
 } do
-  --- where_has(name, fn, operator, count): the same of related records that meet what fn asks of a builder over
-  --- them, and of their pivots.
   Query[form[1]] = function(q, path, callback, ...)
     if type(callback) ~= "function" then
       raise("E_ARGUMENT", "%s needs the name of a relation and a function, got %s", form[1], type(callback))

@@ -288,6 +288,20 @@ describe("A query with has", function()
     assert.truthy(tostring(base):find("$lookup", 1, true))
   end)
 
+  it("pages by key, each page of the same conditions", function()
+    local page = q():with_count("projects"):cursor_paginate { per_page = 2 }
+    assert.equal("cy bob", page[1].name .. " " .. page[2].name)
+    assert.equal(1, page[2].extras.projects_count)
+    page = q():cursor_paginate { per_page = 2, cursor = page.next_cursor }
+    assert.equal("ann", page[1].name)
+    assert.is_nil(page.next_cursor)
+    local function titled(title)
+      return User:query():where_has("projects", function(p) p:where("title", title) end):order_by("name")
+    end
+    local cursor = titled("beta"):cursor_paginate { per_page = 1 }.next_cursor
+    expect_error("E_ARGUMENT", nil, function() titled("gamma"):cursor_paginate { per_page = 1, cursor = cursor } end)
+  end)
+
   it("asks the stored fields first", function()
     local text = tostring(User:query():has("projects"):where("name", "ann"))
     assert.truthy(text:find('"$match"') < text:find('"$lookup"'))

@@ -117,8 +117,9 @@ struct lumo_plan {
 
 /* Sets class and name of a zeroed plan. */
 void lumo_plan_init(lumo_plan *plan, const lumo_plan_class *class, const char *name);
-#define LUMO_WIRE_JOINS 13 /* MongoDB 5.0: the first server that joins by fields and by a pipeline at once   \
-                            */
+#define LUMO_WIRE_JOINS                                                                                      \
+  13 /* MongoDB 5.0: the first server that joins by fields and by a pipeline at once                         \
+      */
 /* E_UNSUPPORTED if the server is known to be too old for the plan. */
 bool lumo_plan_suits(const lumo_plan *plan, lumo_error *error);
 /* NULL is allowed. Releases the lease first. */
