@@ -64,6 +64,7 @@ function api.groups(s)
     transaction = functions("transaction", upvalue(index_of(transaction), "Transaction")),
     stream = functions("stream", index_of(s.Post:watch())),
     page = functions("page", upvalue(index_of(s.Post:query():paginate(1, 1)), "Page")),
+    cursor_page = functions("cursor_page", upvalue(index_of(s.Post:query():cursor_paginate { per_page = 1 }), "Page")),
   }
   transaction:rollback()
   for kind, methods in pairs(core.value_methods) do

@@ -281,9 +281,12 @@ end
 calls["query.update"] = function()
   return s.Post:query():where("views", ">", 1):update { title = "new", any = { 1, 2 } }
 end
-calls["query.increment"] = function() return s.Post:query():where("views", ">", 0):increment("views", 2) end
+calls["query.increment"] = function()
+  local rules = { locale = "de", strength = 1 }
+  return s.Post:query():where("views", ">", 0):collation(rules):comment("c"):max_time_ms(9000):increment("views", 2)
+end
 calls["query.decrement"] = function() return s.Post:query():where("views", ">", 0):decrement("views") end
-calls["query.delete"] = function() return across():delete() + s.post.tags:query():where("name", "tag 1"):delete() end
+calls["query.delete"] = function() return across():delete() + s.post.tags:query():where("name", "tag 1"):comment("c"):delete() end
 
 -- records
 calls["record.save"] = function()
@@ -502,13 +505,15 @@ calls["relation.bound_handle"] = function() return type(relation:bound_handle("c
 -- more of queries
 for _, form in ipairs { "", "and_", "or_" } do
   calls["query." .. form .. "where_elem_match"] = built(form .. "where_elem_match", "numbers", function(one)
-    one:where(">", 1):where("<", 9)
+    one:where(">", 1):where("<", 9):or_where(function(other) other:where_in({ 1, 2 }):where_not(3) end)
   end)
 end
 calls["query.distinct"] = function()
   return table.concat(s.Post:query():distinct("title"), " ") .. table.concat(across():distinct("post_plain.role"), " ")
 end
-calls["query.read_preference"] = function() return s.Post:query():read_preference("nearest"):count() end
+calls["query.read_preference"] = function()
+  return s.Post:query():read_preference({ mode = "nearest", tags = { { dc = "x" }, {} } }):count()
+end
 calls["query.read_concern"] = function() return s.Post:query():read_concern("majority"):count() end
 calls["query.write_concern"] = function()
   return s.Post:query():where("views", ">", 0):write_concern("majority"):update { title = "w" }
@@ -602,6 +607,31 @@ calls["transaction.run"] = transaction(function(trx)
     return s.Loose:count()
   end)
 end)
+
+-- pages by key
+local function by_key(options)
+  return s.Post:query():order_by("views", "desc"):order_by("title"):cursor_paginate(options)
+end
+calls["query.cursor_paginate"] = function()
+  local first = by_key { per_page = 2 }
+  local second = by_key { per_page = 2, cursor = first.next_cursor }
+  return second[1].title .. by_key({ per_page = 2, cursor = second.prev_cursor })[1].title
+end
+calls["client.cursor_paginate"] = function() return #s.post:related("plain"):cursor_paginate { per_page = 1 } end
+local function cursor_page(method, ...)
+  local arguments, n = { ... }, select("#", ...)
+  return function()
+    local list = by_key { per_page = 2 }
+    list:base_url("/posts")
+    local result = list[method](list, table.unpack(arguments, 1, n))
+    return type(result) == "table" and (result.per_page or #result) or type(result)
+  end
+end
+for _, name in ipairs { "get_meta", "get_next_page_url", "get_previous_page_url", "serialize" } do
+  calls["cursor_page." .. name] = cursor_page(name)
+end
+calls["cursor_page.base_url"] = cursor_page("base_url", "/x")
+calls["cursor_page.query_string"] = cursor_page("query_string", { a = "b" })
 
 -- pages
 local function page(method, ...)

@@ -15,6 +15,7 @@ local COLUMNS = {
   title = "string", views = "integer", small = "int32", big = "int64", score = "number", active = "boolean",
   at = "date", owner = "objectid", price = "decimal", bytes = "binary", code = "uuid", any = "any",
   labels = { "array", of = "string" }, list = "array", numbers = { "array", of = "integer" },
+  rows = { "array", of = { "object", columns = { colour = "string", any = "any" } } },
   meta = { "object", columns = { colour = "string", depth = "integer" } }, free = "object",
   slug = { "string", column = "post_slug", serialize_as = "permalink" },
   status = { "string", default = "draft" }, counter = { "integer", default = function() return 1 end },

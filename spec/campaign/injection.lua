@@ -168,6 +168,10 @@ local positions = {
   { "{any = 1}, h", function(h) return { any = 1 }, h end },
   { '"tags", h', function(h) return "tags", h end },
   { '"tags", {h}', function(h) return "tags", { h } end },
+  { '"numbers", element is h', function(h) return "numbers", function(one) one:where(h) end end },
+  { '"labels", element in {h}', function(h) return "labels", function(one) one:or_where_in { h } end end },
+  { '"rows", colour of the element is h', function(h) return "rows", function(row) row:where("colour", h) end end },
+  { '"rows", h of the element', function(h) return "rows", function(row) row:where(h, 1) end end },
 }
 
 ---- what was sent
@@ -231,8 +235,10 @@ local function check_operators(operators, where)
       end
     elseif key == "$not" then
       check_operators(value, here)
-    elseif key == "$elemMatch" then
-      check_filter(value, here)
+    elseif key == "$elemMatch" then -- over documents, or over values
+      local first = next(value)
+      local is_operator = type(first) == "string" and first:find("^%$") and not JOINS[first]
+      if is_operator then check_operators(value, here) else check_filter(value, here) end
     elseif key == "$exists" then
       if type(value) ~= "boolean" then violation(here .. " is not a boolean") end
     elseif key == "$type" then -- what a key is not
@@ -437,6 +443,7 @@ local makers = {
     return s.stream
   end,
   page = function() return s.Post:query():paginate(1, 2) end,
+  cursor_page = function() return s.Post:query():cursor_paginate { per_page = 2 } end,
 }
 
 local function fresh_record()

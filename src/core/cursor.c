@@ -125,7 +125,7 @@ static bool take_text(const char *text, size_t len, lumo_buf *bytes) {
     uint8_t byte = (uint8_t)(word >> (6 - 2 * (i % 4)));
     lumo_buf_append(bytes, &byte, 1);
   }
-  return !bytes->failed;
+  return true;
 }
 
 /* The first bytes of SHA-256 over query, flags and place. */
@@ -172,13 +172,15 @@ bool lumo_cursor_read(const char *text, size_t len, const lumo_buf *query, uint3
                       unsigned *flags) {
   lumo_buf bytes = {0};
   uint8_t mark[32];
-  bool good = take_text(text, len, &bytes) && bytes.len > HEAD && bytes.data[0] < 4 &&
-              make_mark(query, bytes.data + HEAD, bytes.len - HEAD, bytes.data[0], mark) &&
-              memcmp(mark, bytes.data + 1, MARK) == 0 && is_place(bytes.data + HEAD, bytes.len - HEAD, count);
+  bool good = take_text(text, len, &bytes) && bytes.len > HEAD && bytes.data[0] < 4;
+  if (bytes.failed || (good && !make_mark(query, bytes.data + HEAD, bytes.len - HEAD, bytes.data[0], mark)))
+    place->failed = true;
+  good = good && !place->failed && memcmp(mark, bytes.data + 1, MARK) == 0 &&
+         is_place(bytes.data + HEAD, bytes.len - HEAD, count);
   if (good) {
     *flags = bytes.data[0];
     lumo_buf_append(place, bytes.data + HEAD, bytes.len - HEAD);
   }
   lumo_buf_free(&bytes);
-  return good;
+  return good && !place->failed;
 }

@@ -38,7 +38,8 @@ bool lumo_cursor_filter(lumo_filter *filter, const lumo_order_key *keys, uint32_
 /* The text of a place in the results of a query, which `query` stands for: bytes that no other one has. Made
  * of letters, digits, "-" and "_". */
 void lumo_cursor_write(const lumo_buf *query, const lumo_buf *place, unsigned flags, lumo_buf *text);
-/* Appends the place to `place`. False if the text is none of this query, with so many keys. */
+/* Appends the place to `place`. False if the text is none of this query, with so many keys, or without
+ * memory, which shows in `place`. */
 bool lumo_cursor_read(const char *text, size_t len, const lumo_buf *query, uint32_t count, lumo_buf *place,
                       unsigned *flags);
 
