@@ -49,9 +49,9 @@ end
 
 -- Loading ---------------------------------------------------------------------------------------------------
 
---- Gives each record its related ones; returns all of them in one list.
+--- Gives each record its related ones.
 local function distribute(list, relation, lists, places)
-  local taken, all = {}, {}
+  local taken = {}
   for i, parent in ipairs(list) do
     local place = places[i]
     local related = lists[place] or {}
@@ -59,14 +59,23 @@ local function distribute(list, relation, lists, places)
       local copy = {}
       for k, one in ipairs(related) do copy[k] = one end
       related = copy
-    else
-      for _, one in ipairs(related) do all[#all + 1] = one end
     end
     taken[place] = true
     if relation.is_one then
       handle.set_one(parent, relation, related[1])
     else
       handle.set_list(parent, relation, related)
+    end
+  end
+end
+
+--- What was read, in one list.
+local function joined(lists)
+  local all, n = {}, 0
+  for _, related in ipairs(lists) do
+    for _, one in ipairs(related) do
+      n = n + 1
+      all[n] = one
     end
   end
   return all
@@ -96,7 +105,10 @@ local function finish(one)
   local companion = records.companion(one.target, { relation = relation, partial = core.query_partial(one.query) })
   local lists = core.related_records(one.plan, relation.related_state.class, companion,
     ambient.connection(one.target).number, one.owners)
-  local all = distribute(one.list, relation, lists, one.places)
+  distribute(one.list, relation, lists, one.places)
+  local kept = one.kept
+  if not (hooks.has(relation.related_state) or kept.preloads or kept.aggregates or one.node.children[1]) then return end
+  local all = joined(lists)
   hooks.run(relation.related_state, "after", "fetch", all)
   queries.after_read(all, one.kept, one.policy)
   load.tree(all, one.node.children, one.policy)

@@ -183,6 +183,10 @@ lumo_record *lumo_test_record(lua_State *L, int i);
 lumo_record *lumo_push_record(lua_State *L, int klass, const lumo_schema *schema, int companion, bool shared,
                               const uint8_t *doc, uint32_t doc_len, const uint8_t *pivot, uint32_t pivot_len,
                               uint16_t connection);
+/* Pushes another record that shares the document of a new one, with its companion at `companion`: its columns
+ * need not be looked for. */
+void lumo_push_twin(lua_State *L, int klass, const lumo_record *like, int companion, const uint8_t *pivot,
+                    uint32_t pivot_len);
 /* Pushes a record that is not stored yet; the buffer holds its block: places and document. */
 lumo_record *lumo_push_local(lua_State *L, int klass, const lumo_schema *schema, const lumo_buf *block,
                              uint16_t connection);

@@ -132,6 +132,17 @@ lumo_record *lumo_push_record(lua_State *L, int klass, const lumo_schema *schema
   return record;
 }
 
+void lumo_push_twin(lua_State *L, int klass, const lumo_record *like, int companion, const uint8_t *pivot,
+                    uint32_t pivot_len) {
+  lumo_record *record = new_block(L, klass, like->schema, 0, pivot_len);
+  memcpy(record, like, lumo_record_size(like->schema, 0, 0));
+  record->pivot = pivot ? (uint32_t)(lumo_record_room(record) - (uint8_t *)record) : 0;
+  record->pivot_len = pivot_len;
+  if (pivot) memcpy(lumo_record_room(record), pivot, pivot_len);
+  lua_pushvalue(L, companion);
+  lumo_setuv(L, -2);
+}
+
 lumo_record *lumo_push_local(lua_State *L, int klass, const lumo_schema *schema, const lumo_buf *block,
                              uint16_t connection) {
   uint32_t places = schema->count * (uint32_t)sizeof(uint32_t), doc_len = (uint32_t)block->len - places;

@@ -288,6 +288,41 @@ static void push_shared_companion(lua_State *L, int companion, int cache, const 
   lua_rawseti(L, cache, (int)number + 1);
 }
 
+/* What related_records knows of a document. */
+typedef struct {
+  uint32_t rows;
+  const lumo_record *first; /* of those that share it; its list keeps it */
+} lumo_related_use;
+
+static lumo_related_use *push_uses(lua_State *L, const lumo_related_plan *plan) {
+  size_t size = (plan->documents.count + 1) * sizeof(lumo_related_use);
+  lumo_related_use *uses = lumo_newvalue(L, size);
+  memset(uses, 0, size);
+  for (uint32_t i = 0; i < plan->row_count; i++) uses[plan->rows[i].document].rows++;
+  return uses;
+}
+
+/* Pushes the record of a row, and perhaps things below it. The stack is that of related_records. */
+static void push_related(lua_State *L, const lumo_related_plan *plan, uint32_t row, const lumo_schema *schema,
+                         uint16_t connection, lumo_related_use *use) {
+  const struct lumo_doc *doc = &plan->documents.items[plan->rows[row].document];
+  static const struct lumo_doc none;
+  uint32_t place = plan->rows[row].pivot;
+  const struct lumo_doc *pivot = place == LUMO_NO_PIVOT ? &none : &plan->pivots.items[place];
+  if (use->rows == 1) {
+    lumo_push_record(L, 2, schema, 3, false, doc->data, doc->len, pivot->data, pivot->len, connection);
+    return;
+  }
+  push_shared_companion(L, 3, 5, doc, plan->rows[row].document); /* 8 */
+  if (use->first) {
+    lumo_push_twin(L, 2, use->first, 8, pivot->data, pivot->len);
+    return;
+  }
+  lua_rawgeti(L, 8, 0);
+  const uint8_t *data = lua_touserdata(L, -1);
+  use->first = lumo_push_record(L, 2, schema, 8, true, data, doc->len, pivot->data, pivot->len, connection);
+}
+
 /* core.related_records(plan, class, companion, connection number, owners): a list with a list of records for
  * each owner, empty ones included. A document that several rows share is held once. */
 static int related_records(lua_State *L) {
@@ -296,31 +331,16 @@ static int related_records(lua_State *L) {
   uint16_t connection = (uint16_t)luaL_checkinteger(L, 4);
   uint32_t owners = (uint32_t)luaL_checkinteger(L, 5), row = 0;
   lua_settop(L, 3);
-  uint8_t *uses = lua_newuserdata(L, plan->documents.count + 1); /* 4: 1 when used once, 2 when more often */
-  memset(uses, 0, plan->documents.count + 1);
-  for (uint32_t i = 0; i < plan->row_count; i++)
-    if (uses[plan->rows[i].document] < 2) uses[plan->rows[i].document]++;
-  lua_newtable(L);                    /* 5: companions of shared documents */
-  lua_createtable(L, (int)owners, 0); /* 6 */
+  lumo_related_use *uses = push_uses(L, plan); /* 4 */
+  lua_newtable(L);                             /* 5: companions of shared documents */
+  lua_createtable(L, (int)owners, 0);          /* 6 */
   for (uint32_t owner = 0; owner < owners; owner++) {
-    int n = 0;
-    lua_newtable(L); /* 7 */
-    for (; row < plan->row_count && plan->rows[row].owner == owner; row++) {
-      const struct lumo_doc *doc = &plan->documents.items[plan->rows[row].document];
-      static const struct lumo_doc none;
-      uint32_t place = plan->rows[row].pivot;
-      const struct lumo_doc *pivot = place == LUMO_NO_PIVOT ? &none : &plan->pivots.items[place];
-      bool shared = uses[plan->rows[row].document] > 1;
-      const uint8_t *data = doc->data;
-      if (shared) {
-        push_shared_companion(L, 3, 5, doc, plan->rows[row].document);
-        lua_rawgeti(L, 8, 0);
-        data = lua_touserdata(L, -1);
-        lua_pop(L, 1);
-      }
-      lumo_push_record(L, 2, schema, shared ? 8 : 3, shared, data, doc->len, pivot->data, pivot->len,
-                       connection);
-      lua_rawseti(L, 7, ++n);
+    uint32_t end = row;
+    while (end < plan->row_count && plan->rows[end].owner == owner) end++;
+    lua_createtable(L, (int)(end - row), 0); /* 7 */
+    for (int n = 1; row < end; row++, n++) {
+      push_related(L, plan, row, schema, connection, &uses[plan->rows[row].document]);
+      lua_rawseti(L, 7, n);
       lua_settop(L, 7);
     }
     lua_rawseti(L, 6, (int)owner + 1);
