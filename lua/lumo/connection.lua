@@ -1,6 +1,7 @@
 --- Connections: opened by URI, known by name, and remembered by number in the records that came through them.
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
+local doors = require "lumo.doors"
 local errors = require "lumo.errors"
 local names = require "lumo.names"
 local policies = require "lumo.policy"
@@ -32,7 +33,7 @@ local Connection = {}
 ---@field write_concern lumo.WriteConcern|nil
 
 local CONNECT_OPTIONS = {
-  name = true, database = true, pool_size = true, timeout_ms = true, app_name = true,
+  name = true, database = true, pool_size = true, timeout_ms = true, app_name = true, errors = true,
   read_preference = true, read_concern = true, write_concern = true,
 }
 
@@ -50,6 +51,9 @@ local function check_options(options)
     if options[name] == "" or options[name] and options[name]:find("\0", 1, true) then
       raise("E_ARGUMENT", "option \"%s\" of lumo.connect is empty or holds NUL", name)
     end
+  end
+  if options.errors ~= nil and options.errors ~= "return" and options.errors ~= "raise" then
+    raise("E_ARGUMENT", "option \"errors\" of lumo.connect is \"raise\" or \"return\"")
   end
   return options
 end
@@ -80,7 +84,9 @@ function connection.open(uri, options)
   end
   local opened = setmetatable({
     handle = handle, number = number, name = options.name, database = core.connection_database(handle),
+    errors = options.errors,
   }, Connection_mt)
+  if opened.errors == "return" then doors.open() end
   by_number[number] = opened
   return opened
 end
@@ -227,5 +233,6 @@ function Connection:close()
 end
 
 names.alias(Connection)
+connection.methods = Connection
 
 return connection

@@ -118,6 +118,7 @@ function lumo.to_table(list)
   return records.list_to_table(check_list(list, "to_table"), false, {})
 end
 
+require "lumo.surface"(lumo)
 for _, group in ipairs { lumo, lumo.datetime, lumo.bson } do
   names.alias(group)
 end

@@ -48,6 +48,13 @@ local function client_of(kept)
   return ambient.with_policy(kept.client or transactions.client(NO_OPTIONS, kept.state.connection), kept.policy)
 end
 
+--- What the commands of a query run on.
+---@param q lumo.Query
+---@return lumo.Client
+function query.client(q)
+  return client_of(state_of(q))
+end
+
 --- A query over all documents of a model.
 ---@param state lumo.State
 ---@param options table|nil { client =, connection = }

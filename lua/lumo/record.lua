@@ -786,6 +786,9 @@ function record.names()
   return names.alias(all)
 end
 
+--- The methods of records, by name.
+record.methods = Record
+
 --- Other files add the methods that belong to them (load, related).
 ---@param name string
 ---@param fn function

@@ -184,6 +184,7 @@ function Transaction:run(fn)
 end
 
 names.alias(Transaction)
+transaction.methods = Transaction
 
 -- The two forms ---------------------------------------------------------------------------------------------
 

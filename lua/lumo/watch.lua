@@ -229,6 +229,7 @@ end
 
 Stream.__close = Stream.close
 names.alias(Stream)
+watch.methods = Stream
 
 local function new(state, options, collection, make)
   local connection = ambient.connection(transactions.client(options, state.connection))

@@ -205,6 +205,18 @@ static int error_is(lua_State *L) {
   return 1;
 }
 
+/* core.is_misuse(error): does it tell of a mistake in the calling program? */
+static int error_is_misuse(lua_State *L) {
+  const char *code = NULL;
+  if (is_error(L, 1)) {
+    lua_pushliteral(L, "code");
+    lua_rawget(L, 1);
+    code = lua_tostring(L, -1);
+  }
+  lua_pushboolean(L, code && is_misuse(code));
+  return 1;
+}
+
 /* core.error_new(code, message[, fields]): an error object; the fields are copied into it. */
 static int error_new(lua_State *L) {
   const char *code = luaL_checkstring(L, 1);
@@ -263,6 +275,7 @@ static const luaL_Reg metamethods[] = {{"__tostring", error_tostring}, {NULL, NU
 static const luaL_Reg functions[] = {{"raise", error_raise},
                                      {"error_new", error_new},
                                      {"is_error", error_is},
+                                     {"is_misuse", error_is_misuse},
                                      {"set_source_prefix", error_set_source_prefix},
                                      {NULL, NULL}};
 

@@ -1,11 +1,13 @@
 --- What all kinds of relation have in common: their definition, being bound to a model, booting on first use, and the
 --- methods that do not depend on where the keys stand.
 local core = require "lumo.core"
+local doors = require "lumo.doors"
 local errors = require "lumo.errors"
 local key_text = require "lumo.key_text"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 local registry = require "lumo.registry"
+local transactions = require "lumo.transaction"
 local raise = errors.raise
 
 local base = {}
@@ -190,6 +192,7 @@ function base.class(boot, booted, methods, constants)
       return method(self, ...)
     end
   end
+  doors.wrap(methods, function(self) return transactions.client({}, self.state.connection) end)
   local models = { related_model = true, pivot_model = true, through_model = true }
   local own = {}
   for name in pairs(models) do own[name] = methods[name] end
