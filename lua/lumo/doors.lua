@@ -37,8 +37,8 @@ local unpack = table.unpack or unpack
 
 --- Whether the connection of a call returns errors. Who cannot say has made the mistake that is about to be raised.
 local function returns(client_of, ...)
-  local ok, client = pcall(client_of, ...)
-  return ok and client and ambient.connection(client).errors == "return"
+  local ok, connection = pcall(function(...) return ambient.connection(client_of(...)) end, ...)
+  return ok and connection.errors == "return"
 end
 
 --- A mistake of the program is raised through both doors, as is what is no error of lumo's.
