@@ -519,11 +519,6 @@ calls["query.write_concern"] = function()
   return s.Post:query():where("views", ">", 0):write_concern("majority"):update { title = "w" }
 end
 
-calls["query.cursor_paginate"] = function()
-  local first = s.Post:query():order_by("title"):cursor_paginate { per_page = 2 }
-  return keys(s.Post:query():order_by("title"):cursor_paginate { per_page = 2, cursor = first.next_cursor })
-end
-calls["client.cursor_paginate"] = function() return #s.post:related("tags"):cursor_paginate { per_page = 1 } end
 
 -- one place of a document
 local function operator(method, ...)

@@ -18,10 +18,16 @@ local Row = lumo.model("CursorRow", {
   },
   relations = {
     tags = lumo.belongs_to_many("CursorTag"),
+    owned = lumo.has_many("CursorOwned"),
+    far = lumo.has_many_through("CursorFar", "CursorOwned"),
     bag = lumo.many_to_many("CursorTag", { pivot_table = "bag", duplicates = true, pivot_columns = { "note" } }),
   },
 })
 local Tag = lumo.model("CursorTag", { collection = "tags", columns = { name = "string", weight = "integer" } })
+
+local Owned = lumo.model("CursorOwned", { collection = "owned", columns = { cursor_row_id = "objectid", n = "integer" },
+  relations = { far = lumo.has_many("CursorFar") } })
+local Far = lumo.model("CursorFar", { collection = "far", columns = { cursor_owned_id = "objectid", n = "integer" } })
 
 local function q()
   return Row:query()
@@ -282,6 +288,25 @@ describe("a relation's cursor_paginate", function()
     assert.equal(9, #rows[1].tags:cursor_paginate())
     local pivots = rows[1]:related("tags"):pivot_query():cursor_paginate { per_page = 6 }
     assert.equal(3, #rows[1]:related("tags"):pivot_query():cursor_paginate { cursor = pivots.next_cursor })
+  end)
+end)
+
+describe("cursor_paginate of other relations", function()
+  it("pages what one parent has", function()
+    helper.clear("owned", "far")
+    local rows = Row:query():limit(2):exec()
+    for i = 1, 7 do
+      local one = Owned:create { cursor_row_id = rows[1]._id, n = i % 3 }
+      Far:create { cursor_owned_id = one._id, n = i % 2 }
+      Owned:create { cursor_row_id = rows[2]._id, n = i }
+    end
+    for _, name in ipairs { "owned", "far" } do
+      local function make() return rows[1]:related(name):query():order_by("n", "desc") end
+      assert.equal(7, #expect_whole(make, function() return make():order_by("_id", "desc") end))
+      local cursor = rows[1]:related(name):cursor_paginate { per_page = 2 }.next_cursor
+      assert.equal(5, #rows[1]:related(name):cursor_paginate { cursor = cursor })
+      expect_refused("E_ARGUMENT", function() rows[2]:related(name):cursor_paginate { cursor = cursor } end)
+    end
   end)
 end)
 

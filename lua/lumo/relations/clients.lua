@@ -154,6 +154,13 @@ function Many:paginate(page, per_page)
   return Reading.query(self):paginate(page, per_page)
 end
 
+--- A page by key of the related records.
+---@param options { per_page: integer?, cursor: string? }|nil
+---@return lumo.CursorPage
+function Many:cursor_paginate(options)
+  return Reading.query(self):cursor_paginate(options)
+end
+
 --- A builder over the related records that preloads a relation of theirs.
 ---@return lumo.Query
 function Many:preload(path, callback)
