@@ -43,6 +43,10 @@ local function functions(group, methods)
   return list
 end
 
+local function client_methods(handle, relation)
+  return upvalue(index_of(handle), "methods_of")(relation)
+end
+
 --- Groups of functions. `s` is what spec/campaign/fixture.lua makes: one of everything that has methods.
 ---@return table<string, { group: string, name: string, fn: function, full: string }[]>
 function api.groups(s)
@@ -58,7 +62,7 @@ function api.groups(s)
     model = functions("model", upvalue(index_of(s.Post), "Model")),
     query = functions("query", core.query_methods),
     record = functions("record", record_methods),
-    client = functions("client", upvalue(index_of(s.post:related("tags")), "Client")),
+    client = functions("client", client_methods(s.post:related("tags"), s.Post:get_relation("tags"))),
     relation = functions("relation", upvalue(index_of(s.Post:get_relation("tags")), "methods")),
     connection = functions("connection", index_of(lumo.connection())),
     transaction = functions("transaction", upvalue(index_of(transaction), "Transaction")),

@@ -41,6 +41,10 @@ calls["lumo.model"] = function()
 end
 calls["lumo.belongs_to_many"] = function() return type(lumo.belongs_to_many("CampaignTag", nil, "a", "b")) end
 calls["lumo.many_to_many"] = function() return type(lumo.many_to_many("CampaignTag", { pivot_columns = { "x" } })) end
+for _, kind in ipairs { "has_one", "has_many", "belongs_to" } do
+  calls["lumo." .. kind] = function() return type(lumo[kind]("CampaignTag", { foreign_key = "a" })) end
+end
+calls["lumo.has_many_through"] = function() return type(lumo.has_many_through("CampaignTag", "CampaignPostTag")) end
 calls["lumo.load"] = function()
   local posts = lumo.load(s.Post:query():order_by("title"):exec(), "tags")
   return keys(posts[1].tags) .. "/" .. #posts[2].tags
@@ -128,6 +132,14 @@ calls["model.belongs_to_many"] = function()
 end
 calls["model.many_to_many"] = function()
   return new_relation(function(model) model:many_to_many("more", "CampaignTag", {}) end)
+end
+for _, kind in ipairs { "has_one", "has_many", "belongs_to" } do
+  calls["model." .. kind] = function()
+    return new_relation(function(model) model[kind](model, "more", "CampaignTag", { foreign_key = "a" }) end)
+  end
+end
+calls["model.has_many_through"] = function()
+  return new_relation(function(model) model:has_many_through("more", "CampaignTag", "CampaignPostTag") end)
 end
 calls["model.ensure_indexes"] = function() return type(s.Post:ensure_indexes()) end
 
