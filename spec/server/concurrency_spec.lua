@@ -18,9 +18,17 @@ local Post = lumo.model("Post", {
     tags = lumo.many_to_many("Tag", {
       pivot_table = "post_tags", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id",
     }),
+    hooked = lumo.many_to_many("Tag", {
+      pivot_model = "Hooked", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id",
+    }),
+    stepwise = lumo.many_to_many("Tag", {
+      pivot_model = "Hooked", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id", atomic = false,
+    }),
   },
 })
 lumo.model("Tag", { collection = "tags", columns = { name = "string" } })
+lumo.model("Hooked", { collection = "post_tags", columns = { post_id = "objectid", tag_id = "objectid" } })
+  :before("create", function(row) row.note = "made" end)
 local post = Post:find_or_fail(post_id)
 
 local function start()
@@ -152,6 +160,43 @@ describe("eight processes", function()
     assert.equal(50, distinct_pairs())
     assert.equal(50, size(told.attached))
     each_once(told.attached)
+  end)
+end)
+
+describe("with hooks of a pivot model, four processes", function()
+  for _, name in ipairs { "hooked", "stepwise" } do
+    it("attaching the same ids leave each pair once, told as attached once: " .. name, function()
+      local told = run(4, ("local relation = post.%s\n"):format(name) .. [[
+        start()
+        for i = 1, 40 do
+          tell("attached", relation:attach(tag_id(i)).attached)
+        end
+        local result = relation:sync{ tag_id(1), tag_id(2), tag_id(41) }
+        tell("attached", result.attached)
+      ]])
+      assert.equal(3, distinct_pairs())
+      assert.equal(3, #helper.docs("post_tags", { note = "made" }))
+      assert.is_true(size(told.attached) >= 41)
+      if name == "hooked" then assert.equal(1, told.attached[("60a1e2c3%016x"):format(41)]) end
+    end)
+  end
+end)
+
+describe("four processes that find or create the same records", function()
+  it("leave one record and one pair of each name", function()
+    helper.clear("tags")
+    helper.create_index("tags", { { "name", 1 } }, { unique = true })
+    finally(function() helper.command { { "dropIndexes", "tags" }, { "index", "name" } } end)
+    local told = run(4, [[
+      start()
+      for i = 1, 20 do
+        tell("found", { post.tags:first_or_create({ name = "n" .. i })._id })
+      end
+    ]])
+    assert.equal(20, #helper.docs("tags"))
+    assert.equal(20, distinct_pairs())
+    assert.equal(20, size(told.found))
+    for _, times in pairs(told.found) do assert.equal(4, times) end
   end)
 end)
 
