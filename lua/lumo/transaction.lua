@@ -241,7 +241,7 @@ function transaction.transaction(fn, options, default)
   if not fn then return begin(connection, policy) end
   local outer = ambient.transaction(client)
   if outer then return results_or_raise(ambient.run(outer, fn)) end
-  local deadline, pause = core.now() + RETRY_SECONDS * 1000, 1
+  local deadline, pause = core.clock() + RETRY_SECONDS * 1000, 1
   while true do
     local trx = begin(connection, policy)
     local results = attempt(trx, fn)
@@ -249,7 +249,7 @@ function transaction.transaction(fn, options, default)
       run_after(trx, "after_commit")
       return results_or_raise(results)
     end
-    if trx.is_committed or not is_transient(results[2]) or core.now() > deadline then
+    if trx.is_committed or not is_transient(results[2]) or core.clock() > deadline then
       if not may_be_applied(results[2]) then run_after(trx, "after_rollback") end
       error(results[2], 0)
     end

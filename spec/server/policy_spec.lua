@@ -129,6 +129,17 @@ describe("a call's", function()
     unmet(function() Note:truncate(strict) end)
   end)
 
+  it("write concern is that of the transaction that hooks make necessary", function()
+    local Hooked = lumo.model("PolicyHooked", { collection = "notes", columns = { text = "string" } })
+    Hooked:after("save", function() end)
+    unmet(function() Hooked:create({ text = "hooked" }, strict) end)
+    assert.equal(1, Hooked:query():where("text", "hooked"):count())
+    local record = Hooked:query():where("text", "hooked"):first()
+    record.text = "again"
+    unmet(function() record:save(strict) end)
+    assert.equal(1, Hooked:query():where("text", "again"):count())
+  end)
+
   it("read policy goes with what it reads, and its own connection", function()
     local command = sent(function() Note:all { read_preference = "nearest", client = conn } end)
     assert.same({ mode = "nearest" }, command["$readPreference"])

@@ -12,6 +12,14 @@ static int now(lua_State *L) {
   return 1;
 }
 
+/* core.clock(): milliseconds for measuring how long something takes, whatever is done to the time of day. */
+static int monotonic(lua_State *L) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  lua_pushnumber(L, (lua_Number)((int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000));
+  return 1;
+}
+
 /* core.pause(ms): sleeps; blocks. */
 static int pause_ms(lua_State *L) {
   poll(NULL, 0, (int)luaL_checknumber(L, 1));
@@ -22,6 +30,8 @@ __attribute__((visibility("default"))) int luaopen_lumo_core(lua_State *L) {
   lua_newtable(L);
   lua_pushcfunction(L, now);
   lua_setfield(L, -2, "now");
+  lua_pushcfunction(L, monotonic);
+  lua_setfield(L, -2, "clock");
   lua_pushcfunction(L, pause_ms);
   lua_setfield(L, -2, "pause");
   lumo_open_error(L);
