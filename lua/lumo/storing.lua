@@ -9,6 +9,17 @@ local raise = require("lumo.errors").raise
 
 local storing = {}
 
+local function check_list(list, what, method)
+  if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of %s, got %s", method, what, type(list)) end
+  local count = 0
+  for _ in pairs(list) do count = count + 1 end
+  for i = 1, count do
+    if type(list[i]) ~= "table" and not core.record_is(list[i]) then
+      raise("E_ARGUMENT", "%s needs a list of %s without holes, entry %d is %s", method, what, i, type(list[i]))
+    end
+  end
+end
+
 local function check_attributes(attributes, count, method)
   if attributes == nil then return {} end
   if type(attributes) ~= "table" then
@@ -131,7 +142,7 @@ end
 ---@param attributes table[]|nil beside the rows
 ---@return lumo.Record[]
 function storing.create(parent, relation, target, method, list, attributes)
-  if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(list)) end
+  check_list(list, "rows", method)
   attributes = check_attributes(attributes, #list, method)
   local handle = check_pairs(relation, attributes, #list, target, method)
   local class, number = relation.related_state.class, ambient.connection(target).number
@@ -189,8 +200,7 @@ function storing.save(parent, relation, target, method, list, attributes, check_
   if check_existing ~= nil and type(check_existing) ~= "boolean" then
     raise("E_ARGUMENT", "the third argument of %s is a boolean, got %s", method, type(check_existing))
   end
-  if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of records, got %s",
-    method, type(list)) end
+  check_list(list, "records", method)
   attributes = check_attributes(attributes, #list, method)
   local handle = check_pairs(relation, attributes, #list, target, method)
   check_savable(relation, list, target, method)
