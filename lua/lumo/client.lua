@@ -264,7 +264,9 @@ end
 ---@return lumo.Record|nil
 function Client:find(id)
   local parent, relation, target = open(self, "find")
-  if id == nil then raise("E_ARGUMENT", "find needs the value of the primary key, got nil") end
+  if id == nil or id == core.null then
+    raise("E_ARGUMENT", "find needs the value of the primary key, got %s", id == nil and "nil" or "null")
+  end
   return relation:related_query("find", parent, target):where(relation.related_state.primary, id):first()
 end
 
@@ -279,6 +281,8 @@ local function find_or_create(self, search, values, attributes, method)
     raise("E_ARGUMENT", "%s needs a table of attributes to search for", method)
   end
   local parent, relation, target = open(self, method)
+  core.record_check(relation.related_state.class, values or {})
+  storing.check_pair(relation, attributes, target, method)
   local found = search_for(self, relation, search)
   if found then return found, false end
   local ok, result = pcall(create, self, method, { records.joined(search, values) }, { attributes })

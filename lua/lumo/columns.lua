@@ -22,11 +22,16 @@ local OPTION_TYPES = {
 --- Options that only the columns of a model have: inside of objects and arrays nothing would read them.
 local OUTER = { "primary", "auto_create", "auto_update", "prepare", "consume", "serialize" }
 
+local LONGEST_NAME = 500 -- bytes
+
 --- A field name that MongoDB and dotted paths take.
 local function check_name(context, name)
   if type(name) ~= "string" or name == "" or name:find("[%.%z]") or name:find("^%$") then
     raise("E_ARGUMENT", "%s: \"%s\" cannot be a name: it is empty, dotted, begins with \"$\" or holds NUL",
       context, tostring(name))
+  end
+  if #name > LONGEST_NAME or not pcall(core.bson_encode, { [name] = true }) then
+    raise("E_ARGUMENT", "%s: a name is UTF-8 text of at most %d bytes", context, LONGEST_NAME)
   end
   return name
 end

@@ -119,6 +119,7 @@ local OPTIONS = { per_page = true, cursor = true }
 ---@param options { per_page: integer?, cursor: string? }|nil per_page: 20 when nil
 ---@return lumo.CursorPage
 function core.query_methods.cursor_paginate(query, options)
+  core.query_state(query) -- raises if it is no query
   options = names.options("cursor_paginate", options, OPTIONS)
   local per_page = paginate.whole(options.per_page == nil and 20 or options.per_page, "cursor_paginate", "per_page")
   local q = query:clone()

@@ -3,12 +3,20 @@ local core = require "lumo.core"
 
 local errors = {}
 
---- Raises an error with a message made by string.format.
+local SHOWN = 80 -- bytes of a name in a message
+
+local function cut(first, ...)
+  if type(first) == "string" and #first > 4 * SHOWN then first = first:sub(1, SHOWN) .. "…" end
+  if select("#", ...) == 0 then return first end
+  return first, cut(...)
+end
+
+--- Raises an error with a message made by string.format; of very long texts in it only the beginning is shown.
 ---@param code string "E_…"
 ---@param message string
 ---@param ... any
 function errors.raise(code, message, ...)
-  return core.raise(code, message:format(...))
+  return core.raise(code, message:format(cut(...)))
 end
 
 --- Raises E_ARGUMENT for a method that was not called on what it belongs to.

@@ -94,6 +94,7 @@ local function check_list(list, method)
   if type(list) ~= "table" then
     raise("E_ARGUMENT", "lumo.%s needs a record or a list of records, got %s", method, type(list))
   end
+  if not core.list_size(list) then raise("E_ARGUMENT", "lumo.%s needs a list of records without holes", method) end
   for i, one in ipairs(list) do
     if not core.record_is(one) then
       raise("E_ARGUMENT", "lumo.%s needs a list of records, entry %d is not one", method, i)

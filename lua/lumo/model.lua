@@ -99,8 +99,12 @@ local function place_of_definition()
   return "?"
 end
 
+local LONGEST_NAME = 100 -- bytes, of a model's name
+local LONGEST_COLLECTION = 200 -- MongoDB takes 255 with the database's name and a dot
+
 local function is_collection(name)
-  return type(name) == "string" and name ~= "" and not name:find("[%$%z]") and not name:find("^system%.")
+  return type(name) == "string" and name ~= "" and #name <= LONGEST_COLLECTION and not name:find("[%$%z]")
+    and not name:find("^system%.") and pcall(core.bson_encode, { v = name })
 end
 
 local function collection_of(name, strategy)
@@ -112,8 +116,8 @@ local function collection_of(name, strategy)
 end
 
 local function check_definition(name, definition)
-  if type(name) ~= "string" or not name:find("^%a[%w_]*$") then
-    raise("E_ARGUMENT", "lumo.model needs a name of letters, digits and underscores")
+  if type(name) ~= "string" or not name:find("^%a[%w_]*$") or #name > LONGEST_NAME then
+    raise("E_ARGUMENT", "lumo.model needs a name of at most %d letters, digits and underscores", LONGEST_NAME)
   end
   if type(definition) ~= "table" then
     raise("E_ARGUMENT", "lumo.model needs a definition, got %s", type(definition))
@@ -121,6 +125,9 @@ local function check_definition(name, definition)
   definition = names.options(("model \"%s\""):format(name), definition, DEFINITION)
   if definition.collection ~= nil and not is_collection(definition.collection) then
     raise("E_ARGUMENT", "model \"%s\" has a collection name that MongoDB does not take", name)
+  end
+  if definition.relations ~= nil and type(definition.relations) ~= "table" then
+    raise("E_ARGUMENT", "option \"relations\" of model \"%s\" is a table, got %s", name, type(definition.relations))
   end
   if definition.strict ~= nil and type(definition.strict) ~= "boolean" then
     raise("E_ARGUMENT", "option \"strict\" of model \"%s\" is a boolean", name)

@@ -25,9 +25,15 @@ local function whole(value, what, least)
   return value
 end
 
+local LONGEST_TEXT = 256 -- bytes: names of modes, levels and tags
+
+local function is_name(value)
+  return value ~= "" and #value <= LONGEST_TEXT and not value:find("%z") and pcall(core.bson_encode, { v = value })
+end
+
 local function text(value, what)
   if value == nil then return nil end
-  if type(value) ~= "string" or value == "" or value:find("\0", 1, true) then
+  if type(value) ~= "string" or not is_name(value) then
     raise("E_ARGUMENT", "%s is a text, got %s", what, type(value) == "string" and "an invalid one" or type(value))
   end
   return value

@@ -524,6 +524,7 @@ end
 --- Prints the command that exec would send, to stderr.
 ---@return lumo.Query self
 function Query:debug()
+  state_of(self) -- raises if it is no query
   io.stderr:write(tostring(self), "\n")
   return self
 end
@@ -599,6 +600,9 @@ end
 function Query:pivot_columns(list)
   local relation = state_of(self).relation
   if not relation then raise("E_ARGUMENT", "pivot_columns is for queries across a many-to-many relation") end
+  if type(list) == "table" and not core.list_size(list) then
+    raise("E_ARGUMENT", "pivot_columns needs a list of names without holes")
+  end
   core.query_pivot_fields(self, relation:fields_with(list))
   return self
 end
@@ -627,6 +631,7 @@ end
 --- match({ a, fn }, { b, fn }, fn).
 ---@return lumo.Query self
 function Query:match(...)
+  state_of(self) -- raises if it is no query
   for i = 1, select("#", ...) do
     local case = select(i, ...)
     if type(case) == "function" then

@@ -80,6 +80,7 @@ function record.check_list(list, method)
   if type(list) ~= "table" then
     raise("E_ARGUMENT", "lumo.%s needs a list of records, got %s", method, type(list))
   end
+  if not core.list_size(list) then raise("E_ARGUMENT", "lumo.%s needs a list of records without holes", method) end
   for i = 1, #list do
     local state = core.record_is(list[i])
     first = first or state
@@ -550,6 +551,7 @@ end
 local function check_fields(state, ...)
   local known = serialized_names(state, false)
   for _, list in ipairs { ... } do
+    if not core.list_size(list) then raise("E_ARGUMENT", "serialize takes names of fields as a list") end
     for _, name in ipairs(list) do
       if type(name) ~= "string" then raise("E_ARGUMENT", "serialize takes names of fields, got %s", type(name)) end
       if not known[name] and state.strict ~= false then

@@ -69,6 +69,8 @@ function registry.check(model, method)
     or not_called_on(method, "a model")
 end
 
+local LONGEST_NAME = 64 -- a longer one resembles nothing, and looking would take long
+
 local function distance(a, b)
   local row = {}
   for j = 0, #b do row[j] = j end
@@ -87,6 +89,7 @@ end
 ---@param name string
 ---@param known table<string, any>
 function registry.suggest(name, known)
+  if #name > LONGEST_NAME then return "" end
   local best, least = nil, 3
   for other in pairs(known) do
     if type(other) == "string" then

@@ -380,7 +380,7 @@ end
 ---@param parent lumo.Record
 ---@return table
 function methods:get_pivot_pair(parent)
-  check_records(self:boot(), { parent }, self.state, "get_pivot_pair")
+  base.check_record(self:boot(), parent, self.state, "get_pivot_pair")
   return { self.pivot_foreign_key, value_of(parent, self.local_key, "get_pivot_pair") }
 end
 
@@ -388,7 +388,7 @@ end
 ---@param related lumo.Record
 ---@return table
 function methods:get_pivot_related_pair(related)
-  check_records(self:boot(), { related }, self.related_state, "get_pivot_related_pair")
+  base.check_record(self:boot(), related, self.related_state, "get_pivot_related_pair")
   return { self.pivot_related_foreign_key, value_of(related, self.related_key, "get_pivot_related_pair") }
 end
 
@@ -415,7 +415,7 @@ end
 ---@param list lumo.Record[]
 function methods:set_related(parent, list)
   self:boot()
-  check_records(self, { parent }, self.state, "set_related")
+  base.check_record(self, parent, self.state, "set_related")
   local copy = {}
   for i, one in ipairs(check_records(self, list, self.related_state, "set_related")) do copy[i] = one end
   handle.set_list(parent, self, copy)
@@ -426,7 +426,7 @@ end
 ---@param one lumo.Record|lumo.Record[]
 function methods:push_related(parent, one)
   self:boot()
-  check_records(self, { parent }, self.state, "push_related")
+  base.check_record(self, parent, self.state, "push_related")
   local added = check_records(self, core.record_is(one) and { one } or one, self.related_state, "push_related")
   local list = parent.preloaded[self.relation_name] or handle.set_list(parent, self, {})
   for _, record in ipairs(added) do list[#list + 1] = record end

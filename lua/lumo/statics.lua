@@ -154,13 +154,15 @@ end
 
 -- Finding or making ---------------------------------------------------------------------------------------
 
-local function check_search(search, extra, method)
+--- Both tables, before anything is searched for: what a new record could not have is refused at once.
+local function check_search(state, search, extra, method)
   if type(search) ~= "table" or next(search) == nil then
     raise("E_ARGUMENT", "%s needs a table of attributes to search for", method)
   end
   if extra ~= nil and type(extra) ~= "table" then
     raise("E_ARGUMENT", "%s takes further attributes as a table, got %s", method, type(extra))
   end
+  core.record_check(state.class, extra or {})
 end
 
 local function search_for(state, search, client)
@@ -181,7 +183,7 @@ end
 ---@return lumo.Record
 function Model:first_or_new(search, extra, options)
   local state = registry.check(self, "first_or_new")
-  check_search(search, extra, "first_or_new")
+  check_search(state, search, extra, "first_or_new")
   local found = search_for(state, search, (same_client(state, options, "first_or_new")))
   return found or self:new(records.joined(search, extra))
 end
@@ -207,7 +209,7 @@ end
 ---@return lumo.Record
 function Model:first_or_create(search, extra, options)
   local state = registry.check(self, "first_or_create")
-  check_search(search, extra, "first_or_create")
+  check_search(state, search, extra, "first_or_create")
   local explicit, default = same_client(state, options, "first_or_create")
   return search_for(state, search, explicit)
     or (create_or_find(self, state, search, extra, options, explicit or default))
@@ -219,7 +221,7 @@ end
 ---@return lumo.Record
 function Model:update_or_create(search, values, options)
   local state = registry.check(self, "update_or_create")
-  check_search(search, values, "update_or_create")
+  check_search(state, search, values, "update_or_create")
   local explicit, default = same_client(state, options, "update_or_create")
   local found, made = search_for(state, search, explicit), false
   if not found then
@@ -252,7 +254,9 @@ end
 --- The names of key columns as a list.
 local function check_keys(state, keys, method)
   keys = type(keys) == "table" and keys or { keys }
-  if #keys == 0 then raise("E_ARGUMENT", "%s needs the names of the key columns", method) end
+  if check_list(keys, method .. " needs a list of key columns") == 0 then
+    raise("E_ARGUMENT", "%s needs the names of the key columns", method)
+  end
   for _, key in ipairs(keys) do
     if type(key) ~= "string" then raise("E_ARGUMENT", "%s needs the names of the key columns", method) end
     if state.strict ~= false and not state.by_attribute[key] then

@@ -45,6 +45,15 @@ local function check_pairs(relation, attributes, count, target, method)
   return handle
 end
 
+--- The same of one pair, for a call that looks for something first.
+---@param relation lumo.Relation
+---@param attributes table|nil
+---@param target lumo.Client
+---@param method string
+function storing.check_pair(relation, attributes, target, method)
+  check_pairs(relation, { attributes }, 1, target, method)
+end
+
 --- Whether the key of the related side is one that inserting the records is going to make.
 local function makes_key(relation, list)
   local state = relation.related_state

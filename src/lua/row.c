@@ -229,6 +229,26 @@ static int records_new(lua_State *L) {
   return 1;
 }
 
+/* core.record_check(class, values): raises what record_new would raise for the values, and makes nothing; no
+ * function of a column is called. */
+static int record_check(lua_State *L) {
+  row at = begin(L);
+  lua_pushvalue(L, 2);
+  at.values = lua_gettop(L);
+  if (!lua_istable(L, at.values)) lumo_raise_argument(L, "new", 1, "a table of attributes", at.values);
+  push_values(L, &at);
+  for (uint32_t i = 0; i < at.schema->count; i++) {
+    const lumo_column *column = at.schema->columns[i];
+    lumo_place place = {.model = at.schema->model, .key = column->name, .key_len = column->name_len};
+    if ((column->functions & LUMO_COLUMN_PREPARE) || lua_isnil(L, place_of(&at, column))) continue;
+    lumo_buf_clear(at.buf);
+    lumo_encode(L, place_of(&at, column), column, "", 0, NULL, at.buf, &place, LUMO_ENCODE_DATA);
+  }
+  if (at.unknown) check_names(L, &at);
+  lumo_return_scratch(at.buf);
+  return 0;
+}
+
 /* core.list_size(table): how many elements the list has; nil: it has holes, or is no list. */
 static int list_size(lua_State *L) {
   int count = 0;
@@ -244,7 +264,10 @@ static int list_size(lua_State *L) {
 }
 
 void lumo_open_row(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"record_new", record_new}, {"records_new", records_new}, {"list_size", list_size}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"record_new", record_new},
+                                       {"records_new", records_new},
+                                       {"record_check", record_check},
+                                       {"list_size", list_size},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -98,6 +98,10 @@ function base.check_records(self, list, state, method)
     raise("E_ARGUMENT", "%s of \"%s.%s\" needs a list of records, got %s",
       method, self.state.name, self.relation_name, type(list))
   end
+  if not core.list_size(list) then
+    raise("E_ARGUMENT", "%s of \"%s.%s\" needs a list of records without holes",
+      method, self.state.name, self.relation_name)
+  end
   for i, one in ipairs(list) do
     local found = core.record_is(one)
     if not found or found.name ~= state.name then
@@ -106,6 +110,15 @@ function base.check_records(self, list, state, method)
     end
   end
   return list
+end
+
+--- The same of one record.
+function base.check_record(self, one, state, method)
+  local found = core.record_is(one)
+  if not found or found.name ~= state.name then
+    raise("E_ARGUMENT", "%s of \"%s.%s\" needs a record of \"%s\", got %s",
+      method, self.state.name, self.relation_name, state.name, type(one))
+  end
 end
 
 --- Distributes related records over their parents by a key: `key_of(related)` is compared with the parents' attribute.
@@ -145,6 +158,7 @@ end
 --- The client of one parent.
 ---@param parent lumo.Record
 function shared:client(parent)
+  base.check_record(self:boot(), parent, self.state, "client")
   return require("lumo.relations.handle").new(parent, self:boot())
 end
 

@@ -318,7 +318,7 @@ function Belonging:associate(owner)
   refuse_deleted(child, relation, "associate")
   local found = core.record_is(owner)
   if not found then raise("E_ARGUMENT", "associate needs a record, got %s", type(owner)) end
-  base.check_records(relation, { owner }, relation.related_state, "associate")
+  base.check_record(relation, owner, relation.related_state, "associate")
   if owner.is_deleted then
     raise("E_MODEL_DELETED", "associate \"%s\" with a deleted \"%s\" record", relation.relation_name, found.name)
   end

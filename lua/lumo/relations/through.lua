@@ -98,7 +98,7 @@ end
 ---@param list lumo.Record[]
 function methods:set_related(parent, list)
   self:boot()
-  base.check_records(self, { parent }, self.state, "set_related")
+  base.check_record(self, parent, self.state, "set_related")
   local copy = {}
   for i, one in ipairs(base.check_records(self, list, self.related_state, "set_related")) do copy[i] = one end
   handle.set_list(parent, self, copy)
@@ -109,7 +109,7 @@ end
 ---@param one lumo.Record|lumo.Record[]
 function methods:push_related(parent, one)
   self:boot()
-  base.check_records(self, { parent }, self.state, "push_related")
+  base.check_record(self, parent, self.state, "push_related")
   local added = base.check_records(self, core.record_is(one) and { one } or one, self.related_state, "push_related")
   local list = parent.preloaded[self.relation_name] or handle.set_list(parent, self, {})
   for _, record in ipairs(added) do list[#list + 1] = record end
