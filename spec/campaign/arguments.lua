@@ -291,8 +291,9 @@ add("lumo", {
   load_aggregate = { "parents relation =asking" }, transaction = { "maybe_fn options" },
   connection = { "connection_name" }, model = { "model_name =model_definition", "=model_name model_definition" },
   belongs_to_many = { "model_to_come" }, many_to_many = { "model_to_come relation_options" },
-  ensure_indexes = { "" }, index_plan = { "plan_options" },
+  ensure_indexes = { "" }, index_plan = { "plan_options" }, use_runtime = { "runtime" },
 })
+KINDS.runtime = { function() return nil end, "nil" }
 KINDS.model_to_come = { function() return "CampaignTag" end, "unknown utf8 large" } -- looked for on first use
 KINDS.table = { function() return { 1 } end, "empty holes operator unknown_key large_key deep cycle" }
 KINDS.pairs = { function() return { { "a", 1 } } end, "empty holes operator unknown_key large_key deep cycle" }
@@ -327,7 +328,7 @@ KINDS.json = { function() return "{}" end }
 add("datetime", { now = { "" }, from_ms = { "milliseconds" } })
 KINDS.milliseconds = { function() return 5 end }
 add("connection", {
-  ping = { "" }, server = { "" }, command = { "command" },
+  ping = { "" }, server = { "" }, stats = { "" }, command = { "command" },
 })
 KINDS.command = { function() return { ping = 1 } end, "operator unknown_key" } -- MongoDB's own
 for _, kind in ipairs { "int64", "value", "datetime" } do

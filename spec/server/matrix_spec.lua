@@ -116,6 +116,7 @@ end
 local READING = { find = true, aggregate = true, getMore = true, distinct = true, explain = true }
 
 local wrote = false -- since the documents were what they are at first
+local changed = true -- perhaps: the record
 
 local function note_writes(commands)
   for _, one in ipairs(commands) do wrote = wrote or not READING[one.name] end
@@ -129,6 +130,7 @@ local function outcome(entry, made, list, count, taken)
     ok, result = pcall(entry.fn, unpack(list, 1, count))
   end)
   note_writes(commands)
+  changed = ok
   if ok and entry.group == "query" and made ~= nil then
     local went, err = pcall(made.exec, made)
     if not went and not core.is_error(err) then return "raises no error object when sent: " .. tostring(err) end
@@ -159,7 +161,7 @@ local function check_form(entry, form, failures)
     if word:sub(1, 1) ~= "=" then
       assert(kind, ("no kind %q of arguments"):format(word))
       each_bad(entry, kind, function(label, bad, taken)
-        if entry.group == "record" then s.post = s.Post:find(s.post_id) end
+        if changed then s.post, changed = s.Post:find(s.post_id), false end
         local made = maker and maker(entry.name)
         local list = { made }
         for i, other in ipairs(kinds) do
