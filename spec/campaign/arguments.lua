@@ -331,6 +331,16 @@ add("connection", {
   ping = { "" }, server = { "" }, stats = { "" }, command = { "command" },
 })
 KINDS.command = { function() return { ping = 1 } end, "operator unknown_key" } -- MongoDB's own
+add("transaction", { after = { "ending fn" }, commit = { "" }, rollback = { "" }, run = { "fn" } })
+KINDS.ending = { function() return "commit" end }
+add("stream", { close = { "" }, each = { "" }, next = { "" }, try_next = { "" } })
+add("page", {
+  base_url = { "url" }, query_string = { "url_values" }, get_meta = { "" }, get_url = { "count" },
+  get_next_page_url = { "" }, get_previous_page_url = { "" }, get_urls_for_range = { "count =count", "=count count" },
+  serialize = { "fields" },
+})
+KINDS.url = { function() return "/posts" end, "unknown utf8 large" }
+KINDS.url_values = { function() return { a = "b" } end, "empty operator unknown_key large_key" }
 for _, kind in ipairs { "int64", "value", "datetime" } do
   add("value_" .. kind, { tonumber = { "" }, kind = { "" }, seconds = { "" } })
 end
