@@ -339,6 +339,10 @@ add("page", {
   get_next_page_url = { "" }, get_previous_page_url = { "" }, get_urls_for_range = { "count =count", "=count count" },
   serialize = { "fields" },
 })
+add("cursor_page", {
+  base_url = { "url" }, query_string = { "url_values" }, get_meta = { "" }, get_next_page_url = { "" },
+  get_previous_page_url = { "" }, serialize = { "fields" },
+})
 KINDS.url = { function() return "/posts" end, "unknown utf8 large" }
 KINDS.url_values = { function() return { a = "b" } end, "empty operator unknown_key large_key" }
 for _, kind in ipairs { "int64", "value", "datetime" } do

@@ -71,7 +71,7 @@ local function has_pivot(name)
 end
 
 local transaction -- that is open
-s.page = s.Post:query():paginate(1, 1)
+s.page, s.cursor_page = s.Post:query():paginate(1, 1), s.Post:query():cursor_paginate {}
 
 --- What a method is called on.
 local MAKERS = {
@@ -90,6 +90,7 @@ local MAKERS = {
   end,
   stream = function() return s.Post:watch() end,
   page = function() return s.page end,
+  cursor_page = function() return s.cursor_page end,
 }
 
 local function set_of(text)
@@ -109,7 +110,7 @@ end
 --- made letter by letter.
 local function is_due(entry, name)
   if not name:find("^large") then return true end
-  return entry.group ~= "page" and not entry.name:find("^and_") and not entry.name:find("^or_")
+  return not entry.group:find("page", 1, true) and not entry.name:find("^and_") and not entry.name:find("^or_")
 end
 
 --- What a kind of argument is not: fn(label, value, whether it is taken on purpose).
