@@ -3,6 +3,7 @@ local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local doors = require "lumo.doors"
 local errors = require "lumo.errors"
+local events = require "lumo.events"
 local names = require "lumo.names"
 local policies = require "lumo.policy"
 local run = require "lumo.run"
@@ -121,6 +122,7 @@ function connection.connect(uri, options)
   local opened = path and open_embedded(path, options) or connection.open(uri, options)
   opened.name = opened.name or "default"
   by_name[opened.name] = opened
+  events.connected(opened)
   return opened
 end
 

@@ -5,6 +5,7 @@ core.set_source_prefix((debug.getinfo(1, "S").source:gsub("^@", ""):match("^(.*[
 local aggregates = require "lumo.aggregates"
 local connections = require "lumo.connection"
 local errors = require "lumo.errors"
+local events = require "lumo.events"
 local index_plan = require "lumo.index_plan"
 local load = require "lumo.load"
 local models = require "lumo.model"
@@ -41,6 +42,9 @@ local lumo = {
   load_aggregate = aggregates.load_aggregate,
   transaction = transactions.transaction,
   guard = errors.guard,
+  on = events.on,
+  slow_log = events.slow_log,
+  warn_about = events.warn_about,
   naming = naming.default,
   use_runtime = runtime.use,
 }

@@ -5,6 +5,7 @@ local aggregates = require "lumo.aggregates"
 local core = require "lumo.core"
 local handle = require "lumo.relations.handle"
 local errors = require "lumo.errors"
+local events = require "lumo.events"
 local hooks = require "lumo.hooks"
 local names = require "lumo.names"
 local queries = require "lumo.query"
@@ -84,6 +85,7 @@ end
 --- What loads one relation into records of one client: its query, the plan of it, and whom it is for. `policy` is
 --- that of the query for whose records it loads.
 local function prepare(list, node, relation, target, policy)
+  if #list == 1 then events.loads(relation, list[1]) end
   local q = relation:related_query("load", nil, target, "is_related_preload_query")
   if node.callback then node.callback(q) end
   hooks.run(relation.related_state, "before", "fetch", q)

@@ -1,6 +1,7 @@
 --- Records: the methods that wait, and the properties that Lua computes. Attributes are read and written in
 --- C.
 local core = require "lumo.core"
+local events = require "lumo.events"
 local accessors = require "lumo.accessors"
 local errors = require "lumo.errors"
 local ambient = require "lumo.ambient"
@@ -99,10 +100,10 @@ end
 function record.companion(client, companion)
   local relation = companion and companion.relation
   if relation and relation.is_direct then companion.relation = nil end -- it brings nothing along
-  local trx = ambient.transaction(client)
-  if not trx then return companion end
+  local trx, batch = ambient.transaction(client), events.batch()
+  if not trx and not batch then return companion end
   companion = companion or {}
-  companion.trx = trx
+  companion.trx, companion.batch = trx, batch
   return companion
 end
 

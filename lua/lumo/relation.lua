@@ -1,6 +1,7 @@
 --- Many-to-many relations: their definition, their boot, and the relation object.
 local base = require "lumo.relations.base"
 local core = require "lumo.core"
+local events = require "lumo.events"
 local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
@@ -365,6 +366,7 @@ end
 ---@param flag string|nil of the builder; "is_related_query" when nil
 function methods:related_query(method, parent, client, flag)
   if type(method) ~= "string" then raise("E_ARGUMENT", "related_query needs a name for its messages") end
+  if parent then events.loads(self, parent) end
   local q = core.related_query(self.handle, method, parent)
   require("lumo.query").of_relation(q, self.related_state, self, client, flag or "is_related_query")
   return base.apply_on_query(self, q)

@@ -1,6 +1,7 @@
 --- Plans that do not need each other: at once where waiting for one does not keep this thread from another, else
 --- one after the other. In a transaction, too, they take turns.
 local ambient = require "lumo.ambient"
+local events = require "lumo.events"
 local run = require "lumo.run"
 local runtime = require "lumo.runtime"
 
@@ -8,7 +9,7 @@ local runtime = require "lumo.runtime"
 ---@param list { target: lumo.Client, plan: userdata }[]
 local function run_all(list)
   local together, order = {}, {}
-  local parallel = #list > 1 and runtime.is_parallel()
+  local parallel = #list > 1 and not events.is_watching and runtime.is_parallel()
   for _, one in ipairs(list) do
     if not parallel or ambient.transaction(one.target) then
       run(one.target, one.plan)

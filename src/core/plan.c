@@ -85,6 +85,8 @@ void lumo_plan_free(lumo_plan *plan) {
   plan->lease = NULL;
   if (plan->policy) plan->release_policy(plan->policy);
   plan->policy = NULL;
+  if (plan->log) plan->release_log(plan->log);
+  plan->log = NULL;
   plan->class->free(plan);
 }
 

@@ -113,6 +113,10 @@ struct lumo_plan {
    * lumo_plan_free. */
   void *policy;
   void (*release_policy)(void *policy);
+  /* What it has sent, written down by the driver where somebody wants to know (lumo_plan_watch); NULL: nobody
+   * does. Released by lumo_plan_free. */
+  void *log;
+  void (*release_log)(void *log);
 };
 
 /* Sets class and name of a zeroed plan. */

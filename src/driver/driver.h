@@ -162,4 +162,11 @@ size_t lumo_commands_begin(void);
 /* *events is lumo_malloc'ed (NULL when *count is 0); false: no memory. */
 bool lumo_commands_end(size_t begin, lumo_command_event **events, size_t *count);
 
+/* The same of one plan, whoever else sends something meanwhile: from now on its commands are written down.
+ * False: no memory. */
+bool lumo_plan_watch(lumo_plan *plan);
+/* Those since the last call, which the caller frees by lumo_free; NULL when there are none. False: no memory
+ * for one of them. */
+bool lumo_plan_watched(lumo_plan *plan, lumo_command_event **events, size_t *count);
+
 #endif

@@ -6,40 +6,67 @@
 
 static _Thread_local lumo_trace *current;
 
-/* The log is kept while anybody counts. Each of them remembers where it began, so nesting needs no more. */
-static struct {
-  unsigned readers; /* under the lock, as everything here */
+struct lumo_command_log {
   lumo_command_event *items;
   size_t count, capacity;
   bool failed; /* no memory: what followed is missing */
-} command_log;
+};
+
+/* The log is kept while anybody counts. Each of them remembers where it began, so nesting needs no more. */
+static lumo_command_log command_log; /* under the lock, … */
+static unsigned readers;             /* … as this */
 /* `readers > 0`, readable without the lock: this is looked at for every command. */
 static atomic_bool logging;
 
-static void log_command(const char *name, int64_t duration_us, bool failed) {
-  if (!atomic_load_explicit(&logging, memory_order_acquire)) return;
-  lumo_driver_lock();
-  if (command_log.readers > 0 && !command_log.failed && command_log.count == command_log.capacity) {
-    size_t capacity = command_log.capacity ? command_log.capacity * 2 : 16;
-    lumo_command_event *items = lumo_realloc(command_log.items, capacity * sizeof *items);
-    command_log.failed = !items;
+static void add_event(lumo_command_log *log, const char *name, int64_t duration_us, bool failed) {
+  if (!log->failed && log->count == log->capacity) {
+    size_t capacity = log->capacity ? log->capacity * 2 : 16;
+    lumo_command_event *items = lumo_realloc(log->items, capacity * sizeof *items);
+    log->failed = !items;
     if (items) {
-      command_log.items = items;
-      command_log.capacity = capacity;
+      log->items = items;
+      log->capacity = capacity;
     }
   }
-  if (command_log.readers > 0 && !command_log.failed) {
-    lumo_command_event *event = &command_log.items[command_log.count++];
-    *event = (lumo_command_event){.duration_us = duration_us, .failed = failed};
-    strncat(event->name, name, sizeof event->name - 1);
-    strncat(event->collection, current->collection, sizeof event->collection - 1);
-  }
+  if (log->failed) return;
+  lumo_command_event *event = &log->items[log->count++];
+  *event = (lumo_command_event){.duration_us = duration_us, .failed = failed};
+  strncat(event->name, name, sizeof event->name - 1);
+  strncat(event->collection, current->collection, sizeof event->collection - 1);
+}
+
+static void log_command(const char *name, int64_t duration_us, bool failed) {
+  if (current->log) add_event(current->log, name, duration_us, failed); /* its plan is this thread's */
+  if (!atomic_load_explicit(&logging, memory_order_acquire)) return;
+  lumo_driver_lock();
+  if (readers > 0) add_event(&command_log, name, duration_us, failed);
   lumo_driver_unlock();
+}
+
+static void free_log(void *data) {
+  lumo_command_log *log = data;
+  lumo_free(log->items);
+  lumo_free(log);
+}
+
+bool lumo_plan_watch(lumo_plan *plan) {
+  if (!plan->log) plan->log = lumo_calloc(1, sizeof(lumo_command_log));
+  plan->release_log = free_log;
+  return plan->log != NULL;
+}
+
+bool lumo_plan_watched(lumo_plan *plan, lumo_command_event **events, size_t *count) {
+  lumo_command_log *log = plan->log;
+  *events = log ? log->items : NULL;
+  *count = log ? log->count : 0;
+  bool ok = !log || !log->failed;
+  if (log) *log = (lumo_command_log){0};
+  return ok;
 }
 
 size_t lumo_commands_begin(void) {
   lumo_driver_lock();
-  command_log.readers++;
+  readers++;
   atomic_store_explicit(&logging, true, memory_order_release);
   size_t begin = command_log.count;
   lumo_driver_unlock();
@@ -60,7 +87,7 @@ bool lumo_commands_end(size_t begin, lumo_command_event **events, size_t *count)
       *count = n;
     }
   }
-  if (--command_log.readers == 0) {
+  if (--readers == 0) {
     atomic_store_explicit(&logging, false, memory_order_release);
     lumo_free(command_log.items);
     memset(&command_log, 0, sizeof command_log);
@@ -157,6 +184,7 @@ void lumo_trace_reset(lumo_trace *trace, const lumo_connection *connection, cons
   trace->collection = collection ? collection : "";
   trace->connection = connection;
   trace->client = NULL;
+  trace->log = NULL;
   trace->retries = trace->refusing = false;
   trace->sent = trace->answered = trace->server_id = 0;
   trace->lost = trace->interrupted = trace->timed_out = trace->failed = trace->retried = false;

@@ -9,6 +9,8 @@
 
 /* ---- events.c: what libmongoc did on this thread ---- */
 
+typedef struct lumo_command_log lumo_command_log;
+
 /* What happened on the wire during one call into libmongoc, which may send a command more than once (its
  * retries) and a write as many commands. libmongoc's own replies lose some of it. */
 typedef struct lumo_trace {
@@ -17,11 +19,12 @@ typedef struct lumo_trace {
   mongoc_client_t *client; /* whose call it is */
   int64_t deadline_ms; /* by lumo_clock_ms: until when a server is waited for. The selection timeout from the
                         * beginning, if the caller says nothing else after it */
-  bool retries;  /* set by the caller after the beginning: libmongoc retries the command. It is held back then
-                  * until there is a server, or the time for waiting is over */
-  bool refusing; /* the client opens no connections until the end of the call: a retry would exceed the
-                    timeout */
-  uint32_t sent; /* attempts */
+  bool retries; /* set by the caller after the beginning: libmongoc retries the command. It is held back then
+                 * until there is a server, or the time for waiting is over */
+  lumo_command_log *log; /* set by the caller after the beginning: of the plan; NULL: none is kept */
+  bool refusing;      /* the client opens no connections until the end of the call: a retry would exceed the
+                         timeout */
+  uint32_t sent;      /* attempts */
   uint32_t answered;  /* attempts that came back with ok: 1 */
   uint32_t server_id; /* of the last attempt */
   bool lost; /* an attempt got no answer, and no later one has made up for it: it may have been executed */

@@ -237,9 +237,15 @@ static int events_gc(lua_State *L) {
   return 0;
 }
 
-/* core.commands_end(begin): a list of { name, collection, duration_ms, failed } */
-static int commands_end(lua_State *L) {
-  size_t begin = (size_t)luaL_checkinteger(L, 1), count = 0;
+static int raise_memory(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_error_memory(&error);
+  return lumo_raise(L, &error);
+}
+
+/* Pushes what is to own the events of a log. */
+static lumo_command_event **push_events(lua_State *L) {
   lumo_command_event **events = lumo_newud(L, sizeof *events);
   *events = NULL;
   if (luaL_newmetatable(L, "lumo.command_events")) {
@@ -247,12 +253,11 @@ static int commands_end(lua_State *L) {
     lua_setfield(L, -2, "__gc");
   }
   lua_setmetatable(L, -2);
-  if (!lumo_commands_end(begin, events, &count)) {
-    lumo_error error;
-    lumo_error_init(&error);
-    lumo_error_memory(&error);
-    lumo_raise(L, &error);
-  }
+  return events;
+}
+
+/* Pushes them as a list of { name, collection, duration_ms, failed }. */
+static int push_event_list(lua_State *L, lumo_command_event **events, size_t count) {
   lua_createtable(L, (int)count, 0);
   for (size_t i = 0; i < count; i++) {
     lua_createtable(L, 0, 4);
@@ -269,6 +274,31 @@ static int commands_end(lua_State *L) {
     lua_rawseti(L, -2, (int)i + 1);
   }
   return 1;
+}
+
+/* core.commands_end(begin): a list of { name, collection, duration_ms, failed } */
+static int commands_end(lua_State *L) {
+  size_t begin = (size_t)luaL_checkinteger(L, 1), count = 0;
+  lumo_command_event **events = push_events(L);
+  if (!lumo_commands_end(begin, events, &count)) return raise_memory(L);
+  return push_event_list(L, events, count);
+}
+
+/* core.plan_watch(plan): its commands are written down. */
+static int plan_watch(lua_State *L) {
+  if (!lumo_plan_watch(lumo_check_any_plan(L, 1))) return raise_memory(L);
+  return 0;
+}
+
+/* core.plan_watched(plan): → those since the last call, as commands_end's; the plan's name. */
+static int plan_watched(lua_State *L) {
+  lumo_plan *plan = lumo_check_any_plan(L, 1);
+  size_t count = 0;
+  lumo_command_event **events = push_events(L);
+  if (!lumo_plan_watched(plan, events, &count)) return raise_memory(L);
+  push_event_list(L, events, count);
+  lua_pushstring(L, plan->name);
+  return 2;
 }
 
 void lumo_open_connection(lua_State *L) {
@@ -288,6 +318,8 @@ void lumo_open_connection(lua_State *L) {
       {"session_free", session_free},
       {"commands_begin", commands_begin},
       {"commands_end", commands_end},
+      {"plan_watch", plan_watch},
+      {"plan_watched", plan_watched},
       {NULL, NULL},
   };
   static const luaL_Reg session_metamethods[] = {{"__gc", session_gc}, {NULL, NULL}};

@@ -1,6 +1,7 @@
 --- has_one, has_many and belongs_to: the key of one side stands in the documents of the other.
 local base = require "lumo.relations.base"
 local core = require "lumo.core"
+local events = require "lumo.events"
 local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
@@ -80,6 +81,7 @@ local methods = {}
 function methods:related_query(method, parent, client, flag)
   local q
   if parent then
+    events.loads(self, parent)
     q = queries.of_relation(core.bound_query(self:boot().handle, method, parent), self.related_state, nil, client,
       flag or "is_related_query")
   else

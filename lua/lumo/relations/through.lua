@@ -2,6 +2,7 @@
 --- the documents between are rows of a pivot that is only read.
 local base = require "lumo.relations.base"
 local core = require "lumo.core"
+local events = require "lumo.events"
 local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
@@ -83,6 +84,7 @@ end
 ---@param flag string|nil of the builder; "is_related_query" when nil
 ---@return lumo.Query
 function methods:related_query(method, parent, client, flag)
+  if parent then events.loads(self, parent) end
   local q = core.related_query(self:boot().handle, method, parent)
   return base.apply_on_query(self, queries.of_relation(q, self.related_state, self, client, flag or "is_related_query"))
 end

@@ -1,0 +1,170 @@
+-- What lumo tells the developer of an app: commands, failures, connections, slow commands, loading one by one.
+local helper = dofile("spec/helper.lua")
+local lumo = helper.lumo
+
+helper.connect("events")
+
+local Post = lumo.model("EventPost", {
+  collection = "event_posts", columns = { title = "string", n = { "integer" } }, indexes = { { "n", unique = true } },
+  relations = {
+    tags = lumo.many_to_many("EventTag", { pivot_table = "event_pivot" }),
+    notes = lumo.has_many("EventNote", { foreign_key = "post_id" }),
+  },
+})
+local Tag = lumo.model("EventTag", { collection = "event_tags", columns = { label = "string" } })
+lumo.model("EventNote", { collection = "event_notes", columns = { post_id = "objectid" } })
+
+local offs = {}
+
+local function on(...)
+  local off = lumo.on(...)
+  offs[#offs + 1] = off
+  return off
+end
+
+local function refused(fn)
+  local ok, err = pcall(fn)
+  assert.is_false(ok)
+  assert.equal("E_ARGUMENT", err.code)
+end
+
+before_each(function()
+  Post:truncate()
+  Post:ensure_indexes()
+end)
+
+after_each(function()
+  for _, off in ipairs(offs) do off() end
+  offs = {}
+  lumo.warn_about { lazy_loading = "off" }
+end)
+
+teardown(helper.drop)
+
+describe("lumo.on", function()
+  it("tells of every command, with model, relation, operation, time and place", function()
+    local seen = {}
+    local off = on("command", function(event) seen[#seen + 1] = event end)
+    local post = Post:create { title = "x", n = 1 }
+    post.tags:attach(Tag:create { label = "a" })
+    post:load("tags")
+    assert.equal("insert", seen[1].name)
+    assert.equal("event_posts", seen[1].collection)
+    assert.equal("EventPost", seen[1].model)
+    assert.matches("events_spec.lua:%d+$", seen[1].place)
+    assert.is_false(seen[1].failed)
+    assert.is_true(seen[1].duration_ms >= 0)
+    assert.equal("EventPost.tags", seen[3].relation)
+    assert.equal("attach", seen[3].op)
+    assert.equal("load", seen[4].op)
+    assert.equal(5, #seen)
+    off()
+    Post:count()
+    assert.equal(5, #seen)
+  end)
+
+  it("tells of failures, with their outcome", function()
+    local failures, commands = {}, {}
+    on("error", function(event) failures[#failures + 1] = event end)
+    on("command", function(event) commands[#commands + 1] = event end)
+    Post:create { n = 1 }
+    pcall(Post.create, Post, { n = 1 })
+    assert.equal(1, #failures)
+    assert.equal("E_DUPLICATE_KEY", failures[1].error.code)
+    assert.is_string(failures[1].op)
+    helper.conn:command(lumo.ordered {
+      { "configureFailPoint", "failCommand" }, { "mode", { times = 1 } },
+      { "data", { failCommands = { "find" }, errorCode = 2 } },
+    }, { database = "admin" })
+    pcall(Post.all, Post)
+    assert.equal("E_SERVER", failures[2].error.code)
+    assert.is_true(commands[#commands].failed)
+  end)
+
+  it("tells of connections", function()
+    local made
+    on("connect", function(connection) made = connection end)
+    local conn = lumo.connect(helper.uri(), { name = "event_connection", database = "x" })
+    assert.equal(conn, made)
+    conn:close()
+  end)
+
+  it("lets what a listener raises come out of the call, and a listener send commands of its own", function()
+    local count = 0
+    on("command", function()
+      count = count + 1
+      Post:count()
+    end)
+    Post:count()
+    assert.equal(1, count)
+    on("command", function() error("from a listener", 0) end)
+    local ok, err = pcall(Post.count, Post)
+    assert.is_false(ok)
+    assert.equal("from a listener", err)
+  end)
+
+  it("takes nothing else", function()
+    refused(function() lumo.on("nope", function() end) end)
+    refused(function() lumo.on("command") end)
+    refused(function() lumo.on(nil, function() end) end)
+    refused(function() lumo.slow_log() end)
+    refused(function() lumo.slow_log { ms = "x" } end)
+    refused(function() lumo.slow_log { ms = 0 / 0 } end)
+    refused(function() lumo.slowLog { ms = 1, fn = 5 } end)
+    refused(function() lumo.warn_about {} end)
+    refused(function() lumo.warnAbout { lazy_loading = "sometimes" } end)
+  end)
+end)
+
+describe("lumo.slow_log", function()
+  it("tells of commands that take long", function()
+    local slow = {}
+    offs[#offs + 1] = lumo.slow_log { ms = 40, fn = function(event) slow[#slow + 1] = event end }
+    Post:create { n = 1 }
+    Post:aggregate { { ["$match"] = { ["$expr"] = { ["$function"] = {
+      body = "function() { sleep(60); return true }", args = lumo.array {}, lang = "js",
+    } } } } }
+    assert.is_true(#slow >= 1)
+    assert.equal("aggregate", slow[#slow].name)
+    assert.is_true(slow[#slow].duration_ms >= 40)
+  end)
+
+  it("writes a line to stderr with the place", function()
+    local output = helper.shell(("%s -e %q 2>&1"):format(helper.interpreter, ([[
+      local lumo = require 'lumo'
+      lumo.connect('%s', { database = '%s' })
+      lumo.slow_log { ms = 0 }
+      lumo.connection():ping()
+    ]]):format(helper.uri(), helper.database)))
+    assert.matches("^lumo: %d+ ms ping %(command%) at ", output)
+  end)
+end)
+
+describe("lumo.warn_about", function()
+  before_each(function()
+    local rows = {}
+    for i = 1, 6 do rows[i] = { n = i } end
+    Post:create_many(rows)
+  end)
+
+  it("tells of relations that are loaded one by one, once for each list", function()
+    local told = {}
+    lumo.warn_about { lazy_loading = "warn", fn = function(message) told[#told + 1] = message end }
+    for _, post in ipairs(Post:all()) do post.tags:exec() end
+    assert.equal(1, #told)
+    assert.matches('"EventPost.tags" is loaded for one record after the other at .*events_spec.lua:%d+', told[1])
+    for _, post in ipairs(Post:all()) do post:load("notes") end
+    assert.equal(2, #told)
+    for _, post in ipairs(Post:query():preload("tags"):preload("notes"):exec()) do assert.equal(0, #post.tags) end
+    lumo.load(Post:all(), "tags")
+    for i = 1, 6 do Post:find_by("n", i):load("tags") end -- each from a read of its own
+    assert.equal(2, #told)
+  end)
+
+  it("raises where that is wanted", function()
+    lumo.warn_about { lazy_loading = "raise" }
+    refused(function()
+      for _, post in ipairs(Post:all()) do post.notes:query():count() end
+    end)
+  end)
+end)
