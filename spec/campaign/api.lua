@@ -43,6 +43,9 @@ local function functions(group, methods)
   return list
 end
 
+--- Relations without a pivot, by their names in the fixture, and whose they are.
+api.direct = { notes = "Post", cover = "Post", lines = "Post", post = "Note" }
+
 local function client_methods(handle, relation)
   return upvalue(index_of(handle), "methods_of")(relation)
 end
@@ -71,6 +74,11 @@ function api.groups(s)
     cursor_page = functions("cursor_page", upvalue(index_of(s.Post:query():cursor_paginate { per_page = 1 }), "Page")),
   }
   transaction:rollback()
+  for name, owner in pairs(api.direct) do
+    local relation = s[owner]:get_relation(name)
+    local group = "client_" .. name
+    groups[group] = functions(group, client_methods(s[owner:lower()]:related(name), relation))
+  end
   for kind, methods in pairs(core.value_methods) do
     if next(methods) then groups["value_" .. kind] = functions("value_" .. kind, methods) end
   end

@@ -365,7 +365,7 @@ calls["lumo.guard"] = function() return lumo.guard(function(a) return a + 1 end,
 calls["record.related"] = function() return tostring(s.post:related("tags")) end
 
 -- the client
-local function client(method, ...)
+local function called(method, ...)
   local arguments, n = { ... }, select("#", ...)
   return function()
     local tags = s.post:related("tags")
@@ -387,18 +387,18 @@ calls["client.attach"] = function()
     [T[1]] = { role = "user" }, [T[4]] = { role = "new" },
   })
 end
-calls["client.attach_with_pivot_data"] = client("attach_with_pivot_data", {
+calls["client.attach_with_pivot_data"] = called("attach_with_pivot_data", {
   { id = T[1], pivot_data = { rank = 9 } }, { id = T[4], pivot_data = { any = { 1 } } },
 })
-calls["client.sync"] = client("sync", { T[2], T[3], T[4] })
-calls["client.sync_with_pivot_data"] = client("sync_with_pivot_data", { { id = T[2], pivot_data = { rank = 7 } } })
-calls["client.toggle"] = client("toggle", { T[1], T[3] })
-calls["client.detach"] = client("detach", { T[1], T[2] })
-calls["client.exists"] = client("exists", T[1])
+calls["client.sync"] = called("sync", { T[2], T[3], T[4] })
+calls["client.sync_with_pivot_data"] = called("sync_with_pivot_data", { { id = T[2], pivot_data = { rank = 7 } } })
+calls["client.toggle"] = called("toggle", { T[1], T[3] })
+calls["client.detach"] = called("detach", { T[1], T[2] })
+calls["client.exists"] = called("exists", T[1])
 calls["client.ids"] = function() return ids(s.post:related("tags"):ids()) end
-calls["client.count"] = client("count")
+calls["client.count"] = called("count")
 calls["client.pivot_data"] = function() return s.post:related("tags"):pivot_data(T[1]).rank end
-calls["client.update_pivot_data"] = client("update_pivot_data", T[1], { rank = 3 })
+calls["client.update_pivot_data"] = called("update_pivot_data", T[1], { rank = 3 })
 
 calls["client.create"] = function() return s.post:related("tags"):create({ name = "made" }, { rank = 8 }).name end
 calls["client.create_many"] = function()
@@ -513,6 +513,56 @@ calls["query.order_by_pivot"] = function()
 end
 calls["relation.sub_query"] = function() return tostring(relation:sub_query():where("name", "x")) end
 calls["relation.bound_handle"] = function() return type(relation:bound_handle("campaign", s.conn)) end
+
+-- relations without a pivot
+local NOTES = { { text = "note 1", any = 7 }, { text = "new", any = 8 } }
+local DIRECT = {
+  exec = function(client)
+    local found = client:exec()
+    return found and (found.id and tostring(found.id) or keys(found))
+  end,
+  query = function(client) return tostring(client:query()) end,
+  preload = function(client) return type(client:preload("post")) end,
+  find = function(client) return client:find(fixture.id(301)) ~= nil or client:find(fixture.id(401)) ~= nil end,
+  paginate = function(client) return #client:paginate(1, 5) end,
+  cursor_paginate = function(client) return #client:cursor_paginate { per_page = 1 } end,
+  create = function(client) return client:create({ text = "made" }).text end,
+  create_quietly = function(client) return client:create_quietly({ text = "made" }).text end,
+  create_many = function(client) return #client:create_many(NOTES) end,
+  create_many_quietly = function(client) return #client:create_many_quietly(NOTES) end,
+  save = function(client)
+    local note = s.Note:new { text = "saved" }
+    client:save(note)
+    return note.is_persisted
+  end,
+  save_quietly = function(client)
+    local note = s.Note:new { text = "saved" }
+    client:save_quietly(note)
+    return note.is_persisted
+  end,
+  save_many = function(client) return client:save_many { s.Note:new { text = "a" }, s.Note:new { text = "b" } } ~= 1 end,
+  save_many_quietly = function(client) return client:save_many_quietly { s.Note:new { text = "a" } } ~= 1 end,
+  first_or_create = function(client) return client:first_or_create({ text = "made" }, { any = 1 }).text end,
+  update_or_create = function(client) return client:update_or_create({ text = "note 1" }, { any = 2 }).any end,
+  fetch_or_create_many = function(client) return #client:fetch_or_create_many("text", NOTES) end,
+  update_or_create_many = function(client) return client:update_or_create_many("text", NOTES)[2].any end,
+  associate = function(client)
+    client:associate(s.Post:find(fixture.id(2)))
+    return tostring(s.Note:find(fixture.id(301)).post_id)
+  end,
+  dissociate = function(client)
+    client:dissociate()
+    return tostring(s.Note:find(fixture.id(301)).post_id)
+  end,
+}
+local OWNERS = {
+  Post = function() return s.Post:find(s.post_id) end, Note = function() return s.Note:find(fixture.id(301)) end,
+}
+for name, owner in pairs(api.direct) do
+  for method, call in pairs(DIRECT) do
+    calls[("client_%s.%s"):format(name, method)] = function() return call(OWNERS[owner]():related(name)) end
+  end
+end
 
 -- more of queries
 for _, form in ipairs { "", "and_", "or_" } do

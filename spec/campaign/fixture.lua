@@ -36,6 +36,17 @@ function fixture.define()
     },
   })
   s.Loose = lumo.model("CampaignLoose", { collection = "loose", strict = false, columns = { title = "string" } })
+  s.Note = lumo.model("CampaignNote", {
+    collection = "notes", columns = { text = "string", any = "any", post_id = "objectid" },
+    relations = {
+      post = lumo.belongs_to("CampaignPost", { foreign_key = "post_id" }),
+      lines = lumo.has_many("CampaignLine", { foreign_key = "note_id" }),
+    },
+  })
+  s.Line = lumo.model("CampaignLine", {
+    collection = "lines", columns = { text = "string", any = "any", note_id = "objectid" },
+    relations = { post = lumo.belongs_to("CampaignNote", { foreign_key = "note_id" }) },
+  })
   s.Post = lumo.model("CampaignPost", {
     collection = "posts", columns = COLUMNS,
     relations = {
@@ -53,12 +64,17 @@ function fixture.define()
         pivot_table = "post_untyped", pivot_foreign_key = "post_any", pivot_related_foreign_key = "tag_any",
         local_key = "any", related_key = "any",
       }),
+      notes = lumo.has_many("CampaignNote", { foreign_key = "post_id" }),
+      cover = lumo.has_one("CampaignNote", { foreign_key = "post_id" }),
+      lines = lumo.has_many_through("CampaignLine", "CampaignNote", {
+        foreign_key = "post_id", through_foreign_key = "note_id",
+      }),
     },
   })
   return s
 end
 
-local COLLECTIONS = { "posts", "tags", "post_tags", "post_plain", "post_bag", "post_untyped", "loose" }
+local COLLECTIONS = { "posts", "tags", "post_tags", "post_plain", "post_bag", "post_untyped", "loose", "notes", "lines" }
 fixture.collections = COLLECTIONS
 
 --- Writes do not wait for the server's disk: campaigns are about the client.
@@ -123,10 +139,16 @@ function fixture.reset(s)
   insert("post_untyped", { { post_any = "any 1", tag_any = "tag any 1" }, { post_any = "any 1",
     tag_any = "tag any 2" } })
   insert("loose", { { _id = lumo.objectid(id_of(1)), title = "loose", extra = "field" } })
+  insert("notes", {
+    { _id = lumo.objectid(id_of(301)), text = "note 1", post_id = posts[1]._id },
+    { _id = lumo.objectid(id_of(302)), text = "note 2", post_id = posts[2]._id },
+  })
+  insert("lines", { { _id = lumo.objectid(id_of(401)), text = "line 1", note_id = lumo.objectid(id_of(301)) } })
   s.post_id, s.tag_ids = posts[1]._id, {}
   for i = 1, TAGS do s.tag_ids[i] = tags[i]._id end
   s.post = s.Post:find(s.post_id)
   s.tag = s.Tag:find(s.tag_ids[3])
+  s.note = s.Note:find(id_of(301))
   return s
 end
 

@@ -385,7 +385,7 @@ end
 --- Checks that what a call stored under "any" is the very value.
 local function check_stored(where, value)
   local ok, wanted = pcall(lumo.bson.encode, { v = value })
-  for _, collection in ipairs { "posts", "tags", "post_tags", "post_plain", "post_bag", "loose" } do
+  for _, collection in ipairs { "posts", "tags", "post_tags", "post_plain", "post_bag", "loose", "notes", "lines" } do
     for _, doc in ipairs(fixture.docs(collection)) do
       local any = doc.any
       if any ~= nil and not (type(any) == "string" and any:find("any %d$")) and any ~= 1 then
@@ -445,6 +445,10 @@ local makers = {
   page = function() return s.Post:query():paginate(1, 2) end,
   cursor_page = function() return s.Post:query():cursor_paginate { per_page = 2 } end,
 }
+
+for name, owner in pairs(api.direct) do
+  makers["client_" .. name] = function() return s[owner:lower()]:related(name) end
+end
 
 local function fresh_record()
   s.record = s.Post:find(s.post_id)
