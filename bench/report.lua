@@ -23,7 +23,7 @@ local ROWS = {
   { "1,000 parents with 20 labels, memory", "eager_memory", "eager_memory", 1.5 },
   { "5,000 parents with 20 labels: 100,000 pivot rows", "merge_cpu", "merge_cpu", 1.5 },
   { "a query, built and compiled", "build", "build", 3.0 },
-  { "a query, what is left to the collector / the builder alone", "build_garbage" },
+  { "a query, what is left to the collector / the builder alone", "build_garbage", nil, 1.0 },
   { "to_json / decoding, and encoding by cjson", "to_json", "cjson", 0.2, own = true },
   { "1,000,000 records streamed, growth in MiB", "stream", nil, 1.0 },
 }

@@ -263,29 +263,38 @@ static void order_one(lua_State *L, const sorting *s, int column, int direction)
   lumo_resolve_column(L, s->box, s->method, 1, column, path, &side);
   lumo_check_buffer(L, path);
   size_t from = side == LUMO_SIDE_PIVOT ? 0 : prefix;
+  if (!lumo_buf_reserve(s->draft, path->len + sizeof(int32_t) + 2)) {
+    lumo_error error;
+    s->draft->failed = false; /* it may be the query's own */
+    lumo_error_init(&error);
+    lumo_error_memory(&error);
+    lumo_raise(L, &error);
+  }
   lumo_query_order(s->draft, (const char *)path->data + from, path->len - from, sign);
 }
 
 /* (column, "asc"|"desc") or { {"a", "desc"}, {"b"}, "c" } at the stack places 2 and 3; nothing else is there.
  */
 static int order(lua_State *L, const char *method, lumo_side side, lumo_query_box *box, lumo_buf *part) {
-  sorting s = {.box = box, .method = method, .side = side, .draft = push_draft(L, part)}; /* 4 */
-  if (!lua_istable(L, 2)) {
+  sorting s = {.box = box, .method = method, .side = side, .draft = part};
+  if (!lua_istable(L, 2)) { /* needs no draft: it is written when nothing can be refused any more */
     order_one(L, &s, 2, 3);
-  } else {
-    if (lua_rawlen(L, 2) == 0) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty list", method);
-    for (int k = 1; k <= (int)lua_rawlen(L, 2); k++) {
-      lua_settop(L, 4);
-      lua_rawgeti(L, 2, k);
-      if (lua_istable(L, 5)) {
-        lua_rawgeti(L, 5, 1);
-        lua_rawgeti(L, 5, 2);
-        lua_remove(L, 5);
-      } else {
-        lua_pushnil(L);
-      }
-      order_one(L, &s, 5, 6);
+    lua_settop(L, 1);
+    return 1;
+  }
+  s.draft = push_draft(L, part); /* 4 */
+  if (lua_rawlen(L, 2) == 0) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty list", method);
+  for (int k = 1; k <= (int)lua_rawlen(L, 2); k++) {
+    lua_settop(L, 4);
+    lua_rawgeti(L, 2, k);
+    if (lua_istable(L, 5)) {
+      lua_rawgeti(L, 5, 1);
+      lua_rawgeti(L, 5, 2);
+      lua_remove(L, 5);
+    } else {
+      lua_pushnil(L);
     }
+    order_one(L, &s, 5, 6);
   }
   commit(L, part, s.draft);
   lua_settop(L, 1);
