@@ -159,6 +159,7 @@ end
 ---@field list lumo.Record[]
 ---@field state lumo.State
 ---@field events string[] whose hooks run, in the order of the way in, which is also that of the way out
+---@field stays boolean|nil it was written, and no transaction can take it back
 ---@field write fun(client: lumo.Client): boolean? sent: whether it has written anything
 
 local function may_have_hooks(steps)
@@ -188,14 +189,15 @@ end
 --- One write after the other. Without a transaction around them those that came before a failure stay.
 local function write_all(steps, client)
   if #steps == 1 then return steps[1].write(client) end
-  local wrote = false
+  local wrote, stays = false, not ambient.transaction(client)
   for _, step in ipairs(steps) do
     local ok, sent = pcall(step.write, client)
     if not ok then
-      local apart = wrote and core.is_error(sent) and not ambient.transaction(client)
+      local apart = wrote and stays and core.is_error(sent)
       if apart and sent.outcome ~= "unknown" then sent.outcome = "applied" end
       error(sent, 0)
     end
+    step.stays = stays
     wrote = sent or wrote
   end
 end
@@ -235,6 +237,9 @@ function record.write(steps, client, apart)
     write_and_tell(steps, client, apart)
   end)
   if not ok and not (core.is_error(err) and err.outcome == "unknown") then
+    for _, step in ipairs(core.is_error(err) and err.outcome == "applied" and steps or {}) do
+      for _, one in ipairs(step.stays and step.list or {}) do before[one] = nil end -- what is stored stays stored
+    end
     for one, snapshot in pairs(before) do core.record_restore(one, snapshot) end
   end
   if not ok then error(err, 0) end

@@ -293,6 +293,23 @@ describe("hooks", function()
   end)
 end)
 
+describe("without a transaction, records that were stored before a failure", function()
+  it("stay stored, with hooks as without", function()
+    local Buyer = lumo.model("RelatedBuyer", { collection = "users", columns = { login = "string" } })
+    local Shop = lumo.model("RelatedShop", {
+      collection = "teams", columns = { name = "string" },
+      relations = { buyers = over("RelatedBuyer", { pivot_table = "stepwise", atomic = false }) },
+    })
+    Buyer:create { login = "taken" }
+    for _ = 1, 2 do
+      local shop, buyer = Shop:new { name = "s" }, Buyer:new { login = "taken" }
+      local err = expect_error("E_DUPLICATE_KEY", function() shop.buyers:save(buyer) end)
+      assert.same({ "applied", true, true }, { err.outcome, shop.is_persisted, buyer.is_new })
+      Shop:before("save", function() end)
+    end
+  end)
+end)
+
 describe("a transaction", function()
   it("of the parent is that of what is made through it", function()
     local trx = lumo.transaction()
