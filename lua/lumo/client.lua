@@ -142,6 +142,7 @@ end
 --- Makes sure that these pairs exist, with the attributes given; touches nothing else.
 --- Commands: 1 for one id; at most 2 for more; with attributes at most 3, and a commit.
 ---@param ids any an id or record, a list of them, or a map from id to attributes
+---@param ... any nothing more is taken
 ---@return lumo.Pairs
 function Client:attach(ids, ...)
   check_argument(ids, "attach", select("#", ...))
@@ -150,6 +151,7 @@ end
 
 --- The same from a list of { id =, pivot_data = }.
 ---@param list { id: any, pivot_data: table? }[]
+---@param ... any nothing more is taken
 ---@return lumo.Pairs
 function Client:attach_with_pivot_data(list, ...)
   check_argument(list, "attach_with_pivot_data", select("#", ...))
@@ -175,12 +177,16 @@ function Client:sync(ids, detach)
 end
 
 --- The same from a list of { id =, pivot_data = }.
+---@param list { id: any, pivot_data: table }[]
+---@param detach boolean|nil true when nil
 ---@return lumo.Pairs
 function Client:sync_with_pivot_data(list, detach)
   return write_pairs(self, sync_op(detach, "sync_with_pivot_data"), "sync_with_pivot_data", list, "pivot_list")
 end
 
 --- Detaches those of the ids that are attached and attaches the others. Commands: at most 3, and a commit.
+---@param ids any an id or record, or a list of them
+---@param ... any nothing more is taken
 ---@return lumo.Pairs
 function Client:toggle(ids, ...)
   check_argument(ids, "toggle", select("#", ...))
@@ -310,6 +316,9 @@ function Client:first_or_create(search, extra, attributes)
 end
 
 --- The same, with these values stored in it if it was there. Commands: 2, and an update or those of create.
+---@param search table<string, any>
+---@param values table<string, any>|nil
+---@param attributes table|nil of a new pair
 ---@return lumo.Record
 function Client:update_or_create(search, values, attributes)
   local found, made = find_or_create(self, search, values, attributes, "update_or_create")
@@ -317,6 +326,9 @@ function Client:update_or_create(search, values, attributes)
 end
 
 --- A page of the related records.
+---@param page integer|nil 1 when nil
+---@param per_page integer|nil 20 when nil
+---@return lumo.Page
 function Client:paginate(page, per_page)
   return Client.query(self):paginate(page, per_page)
 end
@@ -329,6 +341,8 @@ function Client:cursor_paginate(options)
 end
 
 --- A builder over the related records that preloads a relation of theirs.
+---@param path string
+---@param callback fun(query: lumo.Query)|nil
 ---@return lumo.Query
 function Client:preload(path, callback)
   return Client.query(self):preload(path, callback)

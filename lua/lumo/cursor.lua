@@ -43,6 +43,8 @@ function Page:get_meta()
 end
 
 --- Sets the path that URLs begin with; "/" without it.
+---@param url string
+---@return lumo.Page self
 function Page:base_url(url)
   paginate.set_base_url(at_of(self, "base_url"), url)
   return self
@@ -50,6 +52,7 @@ end
 
 --- Sets what URLs carry beside the cursor.
 ---@param values table<string, any>
+---@return lumo.Page self
 function Page:query_string(values)
   paginate.set_query_string(at_of(self, "query_string"), values)
   return self
@@ -71,6 +74,7 @@ end
 
 --- { meta, data } ready for a JSON encoder; what a lean query has found stays as it is.
 ---@param pick table|nil as record:serialize's
+---@return { meta: table, data: table[] }
 function Page:serialize(pick)
   local at = at_of(self, "serialize")
   return { meta = self:get_meta(), data = paginate.data(self, at.is_lean, pick) }

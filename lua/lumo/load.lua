@@ -203,6 +203,8 @@ function Query:preload(path, callback)
 end
 
 --- preload, unless the relation is preloaded already.
+---@param path string
+---@param callback fun(query: lumo.Query)|nil
 ---@return lumo.Query self
 function Query:preload_once(path, callback)
   check_request(path, callback, "preload_once")

@@ -32,18 +32,25 @@ end
 --- Adds a relation to a model that is defined already.
 ---@param name string
 ---@param definition table made by lumo.many_to_many, lumo.has_many or their like
+---@return lumo.Model self
 function Model:add_relation(name, definition)
   add_relation(registry.check(self, "add_relation"), name, definition)
   return self
 end
 
 --- add_relation with lumo.belongs_to_many of the other arguments.
+---@param name string
+---@param ... any as of lumo.belongs_to_many
+---@return lumo.Model self
 function Model:belongs_to_many(name, ...)
   registry.check(self, "belongs_to_many")
   return Model.add_relation(self, name, relations.belongs_to_many(...))
 end
 
 --- add_relation with lumo.many_to_many of the other arguments.
+---@param name string
+---@param ... any as of lumo.many_to_many
+---@return lumo.Model self
 function Model:many_to_many(name, ...)
   registry.check(self, "many_to_many")
   return Model.add_relation(self, name, relations.many_to_many(...))
@@ -58,6 +65,9 @@ for _, kind in ipairs { "has_one", "has_many", "belongs_to" } do
 end
 
 --- add_relation with lumo.has_many_through of the other arguments.
+---@param name string
+---@param ... any as of lumo.has_many_through
+---@return lumo.Model self
 function Model:has_many_through(name, ...)
   registry.check(self, "has_many_through")
   return Model.add_relation(self, name, through.has_many_through(...))
@@ -67,6 +77,7 @@ end
 --- with.
 ---@param name string
 ---@param definition string|table as in the definition of a model
+---@return lumo.Model self
 function Model:add_column(name, definition)
   local state = registry.check(self, "add_column")
   if type(name) ~= "string" or definition == nil then

@@ -51,6 +51,8 @@ function Page:get_meta()
 end
 
 --- Sets the path that URLs begin with; "/" without it.
+---@param url string
+---@return lumo.Page self
 function Page:base_url(url)
   paginate.set_base_url(at_of(self, "base_url"), url)
   return self
@@ -58,6 +60,7 @@ end
 
 --- Sets what URLs carry beside the page.
 ---@param values table<string, any>
+---@return lumo.Page self
 function Page:query_string(values)
   paginate.set_query_string(at_of(self, "query_string"), values)
   return self
@@ -131,6 +134,7 @@ end
 --- { page, url, is_active } for each page from start to stop.
 ---@param start integer
 ---@param stop integer
+---@return table[]
 function Page:get_urls_for_range(start, stop)
   local at, list = at_of(self, "get_urls_for_range"), {}
   check_number(start, "get_urls_for_range")
@@ -145,6 +149,7 @@ local SERIALIZE_OPTIONS = { fields = true, relations = true }
 
 --- { meta, data } ready for a JSON encoder; what a lean query has found stays as it is.
 ---@param pick table|nil as record:serialize's
+---@return { meta: table, data: table[] }
 function Page:serialize(pick)
   local at = at_of(self, "serialize")
   return { meta = self:get_meta(), data = paginate.data(self, at.is_lean, pick) }

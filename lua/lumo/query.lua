@@ -164,6 +164,10 @@ for _, name in ipairs { "where_elem_match", "and_where_elem_match", "or_where_el
 end
 
 --- Runs fn(query) if the condition holds, else else_fn(query).
+---@param condition any
+---@param fn function
+---@param else_fn function|nil
+---@return lumo.Query self
 function Query:when(condition, fn, else_fn)
   if type(fn) ~= "function" or else_fn ~= nil and type(else_fn) ~= "function" then
     raise("E_ARGUMENT", "when and unless need a condition, a function, and perhaps another one")
@@ -176,6 +180,11 @@ function Query:when(condition, fn, else_fn)
   return self
 end
 
+--- Runs fn(query) unless the condition holds, else else_fn(query).
+---@param condition any
+---@param fn function
+---@param else_fn function|nil
+---@return lumo.Query self
 function Query:unless(condition, fn, else_fn)
   return Query.when(self, not condition, fn, else_fn)
 end
@@ -260,11 +269,13 @@ local function first(q, method)
 end
 
 --- The first record, or nil. Commands: as exec.
+---@return lumo.Record|nil
 function Query:first()
   return first(self, "first")
 end
 
 --- The first record. Raises E_ROW_NOT_FOUND. Commands: as exec.
+---@return lumo.Record
 function Query:first_or_fail()
   local found = first(self, "first_or_fail")
   if found == nil then
@@ -361,6 +372,8 @@ function Query:increment(column, n)
 end
 
 --- Takes n from a number in all documents that match. Commands: update.
+---@param column string
+---@param n number|nil 1 when nil
 ---@return integer matched
 function Query:decrement(column, n)
   if n ~= nil and type(n) ~= "number" then
@@ -386,23 +399,29 @@ local function aggregate(q, operator, column, method)
 end
 
 --- The sum of a column over what matches, 0 when nothing does. Commands: aggregate.
+---@param column string
 ---@return number
 function Query:sum(column)
   return aggregate(self, "$sum", column, "sum") or 0
 end
 
 --- The mean of a column, nil when nothing matches. Commands: aggregate.
+---@param column string
 ---@return number|nil
 function Query:avg(column)
   return aggregate(self, "$avg", column, "avg")
 end
 
 --- The least value of a column, nil when nothing matches. Commands: aggregate.
+---@param column string
+---@return any
 function Query:min(column)
   return aggregate(self, "$min", column, "min")
 end
 
 --- The greatest value of a column, nil when nothing matches. Commands: aggregate.
+---@param column string
+---@return any
 function Query:max(column)
   return aggregate(self, "$max", column, "max")
 end
@@ -538,18 +557,21 @@ end
 
 --- Makes the server use this index.
 ---@param index string|table its name, or its key as a lumo.ordered
+---@return lumo.Query self
 function Query:hint(index)
   return core.query_extra(self, "hint", check_type(index, "hint", "string", "table"))
 end
 
 --- The rules by which text is compared: { locale = "de", strength = 1 }.
 ---@param rules table
+---@return lumo.Query self
 function Query:collation(rules)
   return core.query_extra(self, "collation", check_type(rules, "collation", "table"))
 end
 
 --- How long the server may work on it, in milliseconds; longer is E_TIMEOUT.
 ---@param ms integer
+---@return lumo.Query self
 function Query:max_time_ms(ms)
   if type(ms) ~= "number" or ms < 1 or ms > 2147483647 or ms % 1 ~= 0 then
     raise("E_ARGUMENT", "max_time_ms takes a whole number from 1, got %s", type(ms))
@@ -559,6 +581,7 @@ end
 
 --- A text that the server's log and profiler show with the command.
 ---@param text string
+---@return lumo.Query self
 function Query:comment(text)
   return core.query_extra(self, "comment", check_type(text, "comment", "string"))
 end
@@ -609,6 +632,7 @@ end
 
 --- Runs a scope of the model (or a function) on the query.
 ---@param scope string|function
+---@param ... any for the scope
 ---@return lumo.Query self
 function Query:apply(scope, ...)
   local state = state_of(self).state
@@ -629,6 +653,7 @@ end
 
 --- Runs the function of the first pair whose condition holds, else the one that stands alone at the end:
 --- match({ a, fn }, { b, fn }, fn).
+---@param ... table|function pairs { condition, function }, and perhaps a function for all other cases
 ---@return lumo.Query self
 function Query:match(...)
   state_of(self) -- raises if it is no query

@@ -393,6 +393,7 @@ function Record:save(options)
 end
 
 --- save without hooks.
+---@param options { write_concern: lumo.WriteConcern? }|nil
 ---@return lumo.Record self
 function Record:save_quietly(options)
   return save(self, options, "save_quietly", true)
@@ -456,6 +457,7 @@ function Record:delete(options)
 end
 
 --- delete without hooks.
+---@param options { write_concern: lumo.WriteConcern? }|nil
 function Record:delete_quietly(options)
   delete(self, options, "delete_quietly", true)
 end

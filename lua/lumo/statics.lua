@@ -54,6 +54,9 @@ local function check_list(list, what)
 end
 
 --- create without hooks.
+---@param values table<string, any>|nil
+---@param options lumo.ClientOptions|nil
+---@return lumo.Record
 function Model:create_quietly(values, options)
   return create(self, values, options, "create_quietly", true)
 end
@@ -61,6 +64,7 @@ end
 --- New records, stored by one insert: all or none where the deployment has transactions. Commands: insert,
 --- and a commit.
 ---@param list table<string, any>[]
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record[]
 function Model:create_many(list, options)
   local state = registry.check(self, "create_many")
@@ -79,22 +83,28 @@ function Model:query(options)
 end
 
 --- All records. Commands: find.
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record[]
 function Model:all(options)
   return queries.of_model(registry.check(self, "all"), options):exec()
 end
 
 --- Any one record, or nil. Commands: find.
+---@param options lumo.ClientOptions|nil
+---@return lumo.Record|nil
 function Model:first(options)
   return queries.of_model(registry.check(self, "first"), options):first()
 end
 
 --- Any one record. Raises E_ROW_NOT_FOUND. Commands: find.
+---@param options lumo.ClientOptions|nil
+---@return lumo.Record
 function Model:first_or_fail(options)
   return queries.of_model(registry.check(self, "first_or_fail"), options):first_or_fail()
 end
 
 --- How many documents there are. Commands: aggregate.
+---@param options lumo.ClientOptions|nil
 ---@return integer
 function Model:count(options)
   return queries.of_model(registry.check(self, "count"), options):count()
@@ -110,12 +120,15 @@ end
 
 --- The record of that primary key, or nil. Commands: find.
 ---@param id any
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record|nil
 function Model:find(id, options)
   return query_by_key(registry.check(self, "find"), id, options, "find"):first()
 end
 
 --- The record of that primary key. Raises E_ROW_NOT_FOUND. Commands: find.
+---@param id any
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record
 function Model:find_or_fail(id, options)
   return query_by_key(registry.check(self, "find_or_fail"), id, options, "find_or_fail"):first_or_fail()
@@ -131,13 +144,15 @@ end
 --- The first record in which a column has this value (or all columns of a table theirs), or nil. Commands:
 --- find.
 ---@param column string|table<string, any>
----@param value any
+---@param ... any the value
 ---@return lumo.Record|nil
 function Model:find_by(column, ...)
   return query_by(registry.check(self, "find_by"), column, (...), select("#", column, ...), "find_by"):first()
 end
 
 --- The same; raises E_ROW_NOT_FOUND when there is none.
+---@param column string|table<string, any>
+---@param ... any the value
 ---@return lumo.Record
 function Model:find_by_or_fail(column, ...)
   return query_by(registry.check(self, "find_by_or_fail"), column, (...), select("#", column, ...), "find_by_or_fail")
@@ -146,6 +161,7 @@ end
 
 --- All records in which a column has this value (or all columns of a table theirs). Commands: find.
 ---@param column string|table<string, any>
+---@param ... any the value
 ---@return lumo.Record[]
 function Model:find_many_by(column, ...)
   local state = registry.check(self, "find_many_by")
@@ -180,6 +196,7 @@ end
 --- The first record that matches, or a new one, not stored, of both tables. Commands: find.
 ---@param search table<string, any>
 ---@param extra table<string, any>|nil
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record
 function Model:first_or_new(search, extra, options)
   local state = registry.check(self, "first_or_new")
@@ -206,6 +223,9 @@ end
 --- The first record that matches, or a stored new one of both tables. Race-free where a unique index covers
 --- the search.
 --- Commands: find, and an insert.
+---@param search table<string, any>
+---@param extra table<string, any>|nil
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record
 function Model:first_or_create(search, extra, options)
   local state = registry.check(self, "first_or_create")
@@ -218,6 +238,9 @@ end
 --- The first record that matches, with these values stored in it, or a stored new one of both tables.
 --- Race-free where a unique
 --- index covers the search. Commands: find, and an insert or an update.
+---@param search table<string, any>
+---@param values table<string, any>|nil
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record
 function Model:update_or_create(search, values, options)
   local state = registry.check(self, "update_or_create")
@@ -314,6 +337,7 @@ end
 --- For each row the stored record with the same keys, or a new one that is not stored. Commands: find.
 ---@param keys string|string[] names of the key columns
 ---@param rows table<string, any>[]
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record[]
 function Model:fetch_or_new_up_many(keys, rows, options)
   local state = registry.check(self, "fetch_or_new_up_many")
@@ -327,6 +351,9 @@ end
 
 --- For each row the stored record with the same keys, or a stored new one. Commands: find, insert, and a
 --- commit.
+---@param keys string|string[] names of the key columns
+---@param rows table<string, any>[]
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record[]
 function Model:fetch_or_create_many(keys, rows, options)
   local state = registry.check(self, "fetch_or_create_many")
@@ -338,6 +365,9 @@ end
 --- For each row the stored record with the same keys and the row's values, or a stored new one. Commands:
 --- find, an update for each
 --- record that changes, insert; in one transaction where there are any.
+---@param keys string|string[] names of the key columns
+---@param rows table<string, any>[]
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record[]
 function Model:update_or_create_many(keys, rows, options)
   local state = registry.check(self, "update_or_create_many")
@@ -352,6 +382,7 @@ function Model:update_or_create_many(keys, rows, options)
 end
 
 --- Removes all documents, without hooks. Commands: delete.
+---@param options lumo.ClientOptions|nil
 ---@return integer removed
 function Model:truncate(options)
   return queries.of_model(registry.check(self, "truncate"), options):everything():delete()
@@ -362,12 +393,16 @@ end
 --- Registers a hook before an event.
 ---@param event "save"|"create"|"update"|"delete"|"find"|"fetch"|"paginate"
 ---@param fn function
+---@return lumo.Model self
 function Model:before(event, fn)
   hooks.add(registry.check(self, "before"), "before", event, fn)
   return self
 end
 
 --- Registers a hook after an event.
+---@param event string as of before
+---@param fn function
+---@return lumo.Model self
 function Model:after(event, fn)
   hooks.add(registry.check(self, "after"), "after", event, fn)
   return self
@@ -376,6 +411,7 @@ end
 --- Names a function of a query, to be run by query:apply(name, …).
 ---@param name string
 ---@param fn fun(query: lumo.Query, ...)
+---@return lumo.Model self
 function Model:scope(name, fn)
   local state = registry.check(self, "scope")
   if type(name) ~= "string" or type(fn) ~= "function" then
@@ -389,6 +425,7 @@ end
 --- The records of these primary keys, each once, in the order asked for; those that are not there are left
 --- out. Commands: find.
 ---@param ids any[]
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record[]
 function Model:find_many(ids, options)
   local state = registry.check(self, "find_many")
@@ -427,10 +464,14 @@ end
 --- lumo.transaction on the model's connection.
 ---@param fn (fun(trx: lumo.Transaction): any)|nil
 ---@param options table|nil
+---@return any what fn gives; without fn the transaction
 function Model:transaction(fn, options)
   return transactions.transaction(fn, options, registry.check(self, "transaction").connection)
 end
 
+--- Whether the model has a column of that attribute name.
+---@param name string
+---@return boolean
 function Model:has_column(name)
   return registry.check(self, "has_column").by_attribute[name] ~= nil
 end
@@ -446,6 +487,9 @@ function Model:get_column(name)
   return copy
 end
 
+--- Whether the model has a relation of that name.
+---@param name string
+---@return boolean
 function Model:has_relation(name)
   return registry.check(self, "has_relation").relations[name] ~= nil
 end

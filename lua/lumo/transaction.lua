@@ -158,6 +158,7 @@ end
 --- Runs fn once when the transaction has been committed or rolled back.
 ---@param event "commit"|"rollback"
 ---@param fn function
+---@return lumo.Transaction self
 function Transaction:after(event, fn)
   check(self, "after")
   if event ~= "commit" and event ~= "rollback" then
@@ -176,6 +177,7 @@ end
 
 --- Runs fn with this transaction ambient: the way in for another coroutine.
 ---@param fn fun(trx: lumo.Transaction): any
+---@return any what fn gives
 function Transaction:run(fn)
   check(self, "run")
   if type(fn) ~= "function" then raise("E_ARGUMENT", "run takes a function, got %s", type(fn)) end
