@@ -2,7 +2,6 @@
 local base = require "lumo.relations.base"
 local core = require "lumo.core"
 local events = require "lumo.events"
-local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 local registry = require "lumo.registry"
@@ -410,28 +409,6 @@ function methods:prune()
   local target = transactions.client({}, self:boot().state.connection)
   local plan = core.orphans_plan(self:bound_handle("prune", target))
   return queries.delete_found(self:row_state(), self.rows, plan, target)
-end
-
---- Makes a list of related records the loaded value of the relation.
----@param parent lumo.Record
----@param list lumo.Record[]
-function methods:set_related(parent, list)
-  self:boot()
-  base.check_record(self, parent, self.state, "set_related")
-  local copy = {}
-  for i, one in ipairs(check_records(self, list, self.related_state, "set_related")) do copy[i] = one end
-  handle.set_list(parent, self, copy)
-end
-
---- Adds a related record, or a list of them, to the loaded value of the relation.
----@param parent lumo.Record
----@param one lumo.Record|lumo.Record[]
-function methods:push_related(parent, one)
-  self:boot()
-  base.check_record(self, parent, self.state, "push_related")
-  local added = check_records(self, core.record_is(one) and { one } or one, self.related_state, "push_related")
-  local list = parent.preloaded[self.relation_name] or handle.set_list(parent, self, {})
-  for _, record in ipairs(added) do list[#list + 1] = record end
 end
 
 --- Distributes related records over their parents by `extras.pivot_<foreign key>`; parents with none get an

@@ -162,6 +162,34 @@ function shared:client(parent)
   return require("lumo.relations.handle").new(parent, self:boot())
 end
 
+--- Makes a list of records, or of a relation to one a record or nil, the loaded value of the relation.
+---@param parent lumo.Record
+---@param value lumo.Record[]|lumo.Record|nil
+function shared:set_related(parent, value)
+  local handle = require "lumo.relations.handle"
+  self:boot()
+  base.check_records(self, { parent }, self.state, "set_related")
+  if self.is_one then
+    if value ~= nil then base.check_records(self, { value }, self.related_state, "set_related") end
+    return handle.set_one(parent, self, value)
+  end
+  local copy = {}
+  for i, one in ipairs(base.check_records(self, value, self.related_state, "set_related")) do copy[i] = one end
+  handle.set_list(parent, self, copy)
+end
+
+--- Adds a related record, or a list of them, to the loaded value; of a relation to one it takes its place.
+---@param parent lumo.Record
+---@param one lumo.Record|lumo.Record[]
+function shared:push_related(parent, one)
+  if self:boot().is_one then return self:set_related(parent, one) end
+  base.check_records(self, { parent }, self.state, "push_related")
+  local added = base.check_records(self, core.record_is(one) and { one } or one, self.related_state, "push_related")
+  local list = parent.preloaded[self.relation_name]
+    or require("lumo.relations.handle").set_list(parent, self, {})
+  for _, record in ipairs(added) do list[#list + 1] = record end
+end
+
 --- A builder over the related records that stands inside of another query and is never sent itself:
 --- is_related_sub_query.
 ---@return lumo.Query

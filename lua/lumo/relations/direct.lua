@@ -2,7 +2,6 @@
 local base = require "lumo.relations.base"
 local core = require "lumo.core"
 local events = require "lumo.events"
-local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 local queries = require "lumo.query"
@@ -104,32 +103,6 @@ function methods:check_parents(list, method)
         { model = self.state.name, attribute = self.parent_key })
     end
   end
-end
-
---- Makes a record (or nil), or of has_many a list of records, the loaded value of the relation.
----@param parent lumo.Record
----@param value lumo.Record|lumo.Record[]|nil
-function methods:set_related(parent, value)
-  self:boot()
-  base.check_record(self, parent, self.state, "set_related")
-  if self.is_one then
-    if value ~= nil then base.check_record(self, value, self.related_state, "set_related") end
-    return handle.set_one(parent, self, value)
-  end
-  local copy = {}
-  for i, one in ipairs(base.check_records(self, value, self.related_state, "set_related")) do copy[i] = one end
-  handle.set_list(parent, self, copy)
-end
-
---- Adds a related record, or a list of them, to the loaded value; of a relation to one it takes its place.
----@param parent lumo.Record
----@param one lumo.Record|lumo.Record[]
-function methods:push_related(parent, one)
-  if self:boot().is_one then return self:set_related(parent, one) end
-  base.check_record(self, parent, self.state, "push_related")
-  local added = base.check_records(self, core.record_is(one) and { one } or one, self.related_state, "push_related")
-  local list = parent.preloaded[self.relation_name] or handle.set_list(parent, self, {})
-  for _, record in ipairs(added) do list[#list + 1] = record end
 end
 
 --- Distributes related records over their parents by the keys; parents with none get an empty list, or nil.

@@ -3,7 +3,6 @@
 local base = require "lumo.relations.base"
 local core = require "lumo.core"
 local events = require "lumo.events"
-local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
 local queries = require "lumo.query"
@@ -93,28 +92,6 @@ end
 function methods:pivot_attribute(stored)
   local column = self:boot().through_state.by_stored[stored]
   return column and column.name or stored
-end
-
---- Makes a list of records the loaded value of the relation.
----@param parent lumo.Record
----@param list lumo.Record[]
-function methods:set_related(parent, list)
-  self:boot()
-  base.check_record(self, parent, self.state, "set_related")
-  local copy = {}
-  for i, one in ipairs(base.check_records(self, list, self.related_state, "set_related")) do copy[i] = one end
-  handle.set_list(parent, self, copy)
-end
-
---- Adds a related record, or a list of them, to the loaded value.
----@param parent lumo.Record
----@param one lumo.Record|lumo.Record[]
-function methods:push_related(parent, one)
-  self:boot()
-  base.check_record(self, parent, self.state, "push_related")
-  local added = base.check_records(self, core.record_is(one) and { one } or one, self.related_state, "push_related")
-  local list = parent.preloaded[self.relation_name] or handle.set_list(parent, self, {})
-  for _, record in ipairs(added) do list[#list + 1] = record end
 end
 
 --- Distributes related records over their parents by `extras.through_<foreign key>`; parents with none get an empty
