@@ -54,6 +54,28 @@ calls["lumo.count_commands"] = function()
   return count .. list[1].name
 end
 calls["lumo.use_runtime"] = function() return lumo.use_runtime("inline") end
+local function told(register)
+  return function()
+    local n = 0
+    local off = register(function() n = n + 1 end)
+    local ok, err = pcall(s.Post.count, s.Post)
+    off()
+    if not ok then error(err, 0) end
+    return n
+  end
+end
+calls["lumo.on"] = told(function(fn) return lumo.on("command", fn) end)
+calls["lumo.slow_log"] = told(function(fn) return lumo.slow_log { ms = 0, fn = fn } end)
+calls["lumo.warn_about"] = function()
+  local n = 0
+  lumo.warn_about { lazy_loading = "warn", fn = function() n = n + 1 end }
+  local ok, err = pcall(function()
+    for _, post in ipairs(s.Post:all()) do post:load("tags") end
+  end)
+  lumo.warn_about { lazy_loading = "off" }
+  if not ok then error(err, 0) end
+  return n > 0
+end
 calls["lumo.ensure_indexes"] = function() return type(lumo.ensure_indexes()) end
 calls["lumo.to_json"] = function() return lumo.to_json({ s.post, s.post }) end
 calls["lumo.to_table"] = function() return lumo.to_table({ s.post })[1].title end

@@ -371,8 +371,9 @@ local function is_query(value)
   return pcall(core.query_state, value)
 end
 
---- Does with a result what a program would: runs a query, saves a record, reads what a relation gives.
+--- Does with a result what a program would: runs a query, saves a record, ends what it has begun.
 local function follow(result)
+  if type(result) == "function" then pcall(result) end -- an iterator; or what ends a subscription
   if type(result) ~= "userdata" and type(result) ~= "table" then return end
   if core.record_is(result) then
     pcall(function() if not result.is_deleted then result:save() end end)
