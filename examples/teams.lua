@@ -78,7 +78,9 @@ local connection = lumo.connect(uri ~= "" and uri or "embedded:", { database = "
 
 User:truncate()
 Project:truncate()
-connection:command{ delete = "project_user", deletes = lumo.array{ lumo.ordered{ { "q", {} }, { "limit", 0 } } } }
+connection:command(lumo.ordered{
+  { "delete", "project_user" }, { "deletes", lumo.array{ lumo.ordered{ { "q", {} }, { "limit", 0 } } } },
+})
 
 -- An index of the pivot from each side, one of them unique.
 print("indexes created: " .. #lumo.ensure_indexes())
