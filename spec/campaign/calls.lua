@@ -598,7 +598,7 @@ end
 calls["query.read_preference"] = function()
   return s.Post:query():read_preference({ mode = "nearest", tags = { { dc = "x" }, {} } }):count()
 end
-calls["query.read_concern"] = function() return s.Post:query():read_concern("majority"):count() end
+calls["query.read_concern"] = function() return s.Post:query():read_concern("local"):count() end
 calls["query.write_concern"] = function()
   return s.Post:query():where("views", ">", 0):write_concern("majority"):update { title = "w" }
 end
