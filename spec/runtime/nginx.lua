@@ -57,11 +57,11 @@ load_module @modules@ngx_http_lua_module.so;
 env LUMO_TEST_URI; env LUMO_TEST_DATABASE; env POOL_SIZE; env TIMEOUT_MS; env TMPDIR; env MONGOC_DISABLE_SHM;
 events { worker_connections @connections@; }
 http {
-  access_log off; lua_package_path "@root@/lua/?.lua;@root@/lua/?/init.lua;@root@/spec/runtime/?.lua;;";
+  access_log off; lua_package_path "@root@/lua/?.lua;@root@/lua/?/init.lua;@root@/spec/runtime/?.lua;@root@/?.lua;;";
   lua_package_cpath "@cpath@/?.so;;";
   client_body_temp_path @folder@/body; proxy_temp_path @folder@/proxy; fastcgi_temp_path @folder@/fastcgi;
   uwsgi_temp_path @folder@/uwsgi; scgi_temp_path @folder@/scgi;
-  init_by_lua_block { app = require "app"; lumo = require "lumo"; app.try("init") }
+  init_by_lua_block { app = require "@app@"; lumo = require "lumo"; app.try("init") }
   init_worker_by_lua_block {
     app.try("init_worker")
     ngx.timer.at(0, function() app.try("timer") end)
@@ -108,7 +108,8 @@ function nginx.start(options)
   local folder = command("mktemp -d"):match("%S+")
   local self = setmetatable({ folder = folder, port = free_port(), pids = {} }, Server)
   local values = {
-    user = command("id -u"):match("^0\n") and "user root;" or "", workers = options.workers or 1,
+    app = options.app or "app", workers = options.workers or 1,
+    user = command("id -u"):match("^0\n") and "user root;" or "",
     folder = folder, shutdown = options.shutdown or "10s", main = options.main or "", modules = MODULES,
     connections = options.connections or 512, root = command("pwd"):match("%S+"),
     cpath = os.getenv("LUMO_LUAJIT_MODULES"), port = self.port, abort = options.abort or "off",
