@@ -117,11 +117,11 @@ end
 
 local AT_ONCE = 16
 
---- Runs plans at once, and waits for all of them. Raises the first error of any.
+--- Runs plans at once, and waits for all of them.
 ---@param plans userdata[]
+---@return table<integer, any> errors by place
 function runtime.run_all(handle, plans)
-  local waiter = choose()
-  local failed
+  local waiter, errors_of = choose(), {}
   for first = 1, #plans, AT_ONCE do
     local place, jobs = waiter.take(), {}
     for i = first, math.min(first + AT_ONCE - 1, #plans) do
@@ -130,10 +130,10 @@ function runtime.run_all(handle, plans)
     await(waiter, place, (table.unpack or unpack)(jobs))
     for i, job in ipairs(jobs) do
       local ok, err = pcall(core.job_result, job, plans[first + i - 1])
-      if not ok and not failed then failed = { err } end
+      if not ok then errors_of[first + i - 1] = err end
     end
-    if failed then error(failed[1], 0) end
   end
+  return errors_of
 end
 
 --- core.session_new.
