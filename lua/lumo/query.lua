@@ -622,7 +622,9 @@ end
 ---@return lumo.Query self
 function Query:pivot_columns(list)
   local relation = state_of(self).relation
-  if not relation then raise("E_ARGUMENT", "pivot_columns is for queries across a many-to-many relation") end
+  if not (relation and relation.fields_with) then
+    raise("E_ARGUMENT", "pivot_columns is for queries across a many-to-many relation")
+  end
   if type(list) == "table" and not core.list_size(list) then
     raise("E_ARGUMENT", "pivot_columns needs a list of names without holes")
   end

@@ -46,6 +46,9 @@ local function write(steps, client)
     for _, one in ipairs(step.list) do before[one] = before[one] or core.record_snapshot(one) end
   end
   local ok, err = pcall(function()
+    for _, step in ipairs(steps) do
+      if step.set_key then step.set_key() end -- so that hooks see it
+    end
     if #steps == 1 then return records.write(steps, client) end
     records.in_transaction(client, function(inner) records.write(steps, inner) end)
   end)
@@ -56,17 +59,18 @@ local function write(steps, client)
   error(err, 0)
 end
 
---- Makes a step set the key before it writes: an owner that is new has none before it is stored.
+--- Makes a step set the key before it writes, and before all hooks where it is known: an owner that is new has none
+--- before it is stored.
 local function with_key(step, list, attribute, owner, owner_attribute)
   local send = step.write
   local function set()
     local key = core.record_get(owner, owner_attribute)
     for _, one in ipairs(list) do one:set(attribute, key) end
   end
-  if not owner.is_new then set() end -- so that hooks see it
+  if not owner.is_new then step.set_key = set end
   function step.write(client)
     set()
-    send(client)
+    return send(client)
   end
   return step
 end
@@ -212,9 +216,10 @@ local function find_or_create(self, search, values, method)
   if type(search) ~= "table" or not relation.is_one and next(search) == nil then
     raise("E_ARGUMENT", "%s needs a table of attributes to search for", method)
   end
+  local row = records.joined(search, values)
   local found = not parent.is_new and search_for(self, relation, search)
   if found then return found, false end
-  local ok, result = pcall(create_many, self, method, { records.joined(search, values) })
+  local ok, result = pcall(create_many, self, method, { row })
   if ok then return result[1], true end
   local refused = core.is_error(result) and result.code == "E_DUPLICATE_KEY" and not ambient.transaction(target)
   found = refused and search_for(self, relation, search)
@@ -336,10 +341,10 @@ function Belonging:dissociate()
   refuse_deleted(child, relation, "dissociate")
   local step = store_step(child, relation.state)
   local send = step.write
-  child:set(relation.foreign_key, nil)
+  function step.set_key() child:set(relation.foreign_key, nil) end
   function step.write(client)
-    child:set(relation.foreign_key, nil)
-    send(client)
+    step.set_key()
+    return send(client)
   end
   write({ step }, target)
 end
