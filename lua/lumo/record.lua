@@ -218,6 +218,27 @@ local function write_and_tell(steps, client, apart)
   record.in_transaction(client, both)
 end
 
+--- The states of the records of steps, for take_back.
+---@param steps lumo.Step[]
+---@return table<lumo.Record, any>
+function record.snapshots(steps)
+  local before = {}
+  for _, step in ipairs(steps) do
+    for _, one in ipairs(step.list) do before[one] = before[one] or core.record_snapshot(one) end
+  end
+  return before
+end
+
+--- Gives records the states that they had before steps that failed with this error, unless it may have been none.
+function record.take_back(before, steps, err)
+  local known = core.is_error(err)
+  if known and err.outcome == "unknown" then return end
+  for _, step in ipairs(known and err.outcome == "applied" and steps or {}) do
+    for _, one in ipairs(step.stays and step.list or {}) do before[one] = nil end -- what is stored stays stored
+  end
+  for one, snapshot in pairs(before) do core.record_restore(one, snapshot) end
+end
+
 --- The frame of every write of records: the before-hooks of all steps, the writes, the after-hooks of all. A
 --- failure gives the records the states that they had before the first hook, unless it may have been none.
 ---@param steps lumo.Step[]
@@ -227,22 +248,16 @@ function record.write(steps, client, apart)
   if not may_have_hooks(steps) or not (any_hook(steps, "before") or any_hook(steps, "after")) then
     return write_all(steps, client)
   end
-  local before = {}
-  for _, step in ipairs(steps) do
-    for _, one in ipairs(step.list) do before[one] = before[one] or core.record_snapshot(one) end
-    record.remember(step.list, client)
-  end
+  local before = record.snapshots(steps)
+  for _, step in ipairs(steps) do record.remember(step.list, client) end
   local ok, err = pcall(function()
     run_hooks(steps, "before")
     write_and_tell(steps, client, apart)
   end)
-  if not ok and not (core.is_error(err) and err.outcome == "unknown") then
-    for _, step in ipairs(core.is_error(err) and err.outcome == "applied" and steps or {}) do
-      for _, one in ipairs(step.stays and step.list or {}) do before[one] = nil end -- what is stored stays stored
-    end
-    for one, snapshot in pairs(before) do core.record_restore(one, snapshot) end
+  if not ok then
+    record.take_back(before, steps, err)
+    error(err, 0)
   end
-  if not ok then error(err, 0) end
 end
 
 --- Runs a write; a unique index that refuses it speaks of stored names, to which the error adds the attribute's.

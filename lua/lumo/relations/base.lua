@@ -92,16 +92,6 @@ end
 
 -- Records ---------------------------------------------------------------------------------------------------
 
---- Raises E_ARGUMENT for what is no record of that model.
-function base.check_record(self, one, state, method)
-  local found = core.record_is(one)
-  if not found or found.name ~= state.name then
-    raise("E_ARGUMENT", "%s of \"%s.%s\" needs a record of \"%s\", got %s",
-      method, self.state.name, self.relation_name, state.name, found and found.name or type(one))
-  end
-  return one
-end
-
 --- Raises E_ARGUMENT for what is no list of records of that model.
 function base.check_records(self, list, state, method)
   if type(list) ~= "table" then

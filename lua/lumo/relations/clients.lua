@@ -41,10 +41,7 @@ end
 --- Runs steps, in one transaction if there may be more than one write. A failure gives the records the states that
 --- they had, unless it may have been none.
 local function write(steps, client)
-  local before = {}
-  for _, step in ipairs(steps) do
-    for _, one in ipairs(step.list) do before[one] = before[one] or core.record_snapshot(one) end
-  end
+  local before = records.snapshots(steps)
   local ok, err = pcall(function()
     for _, step in ipairs(steps) do
       if step.set_key then step.set_key() end -- so that hooks see it
@@ -53,9 +50,7 @@ local function write(steps, client)
     records.in_transaction(client, function(inner) records.write(steps, inner) end)
   end)
   if ok then return end
-  if not (core.is_error(err) and err.outcome == "unknown") then
-    for one, snapshot in pairs(before) do core.record_restore(one, snapshot) end
-  end
+  records.take_back(before, steps, err)
   error(err, 0)
 end
 
