@@ -49,7 +49,7 @@ return function(lumo)
   doors.wrap(statics, of_model)
   doors.wrap(core.query_methods, queries.client)
   doors.wrap(records.methods, of_record)
-  doors.wrap(require("lumo.client").methods_of(), of_handle)
+  doors.wrap(require("lumo.relations.pivot_client").methods_of(), of_handle)
   for _, methods in pairs(require("lumo.relations.clients").classes) do doors.wrap(methods, of_handle) end
   doors.wrap(connections.methods, of_self)
   doors.wrap(transactions.methods, of_self)

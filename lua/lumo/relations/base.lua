@@ -216,7 +216,7 @@ end
 ---@param methods table<string, function>
 ---@param constants table<string, any> what is the same for all objects of the class
 function base.class(boot, booted, methods, constants)
-  local Class = { __name = "lumo.relation" }
+  local Class = { __name = "lumo.relations.many_to_many" }
   for name, method in pairs(shared) do methods[name] = methods[name] or method end
 
   --- Resolves the related models and computes keys and names. lumo calls it itself when the relation is first used.

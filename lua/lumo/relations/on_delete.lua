@@ -78,7 +78,7 @@ function add(list, state, walk)
     for _, one in ipairs(list) do
       local action = relation.definition.options.on_delete
       if action == "detach" then
-        local detach = require("lumo.pairs").detach(one, relation, walk.client, "delete", true)
+        local detach = require("lumo.relations.pairs").detach(one, relation, walk.client, "delete", true)
         table.insert(walk.steps, { list = {}, state = state, events = {}, write = detach })
       elseif core.record_get(one, relation.parent_key) ~= nil then
         acts[action](relation:related_query("delete", one, walk.client), relation, walk)

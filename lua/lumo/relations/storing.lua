@@ -3,7 +3,7 @@ local accessors = require "lumo.accessors"
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local operators = require "lumo.operators"
-local pairs_of = require "lumo.pairs"
+local pairs_of = require "lumo.relations.pairs"
 local records = require "lumo.record"
 local raise = require("lumo.errors").raise
 

@@ -423,6 +423,6 @@ function methods:set_related_for_many(parents, related)
   base.distribute(self, parents, related, self.local_key, function(one) return one.extras[name] end)
 end
 
-ManyToMany = base.class(boot, BOOTED, methods, { is_one = false, client_module = "lumo.client" })
+ManyToMany = base.class(boot, BOOTED, methods, { is_one = false, client_module = "lumo.relations.pivot_client" })
 
 return relation

@@ -6,12 +6,12 @@ local errors = require "lumo.errors"
 local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local operators = require "lumo.operators"
-local pairs_of = require "lumo.pairs"
+local pairs_of = require "lumo.relations.pairs"
 local queries = require "lumo.query"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
 local run = require "lumo.run"
-local storing = require "lumo.storing"
+local storing = require "lumo.relations.storing"
 local raise = errors.raise
 
 local client = {}
