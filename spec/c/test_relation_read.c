@@ -56,7 +56,8 @@ static void show_number(lumo_buf *out, const struct lumo_doc *document, const ch
 }
 
 #define ROWS(plan, expected) check_rows((plan), (expected), __LINE__)
-/* The rows as "owner:name of the related/w of the pivot row", one after the other. Frees the plan. */
+/* The rows as "owner:n of the related/w of the pivot row", one after the other; "owner:n" without a pivot.
+ * Frees the plan. */
 static void check_rows(lumo_related_plan *plan, const char *expected, int line) {
   lumo_buf out = {0};
   char text[32];
@@ -66,6 +67,7 @@ static void check_rows(lumo_related_plan *plan, const char *expected, int line) 
     snprintf(text, sizeof text, "%s%u:", i ? " " : "", row->owner);
     show(&out, text);
     show_number(&out, &plan->documents.items[row->document], "n");
+    if (row->pivot == LUMO_NO_PIVOT) continue;
     show(&out, "/");
     show_number(&out, &plan->pivots.items[row->pivot], "w");
   }
@@ -640,6 +642,156 @@ static void test_ranked_cut(void) {
   end_plan(&plan->plan);
 }
 
+/* ---- without a pivot ---- */
+
+#define MATCH_OWNERS(list) "{'author_id':{'$in':" list ",'$not':{'$type':'array'}}}"
+
+static void setup_direct(void) {
+  setup();
+  pivot = (lumo_pivot){0};
+  query =
+      (lumo_related_query){.collection = "posts", .key = "author_id", .op = LUMO_RELATED_FIND, .eager = true};
+}
+
+/* One command, in several batches. A list that holds an owner, another owner and no key at all are none of
+ * ours. */
+static void test_direct(void) {
+  for (int sorted = 0; sorted < 2; sorted++) {
+    setup_direct();
+    if (sorted) set_part(&query.sort, &query.sort_len, "{'n':1}");
+    lumo_related_plan *plan = new_plan(3);
+    CHECK(!plan->plan.atomic && !plan->plan.writes);
+    EXPECT(&plan->plan,
+           sorted ? "read posts {'find':'posts','filter':" MATCH_OWNERS(
+                        "[1,2,3]") ",'sort':{'n':1},'batchSize':1000000}"
+                  : "read posts {'find':'posts','filter':" MATCH_OWNERS("[1,2,3]") ",'batchSize':1000000}");
+    FEED(&plan->plan, BATCH_OF(7, "{'author_id':3,'n':1},{'author_id':1,'n':2},{'author_id':[1,2],'n':3}"));
+    EXPECT(&plan->plan, "more posts 7");
+    FEED(&plan->plan, BATCH("{'author_id':{'$numberLong':'3'},'n':4},{'author_id':9,'n':5},{'n':6},"
+                            "{'author_id':1,'n':7},{'author_id':null,'n':8}"));
+    ROWS(plan, "0:2 0:7 2:1 2:4");
+  }
+  setup_direct();
+  ROWS(new_plan(0), "");
+}
+
+/* The other way round the key is the related record's own, and several may ask for one. */
+static void test_direct_by_id(void) {
+  setup_direct();
+  query.key = "_id";
+  set_part(&query.filter, &query.filter_len, "{'$or':[{'n':1},{'n':2}]}");
+  set_part(&query.projection, &query.projection_len, "{'n':1}");
+  set_extra("{'hint':'h','collation':{'locale':'en'},'maxTimeMS':5}");
+  lumo_related_plan *plan = new_plan(2);
+  setup(); /* frees all that the plan was made from */
+  EXPECT(&plan->plan,
+         "read posts {'find':'posts','filter':{'_id':{'$in':[1,2]},'$and':[{'$or':[{'n':1},{'n':2}]}]},"
+         "'projection':{'n':1},'hint':'h','collation':{'locale':'en'},'maxTimeMS':5,"
+         "'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'_id':2,'n':20}"));
+  ROWS(plan, "1:20");
+}
+
+/* A limit is each owner's, and made here; without an order it goes by the _id. */
+static void test_direct_limit(void) {
+  setup_direct();
+  query.limit = 2;
+  query.skip = 1;
+  lumo_related_plan *plan = new_plan(2);
+  EXPECT(&plan->plan, "read posts {'find':'posts','filter':" MATCH_OWNERS("[1,2]") ",'sort':{'_id':1},"
+                                                                                   "'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'author_id':1,'n':1},{'author_id':2,'n':2},{'author_id':1,'n':3},"
+                          "{'author_id':1,'n':4},{'author_id':1,'n':5}"));
+  ROWS(plan, "0:3 0:4");
+  set_part(&query.sort, &query.sort_len, "{'n':-1}");
+  query.skip = 0;
+  query.limit = 1;
+  plan = new_plan(2);
+  EXPECT(&plan->plan, "read posts {'find':'posts','filter':" MATCH_OWNERS("[1,2]") ",'sort':{'n':-1},"
+                                                                                   "'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'author_id':1,'n':9},{'author_id':2,'n':8},{'author_id':2,'n':7}"));
+  ROWS(plan, "0:9 1:8");
+}
+
+/* A limit that counts by another order than that of the result is the server's. */
+static void test_direct_window(void) {
+  setup_direct();
+  query.limit = 2;
+  query.skip = 1;
+  set_part(&query.sort, &query.sort_len, "{'title':1}");
+  set_part(&query.group_sort, &query.group_sort_len, "{'n':-1}");
+  set_extra("{'hint':'h','maxTimeMS':5}");
+  lumo_related_plan *plan = new_plan(2);
+  EXPECT(&plan->plan,
+         "read posts {'aggregate':'posts','pipeline':[{'$match':" MATCH_OWNERS(
+             "[1,2]") "},{'$setWindowFields':{'partitionBy':'$author_id','sortBy':{'n':-1},"
+                      "'output':{'lumo:n':{'$documentNumber':{}}}}},{'$match':{'lumo:n':{'$gt':1,'$lte':3}}},"
+                      "{'$sort':{'title':1}},{'$project':{'lumo:n':0}}],'maxTimeMS':5," CURSOR);
+  FEED(&plan->plan, BATCH("{'author_id':2,'n':1},{'author_id':1,'n':2},{'author_id':1,'n':3}"));
+  ROWS(plan, "0:2 0:3 1:1");
+}
+
+/* A filter that waits for joins is asked behind them; what they have found goes away. */
+static void test_direct_joined(void) {
+  setup_direct();
+  query.join_count = 2;
+  set_part(&query.joins, &query.joins_len, "{'$lookup':{'as':'lumo:0'}}");
+  set_part(&query.filter, &query.filter_len, "{'n':{'$gt':0}}");
+  set_part(&query.paired_filter, &query.paired_filter_len,
+           "{'$and':[{'n':{'$gt':0}},{'lumo:0.n':{'$gte':1}}]}");
+  lumo_related_plan *plan = new_plan(2);
+  CHECK_INT(plan->plan.least_version, LUMO_WIRE_JOINS);
+#define JOINED                                                                                               \
+  "read posts "                                                                                              \
+  "{'aggregate':'posts','pipeline':[{'$match':{'author_id':{'$in':[1,2],'$not':{'$type':'array'}},"          \
+  "'$and':[{'n':{'$gt':0}}]}},{'$lookup':{'as':'lumo:0'}},"                                                  \
+  "{'$match':{'$and':[{'n':{'$gt':0}},{'lumo:0.n':{'$gte':1}}]}},"
+  EXPECT(&plan->plan, JOINED "{'$project':{'lumo:n':0,'lumo:0':0,'lumo:1':0}}]," CURSOR);
+  FEED(&plan->plan, BATCH("{'author_id':2,'n':1}"));
+  ROWS(plan, "1:1");
+  query.limit = 1;
+  set_part(&query.projection, &query.projection_len, "{'author_id':1,'n':1}");
+  plan = new_plan(2);
+  EXPECT(&plan->plan, JOINED "{'$sort':{'_id':1}},{'$project':{'author_id':1,'n':1}}]," CURSOR);
+  FEED(&plan->plan, BATCH("{'author_id':2,'n':1},{'author_id':2,'n':2}"));
+  ROWS(plan, "1:1");
+#undef JOINED
+}
+
+/* An owner's documents are all of one portion, so an order is theirs whatever the number of commands. */
+static void test_direct_portions(void) {
+  setup_direct();
+  set_part(&query.sort, &query.sort_len, "{'n':1}");
+  query.limit = 1;
+  lumo_related_plan *plan = new_plan(100001);
+  check_list(plan, "posts", "filter.author_id.$in", 100000);
+  FEED(&plan->plan, BATCH("{'author_id':2,'n':2},{'author_id':2,'n':3}"));
+  EXPECT(&plan->plan, "read posts {'find':'posts','filter':" MATCH_OWNERS("[100001]") ",'sort':{'n':1},"
+                                                                                      "'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'author_id':100001,'n':1},{'author_id':100001,'n':4}"));
+  ROWS(plan, "1:2 100000:1");
+}
+
+static void test_direct_restart(void) {
+  setup_direct();
+  lumo_related_plan *plan = new_plan(2);
+  lumo_plan *base = &plan->plan;
+  const char *find = "read posts {'find':'posts','filter':" MATCH_OWNERS("[1,2]") ",'batchSize':1000000}";
+  EXPECT(base, find);
+  FEED(base, BATCH_OF(4, "{'author_id':1,'n':1}"));
+  EXPECT(base, "more posts 4");
+  restart_plan(base);
+  EXPECT(base, find);
+  FEED(base, BATCH("{'author_id':1,'n':1}"));
+  EXPECT(base, "done");
+  CHECK_INT(plan->row_count, 1);
+  restart_plan(base);
+  CHECK_INT(plan->row_count, 0);
+  EXPECT(base, find);
+  FEED(base, BATCH("{'author_id':2,'n':2}"));
+  ROWS(plan, "1:2");
+}
+
 /* ---- replies that are not what they should be, and memory ---- */
 
 static void test_malformed_replies(void) {
@@ -708,6 +860,16 @@ static void test_memory(void) {
                                                 BATCH("{'_id':1}"), NULL});
   query.eager = false;
   check_memory(make_plan, (const char *const[]){BATCH("{'p':{'post_id':1,'tag_id':1},'r':{'_id':1}}"), NULL});
+  setup_direct();
+  query.limit = 1;
+  check_memory(make_plan,
+               (const char *const[]){BATCH_OF(3, "{'author_id':1,'n':1}"), BATCH("{'author_id':2}"), NULL});
+  set_part(&query.sort, &query.sort_len, "{'title':1}");
+  set_part(&query.group_sort, &query.group_sort_len, "{'n':-1}");
+  set_part(&query.joins, &query.joins_len, "{'$lookup':{'as':'lumo:0'}}");
+  set_part(&query.paired_filter, &query.paired_filter_len, "{'lumo:0.n':{'$gte':1}}");
+  query.join_count = 1;
+  check_memory(make_plan, (const char *const[]){BATCH("{'author_id':1}"), NULL});
 }
 
 int main(void) {
@@ -734,6 +896,13 @@ int main(void) {
   test_top_before_5_2();
   test_ranked();
   test_ranked_cut();
+  test_direct();
+  test_direct_by_id();
+  test_direct_limit();
+  test_direct_window();
+  test_direct_joined();
+  test_direct_portions();
+  test_direct_restart();
   test_malformed_replies();
   test_malformed_joins();
   test_memory();
