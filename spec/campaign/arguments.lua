@@ -214,6 +214,8 @@ KINDS.asking = { function() return function(q) q:count():as("n") end end }
 add("model", {
   add_column = { "named_column definition" }, add_relation = { "named =new_relation", "=named new_relation" },
   belongs_to_many = { "named =tag_model" }, many_to_many = { "named =tag_model" },
+  has_one = { "named =tag_model" }, has_many = { "named =tag_model" }, belongs_to = { "named =tag_model" },
+  has_many_through = { "named =tag_model =post_model" },
   before = { "event fn" }, after = { "event fn" }, scope = { "label fn" },
   aggregate = { "pipeline options" }, all = { "options" }, count = { "options" }, first = { "options" },
   first_or_fail = { "options" }, query = { "options" }, truncate = { "options" }, ensure_indexes = { "options" },
@@ -239,6 +241,7 @@ KINDS.keys = { function() return "title" end, nil, { entry = { function(bad) ret
 KINDS.named_column = { function() return "column_" .. tostring({}):gsub("%W", "") end, "unknown" }
 KINDS.definition = { function() return "string" end, nil }
 KINDS.new_relation = { function() return lumo.many_to_many("CampaignTag") end }
+KINDS.post_model = { function() return "CampaignPost" end }
 KINDS.tag_model = { function() return "CampaignTag" end }
 
 add("record", {

@@ -186,6 +186,20 @@ static void select_one(lua_State *L, const lumo_query_box *box, int arg, int ind
 }
 
 /* select(a, b, …) or select{a, b, …}; the primary key always comes along */
+/* How many elements the list at i has; a list that is empty or has holes raises. */
+static int check_list(lua_State *L, int i, const char *method) {
+  int count = 0;
+  for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) count++;
+  if (count == 0) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty list", method);
+  for (int k = 1; k <= count; k++) {
+    lua_rawgeti(L, i, k);
+    if (lua_isnil(L, -1))
+      lumo_raise_code(L, "E_ARGUMENT", "%s needs a list without holes and other keys", method);
+    lua_pop(L, 1);
+  }
+  return count;
+}
+
 static int select_columns(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "select");
   int n = lua_gettop(L);
@@ -196,8 +210,8 @@ static int select_columns(lua_State *L) {
       select_one(L, box, i - 1, i, draft);
       continue;
     }
-    if (lua_rawlen(L, i) == 0) lumo_raise_code(L, "E_ARGUMENT", "select got an empty list");
-    for (int k = 1; k <= (int)lua_rawlen(L, i); k++) {
+    int count = check_list(L, i, "select");
+    for (int k = 1; k <= count; k++) {
       lua_rawgeti(L, i, k);
       select_one(L, box, i - 1, lua_gettop(L), draft);
       lua_pop(L, 1);
@@ -283,8 +297,8 @@ static int order(lua_State *L, const char *method, lumo_side side, lumo_query_bo
     return 1;
   }
   s.draft = push_draft(L, part); /* 4 */
-  if (lua_rawlen(L, 2) == 0) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty list", method);
-  for (int k = 1; k <= (int)lua_rawlen(L, 2); k++) {
+  int count = check_list(L, 2, method);
+  for (int k = 1; k <= count; k++) {
     lua_settop(L, 4);
     lua_rawgeti(L, 2, k);
     if (lua_istable(L, 5)) {

@@ -168,9 +168,9 @@ end
 function shared:set_related(parent, value)
   local handle = require "lumo.relations.handle"
   self:boot()
-  base.check_records(self, { parent }, self.state, "set_related")
+  base.check_record(self, parent, self.state, "set_related")
   if self.is_one then
-    if value ~= nil then base.check_records(self, { value }, self.related_state, "set_related") end
+    if value ~= nil then base.check_record(self, value, self.related_state, "set_related") end
     return handle.set_one(parent, self, value)
   end
   local copy = {}
@@ -183,7 +183,7 @@ end
 ---@param one lumo.Record|lumo.Record[]
 function shared:push_related(parent, one)
   if self:boot().is_one then return self:set_related(parent, one) end
-  base.check_records(self, { parent }, self.state, "push_related")
+  base.check_record(self, parent, self.state, "push_related")
   local added = base.check_records(self, core.record_is(one) and { one } or one, self.related_state, "push_related")
   local list = parent.preloaded[self.relation_name]
     or require("lumo.relations.handle").set_list(parent, self, {})
