@@ -395,6 +395,33 @@ static int connect_to(const char *path) {
   return -1;
 }
 
+/* A second process is this program with another part: a forked one has this one's memory, which tools take
+ * for its leaks. */
+static const char *self;
+
+static void run_self(const char *part, const char *path) {
+  execl(self, self, part, path, (char *)NULL);
+  _exit(127);
+}
+
+/* Another process that knows the token: it is not let in. */
+static int intrude(const char *path) {
+  char byte;
+  int fd = connect_to(path);
+  if (fd < 0) return 2;
+  send(fd, "cccccccc", 8, MSG_NOSIGNAL); /* it may be closed already */
+  return read(fd, &byte, 1) <= 0 ? 0 : 1;
+}
+
+/* Leaves its folder behind, and tells where. */
+static int leave(void) {
+  char folder[128] = "";
+  lumo_listener *listener = lumo_listener_new(&error);
+  snprintf(folder, sizeof folder, "%s", listener ? lumo_listener_path(listener) : "/");
+  *strrchr(folder, '/') = '\0';
+  _exit(write(1, folder, sizeof folder) == sizeof folder ? 0 : 1);
+}
+
 static void test_listener(void) {
   char folder[128], byte;
   struct stat status;
@@ -430,12 +457,11 @@ static void test_listener(void) {
   finish(workers);
 
   pid_t child = fork();
-  if (child == 0) { /* another process knows the token, and even has the listener */
-    int fd = connect_to(lumo_listener_path(listener));
-    if (fd < 0 || write(fd, "cccccccc", 8) != 8) _exit(2);
-    bool closed = read(fd, &byte, 1) <= 0;
-    lumo_listener_free(listener); /* as at its exit: the folder is the parent's */
-    _exit(closed ? 0 : 1);
+  if (child == 0) {
+    char path[128];
+    snprintf(path, sizeof path, "%s", lumo_listener_path(listener));
+    lumo_listener_free(listener); /* the folder is the parent's */
+    run_self("intrude", path);
   }
   int ended = 1;
   for (int i = 0; i < 500 && waitpid(child, &ended, WNOHANG) == 0; i++) {
@@ -459,10 +485,8 @@ static void test_sweep(void) {
   CHECK(pipe(ends) == 0);
   pid_t child = fork();
   if (child == 0) {
-    lumo_listener *left = lumo_listener_new(&error);
-    snprintf(folder, sizeof folder, "%s", left ? lumo_listener_path(left) : "");
-    *strrchr(folder, '/') = '\0';
-    _exit(write(ends[1], folder, sizeof folder) == sizeof folder ? 0 : 1);
+    dup2(ends[1], 1);
+    run_self("leave", "");
   }
   CHECK_INT(read(ends[0], folder, sizeof folder), sizeof folder);
   waitpid(child, NULL, 0);
@@ -488,8 +512,10 @@ static void test_no_memory(void) {
   lumo_mem_fail_at(0);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
   lumo_error_init(&error);
+  self = argv[0];
+  if (argc == 3) return strcmp(argv[1], "intrude") == 0 ? intrude(argv[2]) : leave();
   test_many_waiters();
   test_group();
   test_lines();

@@ -1,6 +1,7 @@
 /* The pool of threads: which task runs next, and who hears of its end. */
 #include "worker.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -18,14 +19,24 @@ typedef struct task_queue {
   lumo_task *first, **last;
 } task_queue;
 
+/* Where a thread waits for something to do. The one that has come last is called first: what it needs is in
+ * the caches. */
+typedef struct seat {
+  lumo_workers *workers;
+  pthread_cond_t call;
+  bool is_called;
+  struct seat *below; /* in the stack of the idle */
+  struct seat *next;  /* of all seats of the workers */
+} seat;
+
 struct lumo_workers {
   atomic_uint references; /* of the owner and of each thread */
   unsigned size;
   pthread_mutex_t lock;
-  pthread_cond_t ready; /* an idle thread may have something to do */
   /* Under the lock: */
   task_queue plain, lined;
-  unsigned threads, idle, running, running_plain, queued;
+  seat *seats, *idle;
+  unsigned threads, called, running, running_plain, queued; /* called: threads that are on their way */
   unsigned long dropped;
   bool closed;
 };
@@ -110,41 +121,84 @@ static void unqueue(lumo_workers *workers, lumo_task *task) {
 
 static void *work(void *argument);
 
+static seat *add_seat(lumo_workers *workers) {
+  seat *place = lumo_calloc(1, sizeof *place);
+  if (!place) return NULL;
+  place->workers = workers;
+  pthread_cond_init(&place->call, NULL);
+  place->next = workers->seats;
+  workers->seats = place;
+  return place;
+}
+
+static void remove_last_seat(lumo_workers *workers) {
+  seat *place = workers->seats;
+  workers->seats = place->next;
+  pthread_cond_destroy(&place->call);
+  lumo_free(place);
+}
+
 /* Under the lock. Without any signal: they are the program's, and its threads' to handle. */
 static int start_thread(lumo_workers *workers) {
   pthread_t thread;
   pthread_attr_t attributes;
   sigset_t all, before;
+  seat *place = add_seat(workers);
+  if (!place) return ENOMEM;
   sigfillset(&all);
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attributes, STACK_BYTES);
   atomic_fetch_add_explicit(&workers->references, 1, memory_order_relaxed);
   workers->threads++;
+  workers->called++;
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  int status = pthread_create(&thread, &attributes, work, workers);
+  int status = pthread_create(&thread, &attributes, work, place);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attributes);
   if (status != 0) {
     workers->threads--;
+    workers->called--;
     atomic_fetch_sub_explicit(&workers->references, 1, memory_order_relaxed);
+    remove_last_seat(workers);
   }
   return status;
 }
 
-/* Under the lock: gets a thread for the next task, if there is one. Not 0: no thread could be started. */
-static int wake_another(lumo_workers *workers) {
+/* Under the lock: takes an idle thread, which is to be told so by its signal, without the lock at best. */
+static seat *call_idle(lumo_workers *workers) {
+  seat *place = workers->idle;
+  if (!place) return NULL;
+  workers->idle = place->below;
+  place->is_called = true;
+  workers->called++;
+  return place;
+}
+
+static void call_all(lumo_workers *workers) {
+  for (seat *place; (place = call_idle(workers));) pthread_cond_signal(&place->call);
+}
+
+/* Under the lock: gets a thread for the next task, if there is one: an idle one, which the caller signals, or
+ * a new one. Not 0: no thread could be started. */
+static int get_thread(lumo_workers *workers, seat **idle) {
   lumo_task **next = find_next(workers);
-  if (!next) return 0;
-  if (workers->idle > 0) {
-    pthread_cond_signal(&workers->ready);
-    return 0;
-  }
+  *idle = next ? call_idle(workers) : NULL;
+  if (!next || *idle) return 0;
   /* One more for each that is in a line. */
   unsigned limit =
       workers->size + ((*next)->line ? workers->size : workers->running - workers->running_plain);
   bool may_start = !workers->closed && workers->threads < limit && workers->threads < workers->size * 2;
   return may_start ? start_thread(workers) : 0;
+}
+
+/* Under the lock. */
+static void wait_for_call(lumo_workers *workers, seat *place) {
+  place->is_called = false;
+  place->below = workers->idle;
+  workers->idle = place;
+  while (!place->is_called) pthread_cond_wait(&place->call, &workers->lock);
+  workers->called--;
 }
 
 /* Under the lock: the end of a task. True if it was abandoned. */
@@ -170,25 +224,28 @@ static void run_task(lumo_workers *workers, lumo_task *task) {
 }
 
 static void *work(void *argument) {
-  lumo_workers *workers = argument;
+  seat *place = argument, *idle;
+  lumo_workers *workers = place->workers;
   pthread_mutex_lock(&workers->lock);
+  workers->called--;
   for (;;) {
     lumo_task *task = take_next(workers);
     if (task) {
-      wake_another(workers); /* what it took may have been one of two */
+      idle = NULL;
+      /* There may be more for others; who is on the way will see to it. */
+      if (workers->called == 0) get_thread(workers, &idle);
       pthread_mutex_unlock(&workers->lock);
+      if (idle) pthread_cond_signal(&idle->call);
       run_task(workers, task);
       pthread_mutex_lock(&workers->lock);
     } else if (workers->closed && workers->queued == 0) {
       break;
     } else {
-      workers->idle++;
-      pthread_cond_wait(&workers->ready, &workers->lock);
-      workers->idle--;
+      wait_for_call(workers, place);
     }
   }
   workers->threads--;
-  pthread_cond_broadcast(&workers->ready); /* what the others wait for may have been the last task */
+  call_all(workers); /* what the others wait for may have been the last task */
   pthread_mutex_unlock(&workers->lock);
   lumo_workers_unref(workers);
   count_leaving(-1);
@@ -208,7 +265,6 @@ lumo_workers *lumo_workers_new(unsigned size, lumo_error *error) {
   workers->plain.last = &workers->plain.first;
   workers->lined.last = &workers->lined.first;
   pthread_mutex_init(&workers->lock, NULL);
-  pthread_cond_init(&workers->ready, NULL);
   return workers;
 }
 
@@ -219,7 +275,7 @@ lumo_workers *lumo_workers_ref(lumo_workers *workers) {
 
 void lumo_workers_unref(lumo_workers *workers) {
   if (!workers || atomic_fetch_sub_explicit(&workers->references, 1, memory_order_acq_rel) != 1) return;
-  pthread_cond_destroy(&workers->ready);
+  while (workers->seats) remove_last_seat(workers);
   pthread_mutex_destroy(&workers->lock);
   lumo_free(workers);
 }
@@ -229,13 +285,13 @@ void lumo_workers_close(lumo_workers *workers) {
   if (!workers->closed) {
     workers->closed = true;
     count_leaving((int)workers->threads);
-    pthread_cond_broadcast(&workers->ready);
+    call_all(workers);
   }
   pthread_mutex_unlock(&workers->lock);
 }
 
-/* Under the lock. False: *error says why not. */
-static bool enqueue(lumo_workers *workers, lumo_task *task, lumo_error *error) {
+/* Under the lock. *idle is to be signalled. False: *error says why not. */
+static bool enqueue(lumo_workers *workers, lumo_task *task, seat **idle, lumo_error *error) {
   if (workers->closed) return lumo_error_set(error, "E_UNDEFINED_CONNECTION", "the connection is closed");
   if (workers->queued >= QUEUE_LIMIT) {
     error->retryable = true;
@@ -245,7 +301,7 @@ static bool enqueue(lumo_workers *workers, lumo_task *task, lumo_error *error) {
   push(queue_of(workers, task), task);
   task->state = LUMO_TASK_QUEUED;
   workers->queued++;
-  int status = wake_another(workers);
+  int status = get_thread(workers, idle);
   if (status == 0 || workers->threads > 0) return true;
   unqueue(workers, task);
   task->state = LUMO_TASK_NEW;
@@ -259,12 +315,14 @@ void lumo_workers_submit(lumo_workers *workers, lumo_task *task, lumo_slot *slot
   task->slot = slot ? lumo_slot_ref(slot) : NULL;
   atomic_fetch_add_explicit(&task->references, 1, memory_order_relaxed);
   pthread_mutex_lock(&workers->lock);
-  bool queued = enqueue(workers, task, &error);
+  seat *idle = NULL;
+  bool queued = enqueue(workers, task, &idle, &error);
   if (!queued) {
     task->class->fail(task, &error);
     task->state = LUMO_TASK_DONE;
   }
   pthread_mutex_unlock(&workers->lock);
+  if (idle) pthread_cond_signal(&idle->call);
   if (queued) return;
   lumo_slot_wake(slot);
   if (task->detached) count_leaving(-1);
