@@ -29,6 +29,7 @@ local Connection = {}
 ---@field pool_size integer|nil connections at most, 32 when nil
 ---@field timeout_ms integer|nil the longest wait for a server, an answer or a free connection, 10000 when nil
 ---@field app_name string|nil shown by the server's log
+---@field errors "raise"|"return"|nil "return": what sends gives nil and the error where others raise, see doors.lua
 ---@field read_preference lumo.ReadPreference|nil these three override the URI's
 ---@field read_concern lumo.ReadConcern|nil
 ---@field write_concern lumo.WriteConcern|nil

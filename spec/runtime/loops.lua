@@ -135,6 +135,31 @@ function cases.errors()
   print(table.concat(codes, " "))
 end
 
+--- What runs at once is watched as all else is, and fails as all else does.
+function cases.preload()
+  lumo.use_runtime(name)
+  lumo.model("Tag", { columns = { name = "string" } })
+  lumo.model("Author", { columns = { name = "string" } })
+  local Post = lumo.model("Post", {
+    columns = { title = "string" },
+    relations = { tags = lumo.many_to_many("Tag"), authors = lumo.many_to_many("Author") },
+  })
+  local seen, code = {}, nil
+  loop.spawn(function()
+    local post = Post:create { title = "a" }
+    post:related("tags"):create_many { { name = "x" }, { name = "y" } }
+    post:related("authors"):create { name = "z" }
+    local off = lumo.on("command", function(event) seen[#seen + 1] = event.collection end)
+    Post:query():where("id", post.id):preload("tags"):preload("authors"):exec()
+    off()
+    code = select(2, pcall(function()
+      Post:query():preload("tags"):preload("authors", function(q) q:hint("no_such_index") end):exec()
+    end)).code
+  end)
+  loop.run()
+  print(table.concat(seen, " "), code)
+end
+
 --- Outside of the loop's coroutines it waits on this thread.
 function cases.outside()
   lumo.use_runtime(name)
