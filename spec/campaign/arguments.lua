@@ -295,7 +295,17 @@ add("lumo", {
   connection = { "connection_name" }, model = { "model_name =model_definition", "=model_name model_definition" },
   belongs_to_many = { "model_to_come" }, many_to_many = { "model_to_come relation_options" },
   ensure_indexes = { "" }, index_plan = { "plan_options" }, use_runtime = { "runtime" },
+  has_one = { "model_to_come" }, has_many = { "model_to_come" }, belongs_to = { "model_to_come" },
+  has_many_through = { "model_to_come =model_to_come", "=model_to_come model_to_come" },
+  on = { "listened =fn", "=listened fn" }, slow_log = { "slow_options" }, warn_about = { "warn_options" },
 })
+KINDS.listened = { function() return "command" end }
+KINDS.slow_options = { function() return { ms = 1e9 } end, nil, {
+  ms = { function(bad) return { ms = bad } end, set "huge" },
+} }
+KINDS.warn_options = { function() return { lazy_loading = "off" } end, nil, {
+  lazy_loading = { function(bad) return { lazy_loading = bad } end, set "" },
+} }
 KINDS.runtime = { function() return nil end, "nil" }
 KINDS.model_to_come = { function() return "CampaignTag" end, "unknown utf8 large" } -- looked for on first use
 KINDS.table = { function() return { 1 } end, "empty holes operator unknown_key large_key deep cycle" }
@@ -346,6 +356,42 @@ add("cursor_page", {
   base_url = { "url" }, query_string = { "url_values" }, get_meta = { "" }, get_next_page_url = { "" },
   get_previous_page_url = { "" }, serialize = { "fields" },
 })
+local TO_ONE = {
+  create = { "note" }, create_quietly = { "note" }, exec = { "" }, query = { "" }, save = { "note_record" },
+  save_quietly = { "note_record" }, first_or_create = { "note_filter note" }, update_or_create = { "note_filter note" },
+}
+add("client_cover", TO_ONE)
+add("client_cover", { first_or_create = { "cover_filter note" }, update_or_create = { "cover_filter note" } })
+add("client_notes", TO_ONE)
+add("client_notes", {
+  create_many = { "notes" }, create_many_quietly = { "notes" }, save_many = { "note_records" },
+  save_many_quietly = { "note_records" }, fetch_or_create_many = { "note_key keyed_notes" },
+  update_or_create_many = { "note_key keyed_notes" }, find = { "id" }, paginate = { "maybe_page maybe_page" },
+  cursor_paginate = { "cursor_options" }, preload = { "=lines_name maybe_fn" },
+})
+add("client_lines", {
+  exec = { "" }, query = { "" }, find = { "id" }, paginate = { "maybe_page maybe_page" },
+  cursor_paginate = { "cursor_options" }, preload = { "=post_name maybe_fn" },
+})
+add("client_post", { associate = { "post_record" }, dissociate = { "" }, exec = { "" }, query = { "" } })
+local TEXT_INSIDE = { text = { function(bad) return { text = bad } end, set "nil null unknown" } }
+KINDS.note = { function() return { text = "x" } end, "nil empty", TEXT_INSIDE }
+KINDS.notes = { function() return { { text = "x" } } end, "empty", in_list(TEXT_INSIDE) }
+KINDS.cover_filter = { function() return { text = "x" } end, "empty", { -- of has_one there is one anyway
+  text = { function(bad) return { text = bad } end, set "nil null unknown" },
+} }
+KINDS.note_filter = { function() return { text = "x" } end, nil, {
+  text = { function(bad) return { text = bad } end, set "null unknown" },
+} }
+KINDS.keyed_notes = { function() return { { text = "x" } } end, "empty", {
+  text = { function(bad) return { { text = bad } } end, set "unknown" },
+} }
+KINDS.note_key = { function() return "text" end }
+KINDS.note_record = { function() return s.Note:new { text = "x" } end }
+KINDS.note_records = { function() return { s.Note:new { text = "x" } } end, "empty" }
+KINDS.lines_name = { function() return "lines" end }
+KINDS.post_name = { function() return "post" end }
+KINDS.post_record = { function() return s.post end }
 KINDS.url = { function() return "/posts" end, "unknown utf8 large" }
 KINDS.url_values = { function() return { a = "b" } end, "empty operator unknown_key large_key" }
 for _, kind in ipairs { "int64", "value", "datetime" } do

@@ -93,6 +93,10 @@ local MAKERS = {
   cursor_page = function() return s.cursor_page end,
 }
 
+for name, owner in pairs(api.direct) do -- relations without a pivot
+  MAKERS["client_" .. name] = function() return s[owner:lower()]:related(name) end
+end
+
 local function set_of(text)
   local names = {}
   for name in (text or ""):gmatch("%S+") do names[name] = true end

@@ -91,6 +91,7 @@ end
 local function create_many(self, method, list, quiet)
   local parent, relation, target = open_for_writing(self, method)
   if type(list) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(list)) end
+  if not core.list_size(list) then raise("E_ARGUMENT", "%s needs a list of rows without holes", method) end
   local state, made, number = relation.related_state, {}, ambient.connection(target).number
   for i = 1, #list do made[i] = core.record_new(state.class, list[i], number, core.now()) end
   if #made == 0 then return made end
@@ -143,7 +144,9 @@ local Many = {}
 ---@return lumo.Record|nil
 function Many:find(id)
   local parent, relation, target = open(self, "find")
-  if id == nil then raise("E_ARGUMENT", "find needs the value of the primary key, got nil") end
+  if id == nil or id == core.null then
+    raise("E_ARGUMENT", "find needs the value of the primary key, got %s", id == nil and "nil" or "null")
+  end
   return relation:related_query("find", parent, target):where(relation.related_state.primary, id):first()
 end
 
@@ -212,6 +215,7 @@ local function find_or_create(self, search, values, method)
     raise("E_ARGUMENT", "%s needs a table of attributes to search for", method)
   end
   local row = records.joined(search, values)
+  core.record_check(relation.related_state.class, values or {})
   local found = not parent.is_new and search_for(self, relation, search)
   if found then return found, false end
   local ok, result = pcall(create_many, self, method, { row })
@@ -271,8 +275,12 @@ end
 local function with_foreign_key(self, method, keys, rows)
   local parent, relation, target = open_for_writing(self, method)
   if type(rows) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(rows)) end
+  keys = type(keys) == "table" and keys or { keys }
+  if not core.list_size(rows) or (core.list_size(keys) or 0) == 0 then
+    raise("E_ARGUMENT", "%s needs names of key columns, and a list of rows without holes", method)
+  end
   local all_keys, all_rows = { relation.foreign_key }, {}
-  for _, key in ipairs(type(keys) == "table" and keys or { keys }) do all_keys[#all_keys + 1] = key end
+  for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
   local function call(client)
     if parent.is_new then parent:save() end
     local own = { [relation.foreign_key] = core.record_get(parent, relation.local_key) }
