@@ -195,6 +195,14 @@ describe("nginx", function()
     end)
   end)
 
+  it("requests that end in transactions do not keep their connections", function()
+    local one = start { env = { POOL_SIZE = 2, TIMEOUT_MS = 300 } }
+    one:get("/phase")
+    for _ = 1, 2 do one:get("/exit?text=left") end
+    assert.is_truthy(nginx.eventually(function() return one:get("/count?text=left").body == "0" end, 3))
+    assert.equal("15", one:get("/transaction?text=later").body)
+  end)
+
   describe("reload and quit", function()
     it("drop no request", function()
       local one = start { workers = 2 }

@@ -102,12 +102,26 @@ local function perform(waiter, make, ...)
   return job
 end
 
+local COLLECT_MS, collected = 1000, 0
+
+--- The result of a job, or its error raised. Coroutines that were ended in their transactions may hold all clients,
+--- which others then wait for in vain; only the collector knows of them.
+local function result_of(job, plan)
+  local ok, result = pcall(core.job_result, job, plan)
+  if ok then return result end
+  if core.is_error(result) and result.code == "E_TIMEOUT" and core.now() - collected > COLLECT_MS then
+    collectgarbage()
+    collected = core.now()
+  end
+  return error(result, 0)
+end
+
 --- core.run, waiting as it is done here.
 ---@return boolean done
 function runtime.run(handle, plan, session)
   local waiter = choose(session)
   if not waiter then return core.run(handle, plan, session) end
-  return core.job_result(perform(waiter, core.job_run, handle, plan, session), plan)
+  return result_of(perform(waiter, core.job_run, handle, plan, session), plan)
 end
 
 --- Whether plans that are run together take the time of one.
@@ -140,7 +154,7 @@ end
 function runtime.begin(handle, policy)
   local waiter = choose()
   if not waiter then return core.session_new(handle, policy) end
-  return core.job_result(perform(waiter, core.job_begin, handle, policy))
+  return result_of(perform(waiter, core.job_begin, handle, policy))
 end
 
 --- core.session_commit.
