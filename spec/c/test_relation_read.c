@@ -792,6 +792,61 @@ static void test_direct_restart(void) {
   ROWS(plan, "1:2");
 }
 
+/* ---- rows of several collections ---- */
+
+#define MADE                                                                                                 \
+  "read countries {'aggregate':'countries','pipeline':[{'$match':{'planet':{'$in':[1,2]}}},"                 \
+  "{'$project':{'_id':'$code','owner':'$planet'}}," IS_KEY ","                                               \
+  "{'$lookup':{'from':'authors','localField':'_id','foreignField':'country','as':'d'}},{'$unwind':'$d'},"    \
+  "{'$match':{'d.country':{'$not':{'$type':'array'}}}},{'$project':{'_id':'$d._id','owner':'$owner'}}"       \
+  "," IS_KEY
+#define IS_KEY "{'$match':{'_id':{'$ne':null,'$not':{'$type':['regex','array']}}}}"
+
+/* Planets have countries, which have authors, whose books are asked for. */
+static void setup_made(void) {
+  static const lumo_hop hops[] = {
+      {.collection = "countries", .from = "_id", .to = "planet"},
+      {.collection = "authors", .from = "code", .to = "country"},
+      {.collection = "books", .from = "_id", .to = "author"},
+  };
+  setup();
+  lumo_buf *stages = &documents[document_count++];
+  lumo_pivot_stages(stages, hops, 3);
+  CHECK(!stages->failed);
+  pivot = (lumo_pivot){.collection = "countries",
+                       .owner_key = LUMO_MADE_OWNER,
+                       .related_key = LUMO_MADE_RELATED,
+                       .source_key = "planet",
+                       .stages = stages->data,
+                       .stages_len = (uint32_t)stages->len};
+  query = (lumo_related_query){.collection = "books", .key = "author", .op = LUMO_RELATED_FIND};
+}
+
+static void test_made_rows(void) {
+  setup_made();
+  lumo_related_plan *plan = new_plan(2);
+  EXPECT(&plan->plan, MADE "]," CURSOR);
+  FEED(&plan->plan, BATCH("{'owner':2,'_id':7,'w':1},{'owner':1,'_id':7,'w':2},{'owner':1,'_id':8,'w':3}"));
+  EXPECT(&plan->plan, "read books {'find':'books','filter':{'author':{'$in':[7,8],'$not':{'$type':'array'}}},"
+                      "'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'author':7,'n':1},{'author':7,'n':2},{'author':8,'n':3}"));
+  ROWS(plan, "0:1/2 0:2/2 0:3/3 1:1/1 1:2/1");
+}
+
+/* Where the server joins, the rows are made first. */
+static void test_made_rows_ranked(void) {
+  setup_made();
+  set_part(&query.paired_filter, &query.paired_filter_len, "{'n':1}");
+  lumo_related_plan *plan = new_plan(2);
+  EXPECT(&plan->plan, MADE
+         ",{'$group':{'_id':'$_id','p':{'$push':'$$ROOT'}}},"
+         "{'$lookup':{'from':'books','localField':'_id','foreignField':'author','as':'r'}},{'$unwind':'$r'},"
+         "{'$unwind':'$p'}," JOIN("$p") "{'$match':{'author':{'$not':{'$type':'array'}},'$and':[{'n':1}]}},"
+                                        "{'$project':{'_id':0,'p':{'owner':'$__lumo_pivot.owner','_id':'$__"
+                                        "lumo_pivot._id'},'k':'$_id'}}]," CURSOR);
+  end_plan(&plan->plan);
+}
+
 /* ---- replies that are not what they should be, and memory ---- */
 
 static void test_malformed_replies(void) {
@@ -860,6 +915,9 @@ static void test_memory(void) {
                                                 BATCH("{'_id':1}"), NULL});
   query.eager = false;
   check_memory(make_plan, (const char *const[]){BATCH("{'p':{'post_id':1,'tag_id':1},'r':{'_id':1}}"), NULL});
+  setup_made();
+  query.limit = 1;
+  check_memory(make_plan, (const char *const[]){BATCH("{'owner':1,'_id':7}"), BATCH("{'author':7}"), NULL});
   setup_direct();
   query.limit = 1;
   check_memory(make_plan,
@@ -903,6 +961,8 @@ int main(void) {
   test_direct_joined();
   test_direct_portions();
   test_direct_restart();
+  test_made_rows();
+  test_made_rows_ranked();
   test_malformed_replies();
   test_malformed_joins();
   test_memory();

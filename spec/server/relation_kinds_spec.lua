@@ -553,6 +553,171 @@ describe("a builder of one parent", function()
   end)
 end)
 
+describe("has many through several models", function()
+  -- World, then countries, authors, books, notes.
+  local Planet = lumo.model("KindPlanet", {
+    columns = { name = "string" },
+    relations = {
+      authors = lumo.has_many_through("KindAuthor", { "KindLand" }, { -- a list of one
+        foreign_key = "planet_id", through_foreign_key = "country_id",
+      }),
+      books = lumo.has_many_through("KindBook", { "KindLand", "KindAuthor" }, {
+        foreign_key = "planet_id", through_keys = { { foreign_key = "country_id" } }, through_foreign_key = "author_id",
+      }),
+      long = lumo.has_many_through("KindBook", { "KindLand", "KindAuthor" }, {
+        foreign_key = "planet_id", throughKeys = { { foreignKey = "country_id" } }, through_foreign_key = "author_id",
+        on_query = function(q) q:where("pages", ">", 20) end,
+      }),
+      notes = lumo.has_many_through(Note, { "KindLand", Author, function() return Book end }, {
+        foreign_key = "planet_id", through_keys = { { foreign_key = "country_id" }, { foreign_key = "author_id" } },
+        through_foreign_key = "book_id",
+      }),
+    },
+  })
+  local Land = lumo.model("KindLand", {
+    columns = { planet_id = { "objectid", column = "p" }, name = "string" },
+    relations = { authors = lumo.has_many("KindAuthor", { foreign_key = "country_id" }) },
+  })
+  local earth, mars
+
+  before_each(function()
+    Planet:truncate()
+    Land:truncate()
+    earth, mars = Planet:create { name = "earth" }, Planet:create { name = "mars" }
+    local number = 0
+    for i, planet in ipairs { earth, earth, mars } do
+      local land = Land:create { planet_id = planet._id, name = "land" .. i }
+      for k = 1, 2 do
+        local author = land.authors:create { name = "a" .. i .. k }
+        for _ = 1, k do
+          number = number + 1
+          local book = author.books:create { title = "b" .. number, pages = number * 10 }
+          for n = 1, number % 3 do book.notes:create { text = book.title .. "n" .. n } end
+        end
+      end
+    end
+    -- Of nobody, of somebody who is gone, without a key, with a list of keys.
+    Land:create { name = "nowhere" }
+    Author:create { name = "homeless" }.books:create { title = "lost", pages = 1000 }
+    Book:create { title = "nobody's", pages = 1000 }
+    Author:create { name = "exile", country_id = lumo.objectid() }.books:create { title = "far", pages = 1000 }
+  end)
+
+  it("reads of one parent, like every relation", function()
+    assert.equal("b1 b2 b3 b4 b5 b6", list_of(earth.books:query():order_by("title"):exec(), "title"))
+    assert.equal("b7 b8 b9", list_of(mars.books:query():order_by("title"):exec(), "title"))
+    assert.equal("b7n1 b8n1 b8n2", list_of(mars.notes:query():order_by("text"):exec(), "text"))
+    assert.equal(6, earth.books:query():count())
+    assert.equal(210, earth.books:query():sum("pages"))
+    assert.equal("b6 b5", list_of(earth.books:query():order_by("pages", "desc"):limit(2):exec(), "title"))
+    assert.equal("b3 b4", list_of(earth.books:query():order_by("pages"):offset(2):limit(2):exec(), "title"))
+    assert.equal("b6", earth.books:query():where("pages", 60):or_where("title", "b7"):first().title)
+    assert.equal("b2", earth.books:find(Book:find_by("title", "b2")._id).title)
+    assert.is_nil(earth.books:find(Book:find_by("title", "b7")._id))
+    assert.equal(2, #earth.books:paginate(1, 2))
+    assert.equal(6, earth.books:paginate(1, 2).total)
+    assert.equal(3, #mars.books:query():distinct("title"))
+    local n = 0
+    for _ in earth.books:query():each() do n = n + 1 end
+    assert.equal(6, n)
+    assert.equal("b3 b4 b5 b6", list_of(earth.long:query():order_by("title"):exec(), "title"))
+    assert.equal(earth._id, earth.books:exec()[1].extras.through_planet_id)
+    assert.equal("b1 b2 b4 b5", list_of(earth.books:query():has("notes"):order_by("title"):exec(), "title"))
+    assert.equal(2, earth.books:query():where("pages", "<", 25):update { pages = 1 })
+    assert.equal(3, mars.books:query():everything():delete())
+    assert.equal(0, mars.books:query():count())
+    assert.equal(9, Book:count())
+    assert.is_not_nil(earth.books:query():explain())
+  end)
+
+  it("loads for many in two commands, with limits and conditions on both sides of the way", function()
+    local list
+    local n = commands(function() list = Planet:query():order_by("name"):preload("notes"):exec() end)
+    assert.equal(3, n)
+    assert.equal(6, #list[1].notes)
+    assert.equal(3, #list[2].notes)
+    list = Planet:query():order_by("name"):preload("books", function(q)
+      q:group_limit(2):order_by("pages", "desc"):with_count("notes")
+    end):exec()
+    assert.equal("b6 b5", list_of(list[1].books, "title"))
+    assert.equal("b9 b8", list_of(list[2].books, "title"))
+    assert.equal(2, list[2].books[2].extras.notes_count)
+    list = Planet:query():order_by("name"):preload("books", function(q)
+      q:has("notes"):group_limit(1):group_order_by("pages", "desc")
+    end):exec()
+    assert.equal("b5", list_of(list[1].books, "title"))
+    assert.equal("b8", list_of(list[2].books, "title"))
+    list = Planet:query():order_by("name"):preload("books", function(q) q:group_limit(3) end):exec()
+    assert.equal(3, #list[1].books)
+    assert.equal(3, #list[2].books)
+    lumo.load({ earth, mars, earth }, "long.author.country")
+    assert.equal(4, #earth.long)
+    local relation = Planet:get_relation("books")
+    relation:set_related_for_many({ earth, mars }, relation:eager_query({ earth, mars }):exec())
+    assert.equal("b7 b8 b9", list_of(mars.books, "title"))
+    assert.equal(Author, relation.through_model())
+    assert.equal("planet_id", relation.foreign_key)
+    assert.equal("author_id", relation.throughForeignKey)
+  end)
+
+  it("is counted and asked for by the server", function()
+    local function planets(q) return table.concat(q:order_by("name"):pluck("name"), " ") end
+    assert.equal("earth", planets(Planet:query():has("books", ">", 3)))
+    assert.equal("earth mars", planets(Planet:query():has("notes")))
+    assert.equal("mars", planets(Planet:query():where_has("books", function(q) q:where("title", "b7") end)))
+    assert.equal("earth", planets(Planet:query():where_doesnt_have("books", function(q) q:where("title", "b7") end)))
+    assert.equal("mars", planets(Planet:query():where_has("books", function(q)
+      q:where_has("notes", function(notes) notes:where("text", "b7n1") end)
+    end)))
+    assert.equal("mars", planets(Planet:query():where_has("books.author", function(q) q:where("name", "a31") end)))
+    local list = Planet:query():order_by("name"):with_count("books"):with_count("notes")
+      :with_aggregate("long", function(q) q:max("pages"):as("longest") end):exec()
+    assert.same({ 6, 6, 60 }, { list[1].extras.books_count, list[1].extras.notes_count, list[1].extras.longest })
+    assert.same({ 3, 3, 90 }, { list[2].extras.books_count, list[2].extras.notes_count, list[2].extras.longest })
+    assert.equal(6, earth:load_count("books").extras.books_count)
+  end)
+
+  it("goes through one model more than once", function()
+    local Line = lumo.model("KindLine", { columns = { up_id = "objectid", name = "string" }, relations = {
+      below = lumo.has_many("KindLine", { foreign_key = "up_id" }),
+      third = lumo.has_many_through("KindLine", { "KindLine", "KindLine" }, {
+        foreign_key = "up_id", through_keys = { { foreign_key = "up_id" } }, through_foreign_key = "up_id",
+      }),
+    } })
+    local one = Line:create { name = "1" }
+    local three = one.below:create { name = "2" }.below:create { name = "3" }
+    three.below:create_many { { name = "4" }, { name = "5" } }
+    assert.equal("4 5", list_of(one.third:query():order_by("name"):exec(), "name"))
+    assert.equal(2, #lumo.load(Line:all(), "third")[1].third)
+    assert.equal("1", table.concat(Line:query():has("third"):pluck("name")))
+  end)
+
+  it("refuses what is no list of models or of keys", function()
+    local n = commands(function()
+      for _, wrong in ipairs { {}, { 5 }, { "A", 5 }, { "A", nil, "B" }, { "A", lumo.null }, { name = "A" },
+        { "A", "B", "C", "D", "E", "F", "G", "H" } } do
+        refused("E_ARGUMENT", function() lumo.has_many_through("KindBook", wrong) end)
+      end
+      for _, wrong in ipairs { 5, "x", { 5 }, { { nope = "x" } }, { { foreign_key = 5 } }, { { local_key = "a.b" } },
+        { { foreign_key = "x" }, { foreign_key = "x" } } } do
+        refused("E_ARGUMENT", function()
+          lumo.has_many_through("KindBook", { "A", "B" }, { through_keys = wrong })
+        end)
+      end
+      refused("E_ARGUMENT", function() lumo.has_many_through("A", "B", { through_keys = { { local_key = "x" } } }) end)
+      refused("E_ARGUMENT", function() earth.books:query():where_pivot("name", "x") end)
+      refused("E_ARGUMENT", function() earth.books:query():order_by_pivot("name") end)
+      refused("E_MISSING_ATTRIBUTE_VALUE", function() Planet:new {}.books:exec() end)
+    end)
+    assert.equal(0, n)
+    local Wrong = lumo.model("KindWrong", { columns = {}, relations = {
+      books = lumo.has_many_through("KindBook", { "KindLand", "KindAuthor" }, { foreign_key = "planet_id" }),
+    } })
+    local err = refused("E_MISSING_MODEL_ATTRIBUTE", function() return Wrong:get_relation("books").foreign_key end)
+    assert.matches('expects "kind_land_id" to exist on "KindAuthor"', err.message, 1, true)
+  end)
+end)
+
 describe("definitions", function()
   it("are inherited, added afterwards, and bound by every static", function()
     local Base = lumo.model("KindBase", { columns = { name = "string" }, relations = {

@@ -43,9 +43,10 @@ static void write_and(lumo_buf *out, const uint8_t *one, uint32_t one_len, const
   lumo_bson_end(out, list);
 }
 
-/* The elements of a filter on the pivot. */
+/* The elements of a filter on the pivot; on rows that are made the owners have been asked for before. */
 static void write_pivot_filter(const related_plan *plan, lumo_buf *out) {
-  lumo_keys_filter(plan->owner_list, plan->from, plan->to, out, plan->pivot.owner_key);
+  if (!plan->pivot.stages)
+    lumo_keys_filter(plan->owner_list, plan->from, plan->to, out, plan->pivot.owner_key);
   write_and(out, plan->pivot.condition, plan->pivot.condition_len, plan->query.pivot_filter,
             plan->query.pivot_filter_len);
 }
@@ -141,13 +142,9 @@ static void end_pipeline(const related_plan *plan, lumo_stages *list, size_t com
   lumo_bson_end(out, command);
 }
 
-/* The rows of the owners that name a related record: a pattern or a list is no key, but would be taken for
- * one or many by $lookup. */
-static void add_pivot_match(const related_plan *plan, lumo_stages *list) {
-  const char *key = plan->pivot.related_key;
-  lumo_buf *out = list->out;
-  lumo_stage stage = lumo_stage_begin(list, "$match");
-  write_pivot_filter(plan, out);
+/* `key: {…}` of documents that name another one: a pattern or a list is no key, but would be taken for one or
+ * many by $lookup. */
+static void write_is_key(lumo_buf *out, const char *key) {
   size_t related = lumo_bson_begin_document(out, key, strlen(key));
   lumo_bson_null(out, LUMO_KEY("$ne"));
   size_t no = lumo_bson_begin_document(out, LUMO_KEY("$not"));
@@ -157,6 +154,23 @@ static void add_pivot_match(const related_plan *plan, lumo_stages *list) {
   lumo_bson_end(out, types);
   lumo_bson_end(out, no);
   lumo_bson_end(out, related);
+}
+
+/* Makes the rows of the owners, if they stand in no collection. */
+static void add_made_rows(const related_plan *plan, lumo_stages *list) {
+  if (!plan->pivot.stages) return;
+  lumo_stage stage = lumo_stage_begin(list, "$match");
+  lumo_keys_filter(plan->owner_list, plan->from, plan->to, list->out, plan->pivot.source_key);
+  lumo_stage_end(list, stage);
+  lumo_stage_run(list, plan->pivot.stages, plan->pivot.stages_len);
+}
+
+/* The rows of the owners that name a related record. */
+static void add_pivot_match(const related_plan *plan, lumo_stages *list) {
+  add_made_rows(plan, list);
+  lumo_stage stage = lumo_stage_begin(list, "$match");
+  write_pivot_filter(plan, list->out);
+  write_is_key(list->out, plan->pivot.related_key);
   lumo_stage_end(list, stage);
 }
 
@@ -457,10 +471,77 @@ static void write_paired(related_plan *plan) {
   end_pipeline(plan, &list, command);
 }
 
+/* ---- rows of several collections ---- */
+
+#define JOINED "d" /* the document that a row goes on to */
+
+/* {$project: {_id: "$<prefix><key>", owner: …}} */
+static void add_made_row(lumo_stages *list, const char *prefix, const char *key, const char *owner) {
+  lumo_stage project = lumo_stage_begin(list, "$project");
+  write_path(list->out, LUMO_MADE_RELATED, prefix, key);
+  write_path(list->out, LUMO_MADE_OWNER, "$", owner);
+  lumo_stage_end(list, project);
+}
+
+/* The same as for the related records: neither null nor a list is a key, on either side. */
+static void add_made_join(lumo_stages *list, const lumo_hop *hop) {
+  const char *const texts[][2] = {{"from", hop->collection},
+                                  {"localField", LUMO_MADE_RELATED},
+                                  {"foreignField", hop->to},
+                                  {"as", JOINED}};
+  lumo_stage match = lumo_stage_begin(list, "$match");
+  write_is_key(list->out, LUMO_MADE_RELATED);
+  lumo_stage_end(list, match);
+  lumo_stage_texts(list, "$lookup", texts, 4);
+  lumo_stage_text(list, "$unwind", "$" JOINED);
+  if (is_id(hop->to)) return;
+  lumo_buf path = {0};
+  lumo_buf_append(&path, LUMO_KEY(JOINED "."));
+  lumo_buf_append(&path, hop->to, strlen(hop->to));
+  match = lumo_stage_begin(list, "$match");
+  size_t key = lumo_bson_begin_document(list->out, (const char *)path.data, path.len);
+  write_no_list(list->out);
+  lumo_bson_end(list->out, key);
+  lumo_stage_end(list, match);
+  if (path.failed) list->out->failed = true;
+  lumo_buf_free(&path);
+}
+
+void lumo_pivot_stages(lumo_buf *out, const lumo_hop *hops, uint32_t count) {
+  lumo_buf elements = {0};
+  lumo_stages list = {.out = &elements};
+  add_made_row(&list, "$", hops[1].from, hops[0].to);
+  for (uint32_t i = 1; i + 1 < count; i++) {
+    add_made_join(&list, &hops[i]);
+    add_made_row(&list, "$" JOINED ".", hops[i + 1].from, LUMO_MADE_OWNER);
+  }
+  lumo_iter it = lumo_iter_elements(&elements);
+  while (lumo_iter_next(&it)) lumo_buf_append(out, it.value.data, it.value.len);
+  if (elements.failed) out->failed = true;
+  lumo_buf_free(&elements);
+}
+
 /* ---- commands ---- */
 
+static const char *const not_of_pivot[] = {"hint", "maxTimeMS", "comment"};
+
+/* What write_pivot_find asks of a collection, of rows that are made. */
+static void write_made_find(related_plan *plan) {
+  lumo_buf *out = &plan->out;
+  size_t command;
+  lumo_stages list = begin_pipeline(out, &command, plan->pivot.collection);
+  add_pivot_match(plan, &list);
+  if (plan->pivot_order) add_sort(plan, &list, plan->pivot_order, true);
+  lumo_stages_end(&list);
+  if (plan->pivot_order) write_extra(plan, out, not_of_pivot, 3);
+  lumo_bson_boolean(out, LUMO_KEY("allowDiskUse"), true);
+  size_t cursor = lumo_bson_begin_document(out, LUMO_KEY("cursor"));
+  lumo_bson_int32(out, LUMO_KEY("batchSize"), LUMO_BATCH_SIZE);
+  lumo_bson_end(out, cursor);
+  lumo_bson_end(out, command);
+}
+
 static void write_pivot_find(related_plan *plan) {
-  static const char *const without[] = {"hint", "maxTimeMS", "comment"};
   lumo_buf *out = &plan->out;
   size_t command = lumo_bson_begin(out);
   write_text(out, "find", plan->pivot.collection);
@@ -471,7 +552,7 @@ static void write_pivot_find(related_plan *plan) {
     lumo_bson_document(out, LUMO_KEY("projection"), plan->pivot_projection.data, plan->pivot_projection.len);
   if (plan->pivot_order) {
     write_sort(plan, out, "sort", plan->pivot_order, true);
-    write_extra(plan, out, without, 3);
+    write_extra(plan, out, not_of_pivot, 3);
   }
   lumo_bson_int32(out, LUMO_KEY("batchSize"), LUMO_BATCH_SIZE);
   lumo_bson_end(out, command);
@@ -479,7 +560,12 @@ static void write_pivot_find(related_plan *plan) {
 
 void lumo_related_write_pivot(related_plan *plan) {
   switch (plan->shape) {
-  case FINDS: write_pivot_find(plan); break;
+  case FINDS:
+    if (plan->pivot.stages)
+      write_made_find(plan);
+    else
+      write_pivot_find(plan);
+    break;
   case TOP: write_top(plan); break;
   case RANKED: write_ranking(plan); break;
   case PAIRED: write_paired(plan); break;

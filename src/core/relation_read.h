@@ -4,6 +4,7 @@
 #define LUMO_CORE_RELATION_READ_H
 
 #include "filter.h"
+#include "hops.h"
 #include "keys.h"
 #include "plan.h"
 #include "relation_write.h"
@@ -55,6 +56,13 @@ typedef struct lumo_related_query {
   uint32_t pivot_field_count;
   bool all_pivot_fields; /* read the pivot documents whole */
 } lumo_related_query;
+
+/* The fields of rows that are made of the documents of several collections. */
+#define LUMO_MADE_OWNER "owner"
+#define LUMO_MADE_RELATED "_id"
+/* Appends the stages that make such rows on the way over `count` hops (3 or more): of the documents of the
+ * first hop, joined with those of all others but the last, which are the related records. */
+void lumo_pivot_stages(lumo_buf *out, const lumo_hop *hops, uint32_t count);
 
 #define LUMO_STREAM_BATCH 1000 /* documents in a batch of a read that streams */
 

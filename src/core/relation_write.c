@@ -30,7 +30,8 @@ bool lumo_pivot_copy(lumo_pivot *to, const lumo_pivot *from) {
   *to = *from;
   char *block =
       lumo_malloc(text_size(from->collection) + text_size(from->owner_key) + text_size(from->related_key) +
-                  text_size(from->created_at) + text_size(from->updated_at) + from->condition_len);
+                  text_size(from->created_at) + text_size(from->updated_at) + from->condition_len +
+                  from->stages_len + text_size(from->source_key));
   to->collection = NULL;
   if (!block) return false;
   to->collection =
@@ -40,6 +41,8 @@ bool lumo_pivot_copy(lumo_pivot *to, const lumo_pivot *from) {
   to->created_at = move_in(&block, from->created_at, text_size(from->created_at));
   to->updated_at = move_in(&block, from->updated_at, text_size(from->updated_at));
   to->condition = move_in(&block, from->condition, from->condition_len);
+  to->stages = move_in(&block, from->stages, from->stages_len);
+  to->source_key = move_in(&block, from->source_key, text_size(from->source_key));
   return true;
 }
 

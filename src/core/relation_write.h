@@ -10,6 +10,11 @@
 typedef struct lumo_pivot {
   const char *collection; /* NULL: there is none, the related documents hold the owner's key themselves */
   const char *owner_key, *related_key; /* stored field names */
+  /* Rows that stand in no collection are read only: what these stages (one document after the other) make of
+   * the collection's documents whose `source_key` is an owner's. NULL: the documents are the rows. */
+  const uint8_t *stages;
+  uint32_t stages_len;
+  const char *source_key;
   const char *created_at, *updated_at; /* stored names of the pivot timestamps, or NULL */
   const uint8_t
       *condition; /* a BSON filter: rows for which it does not hold are none of the relation's, or NULL */

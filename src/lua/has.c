@@ -6,8 +6,7 @@
 #include "../core/aggregates.h"
 #include "../core/record.h"
 #include "query.h"
-
-#define MAX_HOPS 8
+#include "relation.h"
 
 static const char *hop_text(lua_State *L, int hop, const char *name) {
   lua_getfield(L, hop, name);
@@ -16,10 +15,9 @@ static const char *hop_text(lua_State *L, int hop, const char *name) {
   return text;
 }
 
-/* Reads the list of hops at `index`. */
-static uint32_t read_hops(lua_State *L, int index, lumo_hop *hops) {
+uint32_t lumo_read_hops(lua_State *L, int index, lumo_hop *hops) {
   uint32_t count = (uint32_t)lua_rawlen(L, index);
-  if (count == 0 || count > MAX_HOPS) luaL_error(L, "a relation has 1 to %d hops", MAX_HOPS);
+  if (count == 0 || count > LUMO_MAX_HOPS) luaL_error(L, "a relation has 1 to %d hops", LUMO_MAX_HOPS);
   for (uint32_t i = 0; i < count; i++) {
     lua_rawgeti(L, index, (int)i + 1);
     int hop = lua_gettop(L);
@@ -62,7 +60,7 @@ static lumo_comparison check_comparison(lua_State *L, const char *method, int ar
 /* core.query_has(query, method, inner query, hops, "and"|"or", negated, place of the operator among the
  * method's arguments, operator, count): a document is to have so many behind it. */
 static int query_has(lua_State *L) {
-  lumo_hop hops[MAX_HOPS];
+  lumo_hop hops[LUMO_MAX_HOPS];
   int64_t n;
   const char *method = luaL_checkstring(L, 2);
   lumo_query_box *box = lumo_check_query(L, 1, method);
@@ -73,7 +71,7 @@ static int query_has(lua_State *L) {
   lumo_comparison comparison = check_comparison(L, method, arg, 8);
   if (lua_type(L, 9) != LUA_TNUMBER || !lumo_to_integer(L, 9, &n) || n < 0 || n > INT32_MAX)
     lumo_raise_argument(L, method, arg + 1, "a whole number from 0", 9);
-  lumo_way way = {hops, read_hops(L, 4, hops), inner};
+  lumo_way way = {hops, lumo_read_hops(L, 4, hops), inner};
   if (!lumo_query_has(&box->query, &way, comparison, n, join, lua_toboolean(L, 6))) {
     lumo_error error;
     lumo_error_init(&error);
@@ -203,9 +201,9 @@ static int aggregates_plan(lua_State *L) {
   memset(all, 0, sizeof *all + count * sizeof *all->items);
   lumo_get(L, &AGGREGATES_MT);
   lua_setmetatable(L, 4);
-  lumo_hop *hops = lua_newuserdata(L, count * MAX_HOPS * sizeof *hops); /* 5 */
-  lua_newtable(L);                                                      /* 6: the companion */
-  lua_newtable(L);                                                      /* 7: paths, until the plan is made */
+  lumo_hop *hops = lua_newuserdata(L, count * LUMO_MAX_HOPS * sizeof *hops); /* 5 */
+  lua_newtable(L);                                                           /* 6: the companion */
+  lua_newtable(L); /* 7: paths, until the plan is made */
   all->count = count;
   for (uint32_t i = 0; i < count; i++) {
     lumo_aggregate *a = &all->items[i];
@@ -213,8 +211,8 @@ static int aggregates_plan(lua_State *L) {
     lua_getfield(L, 8, "query");
     a->way.query = check_inner(L, 9, method);
     lua_getfield(L, 8, "hops");
-    a->way.hops = hops + i * MAX_HOPS;
-    a->way.count = read_hops(L, 10, hops + i * MAX_HOPS);
+    a->way.hops = hops + i * LUMO_MAX_HOPS;
+    a->way.count = lumo_read_hops(L, 10, hops + i * LUMO_MAX_HOPS);
     lua_getfield(L, 8, "operator");
     a->op = check_op(L, 11);
     lua_settop(L, 8);

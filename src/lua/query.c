@@ -99,9 +99,9 @@ static int query_clone(lua_State *L) {
 
 /* ---- columns ---- */
 
-/* A query of a many-to-many relation, or of one through another model. */
+/* A query of a many-to-many relation, or of one through one other model. */
 static bool has_pivot(const lumo_query_box *box) {
-  return box->kind == LUMO_QUERY_RELATED && box->relation->pivot.collection;
+  return box->kind == LUMO_QUERY_RELATED && box->relation->rows;
 }
 
 /* True if the name begins with the collection's and a dot; a declared column of that name wins. Then it is

@@ -52,10 +52,29 @@ static const char **push_field_names(lua_State *L, int list, uint32_t *count) {
   return names;
 }
 
+/* Rows that stand in no collection: what is made of the documents of several. */
+static void make_rows(lua_State *L, lumo_relation *relation) {
+  lumo_hop hops[LUMO_MAX_HOPS];
+  lua_getfield(L, 1, "hops");
+  uint32_t count = lumo_read_hops(L, lua_gettop(L), hops);
+  lumo_buf *stages = lumo_push_buffer(L);
+  lumo_pivot_stages(stages, hops, count);
+  lumo_check_buffer(L, stages);
+  relation->pivot.collection = hops[0].collection;
+  relation->pivot.source_key = hops[0].to;
+  relation->pivot.owner_key = LUMO_MADE_OWNER;
+  relation->pivot.related_key = LUMO_MADE_RELATED;
+  relation->pivot.stages = stages->data;
+  relation->pivot.stages_len = (uint32_t)stages->len;
+  lua_setfield(L, 1, "stages");
+  lua_pop(L, 1);
+}
+
 /* core.relation{ name, parent, related, rows, attributes (schemas), local_key, related_key (attributes that
  * exist), pivot_table, owner_field, related_field, created_at, updated_at, duplicates, atomic, fields (a list
- * of stored names, or nil: all), optional }. Without a pivot there are no rows, attributes and fields, and
- * the related key is what the local key is compared with. The table becomes the relation's own. */
+ * of stored names, or nil: all), optional, hops }. Without a pivot there are no rows, attributes and fields,
+ * and the related key is what the local key is compared with; with hops in place of a pivot its rows are made
+ * on the way over them. The table becomes the relation's own. */
 static int relation_new(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
@@ -80,6 +99,10 @@ static int relation_new(lua_State *L) {
     relation->rows = schema_field(L, "rows");
     relation->attributes = schema_field(L, "attributes");
   }
+  lua_getfield(L, 1, "hops");
+  bool made = !lua_isnil(L, -1);
+  lua_pop(L, 1);
+  if (made) make_rows(L, relation);
   lua_getfield(L, 1, "fields");
   relation->all_fields = !lua_istable(L, 3);
   if (!relation->all_fields) {

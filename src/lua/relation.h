@@ -10,7 +10,8 @@
 struct lumo_relation {
   const char *name; /* "tags" */
   lumo_pivot pivot;
-  const lumo_schema *parent, *related, *rows; /* rows: of the pivot's documents */
+  const lumo_schema *parent, *related,
+      *rows;                     /* rows: of the pivot's documents; NULL: nothing is asked of them */
   const lumo_schema *attributes; /* for casting pivot attributes; strict only where the pivot model says so */
   const lumo_column *local, *key; /* the keys' columns in parent and related */
   bool optional;                  /* a parent without a key has nothing related: no error */
@@ -21,6 +22,10 @@ struct lumo_relation {
   uint32_t given_len;
 };
 lumo_relation *lumo_check_relation(lua_State *L, int i);
+
+#define LUMO_MAX_HOPS 8
+/* has.c: reads the list of hops at `index`, at most LUMO_MAX_HOPS, whose texts the list keeps. */
+uint32_t lumo_read_hops(lua_State *L, int index, lumo_hop *hops);
 
 struct lumo_query_box {
   lumo_query query;
