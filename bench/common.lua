@@ -52,6 +52,22 @@ common.LabelParent = lumo.model("LabelParent", {
   },
 })
 
+-- 1,000 writers with 20 works each, which hold their writer's key.
+common.Writer = lumo.model("Writer", {
+  columns = { name = "string" }, relations = { works = lumo.has_many("Work") },
+})
+common.Work = lumo.model("Work", {
+  columns = {
+    { "writer_id", "objectid" }, { "title", "string" }, { "summary", "string" }, { "views", "integer" },
+    { "rating", "number" }, { "created_at", "date" },
+  },
+  indexes = { { "writer_id" } },
+})
+
+common.Order = lumo.model("Order", {
+  columns = { items = { "array", of = { "object", columns = { name = "string", n = "integer" } } } },
+})
+
 local authors = {}
 for i = 1, 100 do
   authors[i] = lumo.objectid()

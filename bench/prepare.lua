@@ -36,5 +36,15 @@ for first = 0, 80000, 20000 do
     }
   end)
 end
+local writers = fill(common.Writer, 1000, function(n) return { name = ("writer %d"):format(n) } end)
+fill(common.Work, 20000, function(n)
+  return {
+    writer_id = writers[n % 1000 + 1]._id,
+    title = ("Work number %06d, and a title as long as most of them are"):format(n),
+    summary = "What the work has to say, in one sentence.", views = n, rating = n + 0.25,
+    created_at = lumo.datetime.from_ms(1700000000000 + n),
+  }
+end)
+common.Work:ensure_indexes()
 common.Parent:ensure_indexes()
 common.Owner:ensure_indexes()

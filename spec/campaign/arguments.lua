@@ -296,7 +296,9 @@ add("lumo", {
   belongs_to_many = { "model_to_come" }, many_to_many = { "model_to_come relation_options" },
   ensure_indexes = { "" }, index_plan = { "plan_options" }, use_runtime = { "runtime" },
   has_one = { "model_to_come" }, has_many = { "model_to_come" }, belongs_to = { "model_to_come" },
-  has_many_through = { "model_to_come =model_to_come", "=model_to_come model_to_come" },
+  has_many_through = {
+    "model_to_come =model_to_come", "=model_to_come model_to_come", "=model_to_come models_to_come",
+  },
   on = { "listened =fn", "=listened fn" }, slow_log = { "slow_options" }, warn_about = { "warn_options" },
 })
 KINDS.listened = { function() return "command" end }
@@ -308,6 +310,7 @@ KINDS.warn_options = { function() return { lazy_loading = "off" } end, nil, {
 } }
 KINDS.runtime = { function() return nil end, "nil" }
 KINDS.model_to_come = { function() return "CampaignTag" end, "unknown utf8 large" } -- looked for on first use
+KINDS.models_to_come = { function() return { "CampaignTag", "CampaignTag" } end, "unknown utf8 large" }
 KINDS.table = { function() return { 1 } end, "empty holes operator unknown_key large_key deep cycle" }
 KINDS.pairs = { function() return { { "a", 1 } } end, "empty holes operator unknown_key large_key deep cycle" }
 KINDS.hex = { function() return ("0"):rep(24) end, "nil" }

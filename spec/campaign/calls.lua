@@ -44,7 +44,14 @@ calls["lumo.many_to_many"] = function() return type(lumo.many_to_many("CampaignT
 for _, kind in ipairs { "has_one", "has_many", "belongs_to" } do
   calls["lumo." .. kind] = function() return type(lumo[kind]("CampaignTag", { foreign_key = "a" })) end
 end
-calls["lumo.has_many_through"] = function() return type(lumo.has_many_through("CampaignTag", "CampaignPostTag")) end
+calls["lumo.has_many_through"] = function()
+  local definition = lumo.has_many_through("CampaignTag", { "CampaignNote", "CampaignPostTag" }, {
+    through_keys = { { local_key = "any" } },
+  })
+  s.Post:query():where("title", "post 2"):update { owner = s.Line:first()._id }
+  local post = s.Post:find(s.post_id):load("deep", function(q) q:has("tags", "=", 0):group_limit(1) end)
+  return type(definition) .. keys(post.deep) .. s.Post:query():has("deep"):with_count("deep"):first().extras.deep_count
+end
 calls["lumo.load"] = function()
   local posts = lumo.load(s.Post:query():order_by("title"):exec(), "tags")
   return keys(posts[1].tags) .. "/" .. #posts[2].tags

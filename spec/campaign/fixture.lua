@@ -69,6 +69,9 @@ function fixture.define()
       lines = lumo.has_many_through("CampaignLine", "CampaignNote", {
         foreign_key = "post_id", through_foreign_key = "note_id",
       }),
+      deep = lumo.has_many_through("CampaignPost", { "CampaignNote", "CampaignLine" }, {
+        foreign_key = "post_id", through_keys = { { foreign_key = "note_id" } }, through_foreign_key = "owner",
+      }),
     },
   })
   return s
