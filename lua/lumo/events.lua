@@ -134,7 +134,7 @@ function events.after(client, plan, place, err)
     event.op, event.connection, event.place = op, connection, place
     if event.collection then event.model, event.relation = owner_of(event.collection) end
     if event.failed and core.is_error(err) then event.outcome = err.outcome end
-    emit("command", event)
+    emit("command", names.alias(event))
   end
   if err ~= nil then emit("error", { error = err, op = op, connection = connection, place = place }) end
 end

@@ -226,6 +226,17 @@ local function describe_duplicates(list)
   return table.concat(parts, ", ")
 end
 
+--- Creates what is missing, but for unique indexes that documents are in the way of.
+---@return string[] created "posts.slug_1"
+function index_plan.create(plan)
+  local list = {}
+  for _, one in ipairs(plan.missing) do
+    if (one.count or 0) == 0 then list[#list + 1] = one end
+  end
+  create(plan, list)
+  return plan.created
+end
+
 --- Creates what is missing and changes in place what can be. With `drop` indexes that are extra or differ are
 --- hidden, and those that are hidden already are dropped (and made anew where they differ).
 ---@param drop boolean|nil

@@ -109,8 +109,10 @@ end
 
 --- JSON text of a record or of a list of records.
 ---@param list lumo.Record|lumo.Record[]
+---@param ... nil nothing: options are record:serialize's
 ---@return string
-function lumo.to_json(list)
+function lumo.to_json(list, ...)
+  if select("#", ...) > 0 then raise("E_ARGUMENT", "lumo.to_json takes no options: record:serialize does") end
   if core.record_is(list) then return list:to_json() end
   return records.list_to_json(check_list(list, "to_json"))
 end

@@ -675,10 +675,13 @@ function Record:to_table()
   return to_table(self, false, {})
 end
 
---- JSON text under serialized names, loaded relations included.
+--- JSON text under serialized names, loaded relations included. Takes no options: for a part of it there is
+--- serialize.
+---@param ... nil nothing
 ---@return string
-function Record:to_json()
+function Record:to_json(...)
   local state = state_of(self, "to_json")
+  if select("#", ...) > 0 then raise("E_ARGUMENT", "to_json takes no options: serialize does") end
   local side = core.record_side(self)
   if not (side and side.preloaded) then return core.record_json(self) end
   local members = {}

@@ -60,6 +60,10 @@ local FULL_DOCUMENT = { default = "default", update_lookup = "updateLookup", whe
   required = "required" }
 local BEFORE_CHANGE = { off = "off", when_available = "whenAvailable", required = "required" }
 
+local OPERATIONS = {
+  insert = true, update = true, replace = true, delete = true, drop = true, rename = true, invalidate = true,
+}
+
 local OPTIONS = {
   client = true, connection = true, operations = true, pipeline = true, full_document = true,
   full_document_before_change = true, resume_after = true, start_at = true, max_await_ms = true,
@@ -99,8 +103,9 @@ local function check_options(options)
     end
   end
   for _, operation in ipairs(options.operations or {}) do
-    if type(operation) ~= "string" then
-      raise("E_ARGUMENT", "option \"operations\" of watch is a list of names: \"insert\", \"update\", …")
+    if not OPERATIONS[operation] then
+      raise("E_ARGUMENT", "option \"operations\" of watch names some of insert update replace delete drop rename "
+        .. "invalidate, got %s", tostring(operation))
     end
   end
   if options.resume_after ~= nil and options.start_at ~= nil then
@@ -181,6 +186,12 @@ local function pending(self)
   end
   self.resume_token = self.position or self.resume_token
   return false
+end
+
+--- Opens the stream: from here on it tells what happens.
+local function begin(self)
+  fetch(self)
+  if #self.events == 0 then self.resume_token = self.position or self.resume_token end
 end
 
 local function check(self, method)
@@ -341,7 +352,7 @@ function watch.new(state, name, options)
   if name == nil then
     options = check_options(names.options("watch", options, OPTIONS))
     local stream = new(state, options, state.collection, model_events)
-    fetch(stream)
+    begin(stream)
     return stream
   end
   local relation = registry.relation(state, name)
@@ -353,7 +364,7 @@ function watch.new(state, name, options)
   local stream = new(state, options, relation:boot().pivot_table, relation_events)
   stream.relation = relation
   keep_images(relation, stream.client)
-  fetch(stream)
+  begin(stream)
   return stream
 end
 

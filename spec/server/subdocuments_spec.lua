@@ -192,14 +192,30 @@ describe("a change in an element of an array", function()
     assert.same({ "dd", "q" }, { one:fresh().labels[3], one:fresh().comments[2].replies[1].text })
   end)
 
-  it("sends the array when elements were added, removed or moved", function()
+  it("keeps what others do to other elements, however short the array is", function()
+    local one = Article:create { labels = { "aa", "bb" }, title = "t" }
+    local other = Article:find(one._id)
+    one.labels[1] = "xx"
+    one:save()
+    other.labels[2] = "yy"
+    other:save()
+    assert.same({ "xx", "yy" }, { one:fresh().labels[1], one:fresh().labels[2] })
+    helper.update("articles", {}, { ["$push"] = { labels = "cc" } })
+    one:refresh()
+    other.labels[1] = "zz"
+    local err = expect_error("E_WRITE", function() other:save() end)
+    assert.equal("not_applied", err.outcome)
+    assert.equal(3, #one:fresh().labels)
+  end)
+
+  it("sends the array when elements were added or removed, and the places where they were moved", function()
     local one = Article:create { labels = { "aa", "bb", "cc" }, title = "t" }
     table.insert(one.labels, "dd")
     assert.same({ set = { labels = { "aa", "bb", "cc", "dd" } } }, changes(function() one:save() end))
     table.remove(one.labels, 1)
     assert.same({ set = { labels = { "bb", "cc", "dd" } } }, changes(function() one:save() end))
     table.sort(one.labels, function(a, b) return a > b end)
-    assert.same({ set = { labels = { "dd", "cc", "bb" } } }, changes(function() one:save() end))
+    assert.same({ set = { ["labels.0"] = "dd", ["labels.2"] = "bb" } }, changes(function() one:save() end))
   end)
 
   it("fails when the array has another length meanwhile, and nothing is stored", function()

@@ -52,10 +52,11 @@ local function amid_finalizers(finalize, fn)
     problem = problem or not ok and err
     coroutine.wrap(litter)(run) -- where no stack of this thread refers to it
   end
+  collectgarbage() -- no cycle is half-way, which would not see what is made now
+  collectgarbage("stop")
   coroutine.wrap(litter)(run)
   local pause, step = collectgarbage("setpause", 0), collectgarbage("setstepmul", 0)
   if not is_jit then collectgarbage("incremental", 0, 0, 100) end -- 2^100 bytes at a time
-  collectgarbage("stop")
   collectgarbage("restart") -- from now on
   local ok, err = pcall(fn)
   over = true

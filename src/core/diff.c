@@ -50,10 +50,6 @@ static extent extent_of(const lumo_diff *diff) {
   return (extent){diff->set->len, diff->unset->len, diff->guard->len};
 }
 
-static size_t added_since(const lumo_diff *diff, const extent *start) {
-  return diff->set->len - start->set + diff->unset->len - start->unset + diff->guard->len - start->guard;
-}
-
 static void take_back(lumo_diff *diff, const extent *start) {
   diff->set->len = start->set;
   diff->unset->len = start->unset;
@@ -160,16 +156,11 @@ static bool diff_elements(lumo_diff *diff, const lumo_value *before, const lumo_
   return !old.bad && !new.bad;
 }
 
-/* An array is set whole where its length has changed, as positions then mean other elements, and where that
- * is shorter. */
+/* An array is set whole where its length has changed, as positions then mean other elements. Else never, though
+ * it may be shorter: it would undo what others do to other elements. */
 static bool diff_arrays(lumo_diff *diff, const lumo_value *before, const lumo_value *after, int depth) {
-  const extent start = extent_of(diff);
   uint32_t count = count_elements(before);
-  if (count == count_elements(after)) {
-    if (!diff_elements(diff, before, after, count, depth)) return false;
-    if (added_since(diff, &start) <= after->len) return true;
-    take_back(diff, &start);
-  }
+  if (count == count_elements(after)) return diff_elements(diff, before, after, count, depth);
   put(diff, diff->set, after);
   return true;
 }

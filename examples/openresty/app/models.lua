@@ -28,7 +28,7 @@ models.User = lumo.model("User", {
   relations = {
     projects = lumo.many_to_many("Project", {
       pivot_model = "Membership", pivot_foreign_key = "user_id", pivot_related_foreign_key = "project_id",
-      pivot_columns = { "role" }, pivot_timestamps = true,
+      pivot_columns = { "role" }, pivot_timestamps = true, check_related = true,
     }),
   },
 })
@@ -42,7 +42,7 @@ models.Project = lumo.model("Project", {
   relations = {
     users = lumo.many_to_many("User", {
       pivot_model = "Membership", pivot_foreign_key = "project_id", pivot_related_foreign_key = "user_id",
-      pivot_columns = { "role" }, pivot_timestamps = true,
+      pivot_columns = { "role" }, pivot_timestamps = true, check_related = true,
     }),
   },
 })

@@ -1,6 +1,7 @@
 --- `lumo doctor`: what is wrong in the database with the relations of the models, and mending what can be mended
 --- without a loss.
 local core = require "lumo.core"
+local index_plan = require "lumo.index_plan"
 local lumo = require "lumo"
 local queries = require "lumo.query"
 local registry = require "lumo.registry"
@@ -48,7 +49,13 @@ end
 --- The stages that find the `_id`s of rows whose record on one side is gone. Of the whole pivot: relation:prune()
 --- sees the part that on_query leaves, and the related side.
 local function orphan_stages(field, state, key)
+  local types = {}
+  for name in pairs(STORED_AS[state.by_attribute[key].type] or {}) do types[#types + 1] = name end
+  -- A key of another type points to nothing that could be looked up, but perhaps to something that is there: it is
+  -- told elsewhere, and stays.
+  local known = #types > 0 and { [field] = { ["$type"] = lumo.array(types) } } or {}
   return {
+    { ["$match"] = known },
     { ["$lookup"] = {
       from = state.collection, localField = field, foreignField = state.by_attribute[key].stored, as = "there",
     } },
@@ -158,11 +165,11 @@ end
 local function check_indexes(report, fix)
   print("indexes")
   local plan = lumo.index_plan()
-  if fix and #plan.duplicates == 0 and #plan.missing > 0 then
-    plan = lumo.index_plan { apply = true }
-    for _, name in ipairs(plan.created) do tell(report, true, "the index %s was missing: created", name) end
-  else
-    for _, one in ipairs(plan.missing) do
+  if fix then
+    for _, name in ipairs(index_plan.create(plan)) do tell(report, true, "the index %s was missing: created", name) end
+  end
+  for _, one in ipairs(plan.missing) do
+    if not fix or (one.count or 0) > 0 then
       tell(report, false, "the index %s.%s is missing", one.collection, one.name)
     end
   end

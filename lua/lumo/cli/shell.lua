@@ -31,6 +31,7 @@ end
 
 --- A value as text: records with their attributes, tables with a part of their entries.
 function show(value, depth)
+  if registry.of(value) then return tostring(value) end
   if core.record_is(value) then return ("%s %s"):format(tostring(value), value:to_json()) end
   if type(value) == "string" then return depth > 0 and ("%q"):format(value) or value end
   local metatable = type(value) == "table" and getmetatable(value)

@@ -68,8 +68,8 @@ end
 local function not_loaded(relation)
   local name = relation.relation_name
   core.raise("E_NOT_LOADED",
-    ("\"%s.%s\" is not loaded: call :load(\"%s\") on the record first, or :exec() for %s of its own")
-      :format(relation.state.name, name, name, relation.is_one and "a record" or "a list"),
+    ("\"%s.%s\" is not loaded: call :load(\"%s\") on the record first, or %s of its own"):format(relation.state.name,
+      name, name, relation.is_one and (":related(\"%s\"):exec() for a record"):format(name) or ":exec() for a list"),
     { model = relation.state.name, attribute = name })
 end
 
