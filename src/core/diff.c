@@ -156,8 +156,8 @@ static bool diff_elements(lumo_diff *diff, const lumo_value *before, const lumo_
   return !old.bad && !new.bad;
 }
 
-/* An array is set whole where its length has changed, as positions then mean other elements. Else never, though
- * it may be shorter: it would undo what others do to other elements. */
+/* An array is set whole where its length has changed, as positions then mean other elements. Else never,
+ * though it may be shorter: it would undo what others do to other elements. */
 static bool diff_arrays(lumo_diff *diff, const lumo_value *before, const lumo_value *after, int depth) {
   uint32_t count = count_elements(before);
   if (count == count_elements(after)) return diff_elements(diff, before, after, count, depth);
