@@ -173,6 +173,36 @@ static void measure(mongoc_client_t *client, const char *name, int count) {
   mongoc_collection_destroy(rows);
 }
 
+/* The bare aggregate of with_count: the pivot rows of 1,000 parents, grouped by the server and counted. */
+static void measure_count(mongoc_client_t *client, int count) {
+  mongoc_collection_t *rows = mongoc_client_get_collection(client, DATABASE, "label_parent");
+  double lowest = 0;
+  for (int pass = 0; pass < PASSES; pass++) {
+    const bson_t *document;
+    bson_t owners = BSON_INITIALIZER, *opts = BCON_NEW("batchSize", BCON_INT32(1000000));
+    int found = 0;
+    double start = wall();
+    for (int i = 0; i < count; i++) append_id(&owners, (uint32_t)i, &parents[i]);
+    bson_t *pipeline = BCON_NEW("pipeline", "[", "{", "$match", "{", "parent_id", "{", "$in", BCON_ARRAY(&owners), "}",
+                                "}", "}", "{", "$group", "{", "_id", BCON_UTF8("$parent_id"), "n", "{", "$sum",
+                                BCON_INT32(1), "}", "}", "}", "]");
+    mongoc_cursor_t *cursor = mongoc_collection_aggregate(rows, MONGOC_QUERY_NONE, pipeline, opts, NULL);
+    while (mongoc_cursor_next(cursor, &document)) {
+      bson_iter_t it;
+      if (!bson_iter_init_find(&it, document, "n") || bson_iter_as_int64(&it) != PER_PARENT) abort();
+      found++;
+    }
+    finish(cursor);
+    keep_lowest(&lowest, wall() - start);
+    if (found != count) abort();
+    bson_destroy(pipeline);
+    bson_destroy(opts);
+    bson_destroy(&owners);
+  }
+  report("with_count", lowest);
+  mongoc_collection_destroy(rows);
+}
+
 static void load_parents(mongoc_client_t *client) {
   const bson_t *document;
   int count = 0;
@@ -193,6 +223,7 @@ int main(void) {
   load_parents(client);
   measure(client, "eager", 1000);
   measure(client, "merge", PARENTS);
+  measure_count(client, 1000);
   mongoc_client_destroy(client);
   mongoc_cleanup();
 }

@@ -22,6 +22,8 @@ local ROWS = {
   { "1,000 parents with 20 labels", "eager_cpu", "eager_cpu" },
   { "1,000 parents with 20 labels, memory", "eager_memory", "eager_memory", 1.5 },
   { "5,000 parents with 20 labels: 100,000 pivot rows", "merge_cpu", "merge_cpu", 1.5 },
+  { "with_count of 1,000 parents, wall time", "with_count", "with_count", 1.2 },
+  { "bytes received for 3 labels of each of 1,000 parents / of those rows and labels alone", "group_limit", nil, 1.5 },
   { "1,000 authors with 20 posts, wall time", "owned", "owned", 1.3 },
   { "1,000 authors with 20 posts", "owned_cpu", "owned_cpu" },
   { "bytes of saving one element, of 1,000 / of 10", "element", nil, 1.05 },
