@@ -125,6 +125,12 @@ function lumo.to_table(list)
   return records.list_to_table(check_list(list, "to_table"), false, {})
 end
 
+-- err.serverCode: the fields of errors, too, answer to both spellings.
+core.error_index(function(err, key)
+  local name = type(key) == "string" and names.snake(key)
+  return name ~= key and rawget(err, name) or nil
+end)
+
 require "lumo.surface"(lumo)
 for _, group in ipairs { lumo, lumo.datetime, lumo.bson } do
   names.alias(group)

@@ -250,6 +250,15 @@ static int error_set_source_prefix(lua_State *L) {
   return 0;
 }
 
+/* core.error_index(fn): fn(error, name) gives the fields that an error object does not have itself. */
+static int error_index(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lumo_get(L, &LUMO_MT_ERROR);
+  lua_pushvalue(L, 1);
+  lua_setfield(L, -2, "__index");
+  return 0;
+}
+
 static const char *field_text(lua_State *L, const char *name) {
   lua_pushstring(L, name);
   lua_rawget(L, 1);
@@ -277,6 +286,7 @@ static const luaL_Reg functions[] = {{"raise", error_raise},
                                      {"is_error", error_is},
                                      {"is_misuse", error_is_misuse},
                                      {"set_source_prefix", error_set_source_prefix},
+                                     {"error_index", error_index},
                                      {NULL, NULL}};
 
 void lumo_open_error(lua_State *L) {
