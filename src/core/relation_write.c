@@ -28,6 +28,10 @@ static const void *move_in(char **block, const void *bytes, size_t size) {
 
 bool lumo_pivot_copy(lumo_pivot *to, const lumo_pivot *from) {
   *to = *from;
+  if (!from->collection) { /* a relation without a pivot: nothing to copy, and nothing to hold a block */
+    *to = (lumo_pivot){.atomic = from->atomic};
+    return true;
+  }
   char *block =
       lumo_malloc(text_size(from->collection) + text_size(from->owner_key) + text_size(from->related_key) +
                   text_size(from->created_at) + text_size(from->updated_at) + from->condition_len +
