@@ -148,22 +148,6 @@ local function fail(err)
   error(err, 0)
 end
 
---- One answer of the server, which may have no events. A stream that has broken off is opened again where it
---- stood.
-local function fetch(self)
-  for attempt = 1, ATTEMPTS do
-    if not self.plan then open(self) end
-    local ok, done = pcall(run, self.client, self.plan)
-    if ok then
-      self.is_over = done
-      return self:take(self.plan)
-    end
-    core.plan_close(self.plan)
-    self.plan = nil
-    if not is_resumable(done) or attempt == ATTEMPTS then fail(done) end
-  end
-end
-
 --- Sorts what came into events, and remembers where the stream goes on.
 local function take(self, plan)
   local tokens = core.plan_field_bytes(plan, "_id")
@@ -174,6 +158,22 @@ local function take(self, plan)
   local after = core.plan_token(plan)
   local last = self.events[#self.events]
   self.position = after and token_text(after) or last and last.token or self.position
+end
+
+--- One answer of the server, which may have no events. A stream that has broken off is opened again where it
+--- stood.
+local function fetch(self)
+  for attempt = 1, ATTEMPTS do
+    if not self.plan then open(self) end
+    local ok, done = pcall(run, self.client, self.plan)
+    if ok then
+      self.is_over = done
+      return take(self, self.plan)
+    end
+    core.plan_close(self.plan)
+    self.plan = nil
+    if not is_resumable(done) or attempt == ATTEMPTS then fail(done) end
+  end
 end
 
 --- The event that is there, or false.
@@ -198,8 +198,6 @@ local function check(self, method)
   if type(self) ~= "table" or getmetatable(self) ~= Stream then errors.not_called_on(method, "a stream") end
   return self
 end
-
-Stream.take = take
 
 --- The next event, if one comes within max_await_ms; else nil, and nil for ever once the stream is over (its
 --- collection was dropped) or closed. Commands: a getMore when no event is waiting. Raises E_UNSUPPORTED on a

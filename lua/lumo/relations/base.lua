@@ -121,8 +121,11 @@ function base.check_record(self, one, state, method)
   end
 end
 
---- Distributes related records over their parents by a key: `key_of(related)` is compared with the parents' attribute.
+--- set_related_for_many of every kind: checks both lists, and distributes the related records over their parents by a
+--- key: `key_of(related)` is compared with the parents' attribute.
 function base.distribute(self, parents, related, attribute, key_of)
+  base.check_records(self, parents, self.state, "set_related_for_many")
+  base.check_records(self, related, self.related_state, "set_related_for_many")
   local by_key = {}
   for _, one in ipairs(related) do
     local key = key_text(key_of(one))

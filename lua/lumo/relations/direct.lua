@@ -110,8 +110,6 @@ end
 ---@param related lumo.Record[]
 function methods:set_related_for_many(parents, related)
   self:boot()
-  base.check_records(self, parents, self.state, "set_related_for_many")
-  base.check_records(self, related, self.related_state, "set_related_for_many")
   base.distribute(self, parents, related, self.parent_key, function(one) return one:get(self.related_key) end)
 end
 

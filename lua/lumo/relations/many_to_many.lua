@@ -97,7 +97,7 @@ end
 
 -- Boot ------------------------------------------------------------------------------------------------------
 
-local check_key, check_connection, check_records = base.check_key, base.check_connection, base.check_records
+local check_key, check_connection = base.check_key, base.check_connection
 
 --- The stored names of the pivot's automatic dates: the option's, else those of the pivot model's columns.
 local function timestamps(options, pivot)
@@ -417,8 +417,6 @@ end
 ---@param related lumo.Record[]
 function methods:set_related_for_many(parents, related)
   self:boot()
-  check_records(self, parents, self.state, "set_related_for_many")
-  check_records(self, related, self.related_state, "set_related_for_many")
   local name = "pivot_" .. self.pivot_foreign_key
   base.distribute(self, parents, related, self.local_key, function(one) return one.extras[name] end)
 end

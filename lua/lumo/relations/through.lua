@@ -129,8 +129,6 @@ end
 ---@param related lumo.Record[]
 function methods:set_related_for_many(parents, related)
   self:boot()
-  base.check_records(self, parents, self.state, "set_related_for_many")
-  base.check_records(self, related, self.related_state, "set_related_for_many")
   local name = "through_" .. self.foreign_key
   base.distribute(self, parents, related, self.local_key, function(one) return one.extras[name] end)
 end
