@@ -163,6 +163,13 @@ function connection.resolve(given)
   return raise("E_ARGUMENT", "a connection or its name is expected, got %s", type(given))
 end
 
+--- The connection that a model's definition names, else the default one.
+---@param state lumo.State
+---@return lumo.Connection
+function connection.of_model(state)
+  return state.connection and connection.resolve(state.connection) or connection.get()
+end
+
 local function check(self, method)
   if type(self) ~= "table" or getmetatable(self) ~= Connection_mt then
     not_called_on(method, "a connection")

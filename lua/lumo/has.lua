@@ -9,13 +9,8 @@ local Query = core.query_methods
 
 --- The first name of a dotted path, and the rest or nil.
 local function split(path, method)
-  if type(path) ~= "string" then
-    raise("E_ARGUMENT", "%s needs the name of a relation, got %s", method, type(path))
-  end
+  registry.check_path(path, method)
   local name, rest = path:match("^([^.]+)%.?(.*)$")
-  if not name or path:find("%.$") or path:find("..", 1, true) then
-    raise("E_ARGUMENT", "%s: \"%s\" is not a path of relation names", method, path)
-  end
   return name, rest ~= "" and rest or nil
 end
 

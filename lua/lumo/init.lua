@@ -69,16 +69,12 @@ function lumo.count_commands(fn)
   return #list, list
 end
 
-local function connection_of(state)
-  return state.connection and connections.resolve(state.connection) or connections.get()
-end
-
 --- Creates the indexes that all models declare and that their relations need on their pivots, where they are missing;
 --- changes and drops nothing. Raises as Model:ensure_indexes. Commands: a listIndexes for each collection, and a
 --- createIndexes if anything is missing.
 ---@return string[] names of the indexes that were created
 function lumo.ensure_indexes()
-  return index_plan.ensure(registry.all(), connection_of)
+  return index_plan.ensure(registry.all(), connections.of_model)
 end
 
 --- What is missing, what is extra, what differs, and the duplicates that would break a unique index; `tostring` lists
@@ -90,7 +86,7 @@ end
 ---@return lumo.IndexPlan
 function lumo.index_plan(options)
   options = index_plan.options(options)
-  local plan = index_plan.new(registry.all(), connection_of)
+  local plan = index_plan.new(registry.all(), connections.of_model)
   return options.apply and index_plan.apply(plan, options.drop) or plan
 end
 

@@ -20,12 +20,7 @@ local load = {}
 -- What is to be loaded, as a tree: a list of { name =, callback =, children = the same } --------------------
 
 local function check_request(path, callback, method)
-  if type(path) ~= "string" then
-    raise("E_ARGUMENT", "%s needs the name of a relation, got %s", method, type(path))
-  end
-  if path == "" or path:find("^%.") or path:find("%.$") or path:find("..", 1, true) then
-    raise("E_ARGUMENT", "%s: \"%s\" is not a path of relation names", method, path)
-  end
+  registry.check_path(path, method)
   if callback ~= nil and type(callback) ~= "function" then
     raise("E_ARGUMENT", "the second argument of %s is a function, got %s", method, type(callback))
   end

@@ -52,7 +52,7 @@ end
 ---@return lumo.Client
 function record.client(self, state)
   return trx_of(self) or connections.by_number(core.record_connection(self))
-    or (state.connection and connections.resolve(state.connection)) or connections.get()
+    or connections.of_model(state)
 end
 
 --- The records by what their commands run on, each group in the order of the list.

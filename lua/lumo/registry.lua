@@ -112,6 +112,18 @@ function registry.resolve(given)
   return registry.of(given) or raise("E_ARGUMENT", "a model or its name is expected, got %s", type(given))
 end
 
+--- Checks a dotted path of names of relations.
+---@param path string
+---@param method string for the message
+function registry.check_path(path, method)
+  if type(path) ~= "string" then
+    raise("E_ARGUMENT", "%s needs the name of a relation, got %s", method, type(path))
+  end
+  if path == "" or path:find("^%.") or path:find("%.$") or path:find("..", 1, true) then
+    raise("E_ARGUMENT", "%s: \"%s\" is not a path of relation names", method, path)
+  end
+end
+
 --- A relation of a model. Raises E_UNDEFINED_RELATIONSHIP.
 ---@param state lumo.State
 ---@param name string

@@ -4,21 +4,14 @@ local ambient = require "lumo.ambient"
 local base = require "lumo.relations.base"
 local core = require "lumo.core"
 local handle = require "lumo.relations.handle"
-local names = require "lumo.names"
+local reading = require "lumo.relations.reading"
 local records = require "lumo.record"
 local raise = require("lumo.errors").raise
 
 local clients = {}
-local open = handle.open
+local open, refuse_deleted = handle.open, reading.refuse_deleted
 
 -- Writing ---------------------------------------------------------------------------------------------------
-
-local function refuse_deleted(parent, relation, method)
-  if parent.is_deleted then
-    raise("E_MODEL_DELETED", "%s \"%s\" of a deleted \"%s\" record",
-      method, relation.relation_name, relation.state.name)
-  end
-end
 
 --- Whether a record's key is one that inserting it is going to make.
 local function makes_key(one, state, attribute)
@@ -112,63 +105,6 @@ local function save_many(self, method, list, quiet)
   if #steps > 0 then store_related(parent, relation, target, steps) end
 end
 
--- All of them -----------------------------------------------------------------------------------------------
-
-local Reading = {}
-
---- A builder over the related records of this parent. Raises E_MISSING_ATTRIBUTE_VALUE for a parent without its key.
----@return lumo.Query
-function Reading:query()
-  local parent, relation, target = open(self, "query")
-  return relation:related_query("query", parent, target)
-end
-
---- The related records, or of a relation to one the record or nil. Loads nothing into the parent. Commands: 1; of a
---- relation through another model 2.
----@return lumo.Record[]|lumo.Record|nil
-function Reading:exec()
-  local parent, relation, target = open(self, "exec")
-  if relation.is_optional then relation:check_parents({ parent }, "exec") end
-  if relation.is_optional and core.record_get(parent, relation.parent_key) == nil then return nil end
-  local q = relation:related_query("exec", parent, target)
-  if relation.is_one then return q:first() end
-  return q:exec()
-end
-
--- Of relations to many --------------------------------------------------------------------------------------
-
-local Many = {}
-
---- The related record of that primary key, or nil. Commands: as exec.
----@param id any
----@return lumo.Record|nil
-function Many:find(id)
-  local parent, relation, target = open(self, "find")
-  if id == nil or id == core.null then
-    raise("E_ARGUMENT", "find needs the value of the primary key, got %s", id == nil and "nil" or "null")
-  end
-  return relation:related_query("find", parent, target):where(relation.related_state.primary, id):first()
-end
-
---- A page of the related records.
----@return lumo.Page
-function Many:paginate(page, per_page)
-  return Reading.query(self):paginate(page, per_page)
-end
-
---- A page by key of the related records.
----@param options { per_page: integer?, cursor: string? }|nil
----@return lumo.CursorPage
-function Many:cursor_paginate(options)
-  return Reading.query(self):cursor_paginate(options)
-end
-
---- A builder over the related records that preloads a relation of theirs.
----@return lumo.Query
-function Many:preload(path, callback)
-  return Reading.query(self):preload(path, callback)
-end
-
 -- Of what holds the parent's key ----------------------------------------------------------------------------
 
 local Owned = {}
@@ -203,7 +139,7 @@ function Owned:save_quietly(one)
 end
 
 local function search_for(self, relation, search)
-  local q = Reading.query(self)
+  local q = reading.Any.query(self)
   if next(search) ~= nil then q:where(accessors.prepared(relation.related_state, search)) end
   return q:first()
 end
@@ -354,20 +290,12 @@ end
 
 -- ---------------------------------------------------------------------------------------------------------
 
-local function class(...)
-  local methods = {}
-  for _, part in ipairs { ... } do
-    for name, method in pairs(part) do methods[name] = method end
-  end
-  return names.alias(methods)
-end
-
 --- By the type of the relation.
 clients.classes = {
-  hasOne = class(Reading, Owned),
-  hasMany = class(Reading, Many, Owned, OwnedMany),
-  belongsTo = class(Reading, Belonging),
-  hasManyThrough = class(Reading, Many),
+  hasOne = reading.class(Owned),
+  hasMany = reading.class(reading.Many, Owned, OwnedMany),
+  belongsTo = reading.class(Belonging),
+  hasManyThrough = reading.class(reading.Many),
 }
 
 --- The methods of a relation's handle.

@@ -1,7 +1,6 @@
 --- What deleting a record does with what belongs to it: the options on_delete of its relations.
 local core = require "lumo.core"
 local records = require "lumo.record"
-local registry = require "lumo.registry"
 local run = require "lumo.run"
 local raise = require("lumo.errors").raise
 
@@ -96,7 +95,7 @@ end
 function on_delete.steps(one, client, quiet)
   local state = core.record_is(one)
   local walk = { steps = {}, seen = { [key_of(state, one)] = true }, client = client, quiet = quiet }
-  add({ one }, registry.of(state.model) or state, walk)
+  add({ one }, state, walk)
   return walk.steps
 end
 

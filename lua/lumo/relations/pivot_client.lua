@@ -4,10 +4,10 @@ local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local errors = require "lumo.errors"
 local handle = require "lumo.relations.handle"
-local names = require "lumo.names"
 local operators = require "lumo.operators"
 local pairs_of = require "lumo.relations.pairs"
 local queries = require "lumo.query"
+local reading = require "lumo.relations.reading"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
 local run = require "lumo.run"
@@ -19,24 +19,9 @@ local client = {}
 ---@class lumo.Client
 local Client = {}
 
-local open = handle.open
+local open, refuse_deleted = handle.open, reading.refuse_deleted
 
 -- Reading ---------------------------------------------------------------------------------------------------
-
---- The related records, pivot data in `extras.pivot_*` and `record.pivot`. Loads nothing into the parent.
---- Commands: 2 (1 when there are none).
----@return lumo.Record[]
-function Client:exec()
-  local parent, relation, target = open(self, "exec")
-  return relation:related_query("exec", parent, target):exec()
-end
-
---- A builder over the related records of this parent.
----@return lumo.Query
-function Client:query()
-  local parent, relation, target = open(self, "query")
-  return relation:related_query("query", parent, target)
-end
 
 --- A builder over the pivot documents of this parent.
 ---@return lumo.Query
@@ -95,13 +80,6 @@ local function check_argument(value, method, more)
   if registry.of(value) then raise("E_ARGUMENT", "%s takes ids or records, got a model", method) end
   if more > 0 then raise("E_ARGUMENT", "%s takes one argument more than the relation, got %d",
     method, more + 1) end
-end
-
-local function refuse_deleted(parent, relation, method)
-  if parent.is_deleted then
-    raise("E_MODEL_DELETED", "%s \"%s\" of a deleted \"%s\" record",
-      method, relation.relation_name, relation.state.name)
-  end
 end
 
 --- With `serial` every write of the relation first counts up a column of its owner, in one transaction with
@@ -265,19 +243,8 @@ function Client:save_many(list, attributes, check_existing)
   save(self, "save_many", list, attributes, check_existing)
 end
 
---- The related record of that primary key, if it is attached; else nil. Commands: as exec.
----@param id any
----@return lumo.Record|nil
-function Client:find(id)
-  local parent, relation, target = open(self, "find")
-  if id == nil or id == core.null then
-    raise("E_ARGUMENT", "find needs the value of the primary key, got %s", id == nil and "nil" or "null")
-  end
-  return relation:related_query("find", parent, target):where(relation.related_state.primary, id):first()
-end
-
 local function search_for(self, relation, search)
-  return Client.query(self):where(accessors.prepared(relation.related_state, search)):first()
+  return reading.Any.query(self):where(accessors.prepared(relation.related_state, search)):first()
 end
 
 --- Finds inside the relation, or creates. Refused by a unique index, the record is somebody else's: attached by now,
@@ -325,35 +292,12 @@ function Client:update_or_create(search, values, attributes)
   return made and found or found:merge(values or {}):save()
 end
 
---- A page of the related records.
----@param page integer|nil 1 when nil
----@param per_page integer|nil 20 when nil
----@return lumo.Page
-function Client:paginate(page, per_page)
-  return Client.query(self):paginate(page, per_page)
-end
-
---- A page by key of the related records.
----@param options { per_page: integer?, cursor: string? }|nil
----@return lumo.CursorPage
-function Client:cursor_paginate(options)
-  return Client.query(self):cursor_paginate(options)
-end
-
---- A builder over the related records that preloads a relation of theirs.
----@param path string
----@param callback fun(query: lumo.Query)|nil
----@return lumo.Query
-function Client:preload(path, callback)
-  return Client.query(self):preload(path, callback)
-end
-
-names.alias(Client)
+local methods = reading.class(reading.Many, Client)
 
 --- The methods of a relation's handle.
 ---@return table<string, function>
 function client.methods_of()
-  return Client
+  return methods
 end
 
 return client
