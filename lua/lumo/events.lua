@@ -3,6 +3,7 @@
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local names = require "lumo.names"
+local place_of_caller = require "lumo.place"
 local registry = require "lumo.registry"
 local raise = require("lumo.errors").raise
 
@@ -10,8 +11,8 @@ local events = {}
 
 ---@class lumo.CommandEvent
 ---@field name string the command: "find"
----@field collection string|nil
----@field op string what lumo was doing: "find", "load", "attach"
+---@field collection string|nil none of commitTransaction and abortTransaction
+---@field op string what lumo was doing: "find", "load", "attach"; "transaction" of the end of one
 ---@field model string|nil the model of the collection
 ---@field relation string|nil the relation whose pivot the collection is: "Post.tags"
 ---@field connection string|nil the connection's name
@@ -86,20 +87,6 @@ end
 
 -- Where and what --------------------------------------------------------------------------------------------
 
-local OWN = debug.getinfo(1, "S").source:match("^(.*[/\\])")
-
---- The first place on the stack that is not lumo's own.
----@return string|nil
-local function place_of_caller()
-  for level = 3, 60 do
-    local info = debug.getinfo(level, "Sl")
-    if not info then return nil end
-    if info.what ~= "C" and info.source:sub(1, #OWN) ~= OWN then
-      return ("%s:%d"):format(info.short_src, info.currentline)
-    end
-  end
-end
-
 --- The model that a collection is of, and the relation whose pivot it is.
 local function owner_of(collection)
   local model, relation
@@ -122,6 +109,17 @@ function events.before(plan)
   return place_of_caller()
 end
 
+--- Tells of commands, and of the failure of what sent them.
+local function tell_commands(commands, op, connection, place, err)
+  for _, event in ipairs(commands) do
+    event.op, event.connection, event.place = op, connection.name, place
+    if event.collection then event.model, event.relation = owner_of(event.collection) end
+    if event.failed and core.is_error(err) then event.outcome = err.outcome end
+    emit("command", names.alias(event))
+  end
+  if err ~= nil then emit("error", { error = err, op = op, connection = connection.name, place = place }) end
+end
+
 --- After it: tells what it has sent, and of its failure.
 ---@param client lumo.Client
 ---@param plan userdata
@@ -129,14 +127,22 @@ end
 ---@param err any nil when it went well
 function events.after(client, plan, place, err)
   local commands, op = core.plan_watched(plan)
-  local connection = ambient.connection(client).name
-  for _, event in ipairs(commands) do
-    event.op, event.connection, event.place = op, connection, place
-    if event.collection then event.model, event.relation = owner_of(event.collection) end
-    if event.failed and core.is_error(err) then event.outcome = err.outcome end
-    emit("command", names.alias(event))
+  tell_commands(commands, op, ambient.connection(client), place, err)
+end
+
+--- Before a transaction is ended: what its end sends will be told.
+---@param trx lumo.Transaction
+---@return fun(err: any)|nil ended takes that down, with the error of a commit that failed; nil while nobody listens
+---@return fun()|nil told tells it, once the state of everything is as it will be
+function events.ending(trx)
+  if not events.is_watching then return nil end
+  local place, session, commands, failure = place_of_caller(), trx.session, nil, nil
+  core.session_watch(session)
+  local function ended(err)
+    local ok, list = pcall(core.session_watched, session) -- without memory nobody is told, and the end goes on
+    commands, failure = ok and list or {}, err
   end
-  if err ~= nil then emit("error", { error = err, op = op, connection = connection, place = place }) end
+  return ended, function() tell_commands(commands, "transaction", trx.connection, place, failure) end
 end
 
 -- Slow commands ---------------------------------------------------------------------------------------------

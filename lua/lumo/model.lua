@@ -7,6 +7,7 @@ local direct = require "lumo.relations.direct"
 local handle = require "lumo.relations.handle"
 local names = require "lumo.names"
 local naming = require "lumo.naming"
+local place_of_caller = require "lumo.place"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
 local relations = require "lumo.relations.many_to_many"
@@ -96,19 +97,6 @@ local DEFINITION = {
   collection = true, columns = true, relations = true, connection = true, strict = true, extends = true,
   indexes = true, naming = true,
 }
-
---- Where the definition stands: the first function on the stack that is not lumo's own.
-local function place_of_definition()
-  local own = debug.getinfo(1, "S").source:match("^(.*)[^/\\]+$")
-  for level = 2, 50 do
-    local info = debug.getinfo(level, "Sl")
-    if not info then break end
-    if info.what ~= "C" and info.source:sub(1, #own) ~= own then
-      return ("%s:%d"):format(info.short_src, info.currentline)
-    end
-  end
-  return "?"
-end
 
 local LONGEST_NAME = 100 -- bytes, of a model's name
 local LONGEST_COLLECTION = 200 -- MongoDB takes 255 with the database's name and a dot
@@ -316,7 +304,7 @@ end
 function model.model(name, ...)
   if select("#", ...) == 0 then return registry.resolve(name).model end
   local definition = check_definition(name, (...))
-  local place, known = place_of_definition(), registry.find(name)
+  local place, known = place_of_caller() or "?", registry.find(name)
   if known and known.place ~= place then
     raise("E_ARGUMENT", "model \"%s\" is defined already, at %s", name, known.place)
   end

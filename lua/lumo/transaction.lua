@@ -5,6 +5,7 @@ local ambient = require "lumo.ambient"
 local core = require "lumo.core"
 local connections = require "lumo.connection"
 local errors = require "lumo.errors"
+local events = require "lumo.events"
 local names = require "lumo.names"
 local policies = require "lumo.policy"
 local runtime = require "lumo.runtime"
@@ -112,9 +113,29 @@ local function finish(self, failed)
   self.snapshots, self.order = {}, {}
 end
 
+--- Has the server end it, by runtime.commit or runtime.abort: what pcall gives.
+local function end_session(self, how)
+  local ended, told = events.ending(self)
+  local ok, err = pcall(how, self.session)
+  self.told = told
+  if ended then ended(not ok and err or nil) end
+  return ok, err
+end
+
 local function roll_back(self)
-  pcall(runtime.abort, self.session) -- the server ends by itself a transaction that it cannot be told of
+  end_session(self, runtime.abort) -- the server ends by itself a transaction that it cannot be told of
   finish(self, true)
+end
+
+--- After everything else of its end: who listens gets to know of it, and what waits for this end is run. Raises the
+--- first error of any.
+---@param event "after_commit"|"after_rollback"|false
+local function conclude(self, event)
+  local told, ok, err = self.told, true, nil
+  self.told = nil
+  if told then ok, err = pcall(told) end
+  if event then run_after(self, event) end
+  if not ok then error(err, 0) end
 end
 
 --- Whether what failed may have been committed all the same: its answer was lost, or only its write concern
@@ -129,7 +150,7 @@ local function commit(self)
     roll_back(self)
     return false, self.failure
   end
-  local ok, err = pcall(runtime.commit, self.session)
+  local ok, err = end_session(self, runtime.commit)
   finish(self, not ok and not may_be_applied(err))
   self.is_committed = ok
   return ok, err
@@ -141,9 +162,8 @@ function Transaction:commit()
   check(self, "commit")
   if not self.session then raise("E_ARGUMENT", "the transaction is over") end
   local ok, err = commit(self)
-  if not ok and not may_be_applied(err) then run_after(self, "after_rollback") end
+  conclude(self, ok and "after_commit" or not may_be_applied(err) and "after_rollback")
   if not ok then error(err, 0) end
-  run_after(self, "after_commit")
 end
 
 --- Rolls back; the records that were saved or deleted in it have their state of before again. Commands:
@@ -152,7 +172,7 @@ function Transaction:rollback()
   check(self, "rollback")
   if not self.session then raise("E_ARGUMENT", "the transaction is over") end
   roll_back(self)
-  run_after(self, "after_rollback")
+  conclude(self, "after_rollback")
 end
 
 --- Runs fn once when the transaction has been committed or rolled back.
@@ -248,13 +268,12 @@ function transaction.transaction(fn, options, default)
     local trx = begin(connection, policy)
     local results = attempt(trx, fn)
     if results[1] then
-      run_after(trx, "after_commit")
+      conclude(trx, "after_commit")
       return results_or_raise(results)
     end
-    if trx.is_committed or not is_transient(results[2]) or core.clock() > deadline then
-      if not may_be_applied(results[2]) then run_after(trx, "after_rollback") end
-      error(results[2], 0)
-    end
+    local over = trx.is_committed or not is_transient(results[2]) or core.clock() > deadline
+    conclude(trx, over and not may_be_applied(results[2]) and "after_rollback")
+    if over then error(results[2], 0) end
     runtime.pause(math.random(pause)) -- others are at work on the same documents
     pause = math.min(pause * 2, 256)
   end

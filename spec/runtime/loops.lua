@@ -149,8 +149,9 @@ function cases.preload()
     local post = Post:create { title = "a" }
     post:related("tags"):create_many { { name = "x" }, { name = "y" } }
     post:related("authors"):create { name = "z" }
-    local off = lumo.on("command", function(event) seen[#seen + 1] = event.collection end)
+    local off = lumo.on("command", function(event) seen[#seen + 1] = event.collection or event.name end)
     Post:query():where("id", post.id):preload("tags"):preload("authors"):exec()
+    lumo.transaction(function() Post:create { title = "b" } end)
     off()
     code = select(2, pcall(function()
       Post:query():preload("tags"):preload("authors", function(q) q:hint("no_such_index") end):exec()

@@ -81,6 +81,94 @@ describe("lumo.on", function()
     assert.is_true(commands[#commands].failed)
   end)
 
+  it("tells of how transactions end", function()
+    local seen, failures = {}, {}
+    on("command", function(event) seen[#seen + 1] = event end)
+    on("error", function(event) failures[#failures + 1] = event end)
+    lumo.transaction(function() Post:create { n = 1 } end)
+    assert.equal("insert commitTransaction", seen[1].name .. " " .. seen[2].name)
+    assert.equal("transaction", seen[2].op)
+    assert.equal(helper.conn.name, seen[2].connection)
+    assert.is_nil(seen[2].model or seen[2].relation or seen[2].collection or seen[2].outcome)
+    assert.is_true(seen[2].durationMs > 0 and not seen[2].failed)
+    assert.matches("events_spec.lua:%d+$", seen[2].place)
+    local trx = lumo.transaction()
+    Post:create({ n = 2 }, { client = trx })
+    trx:rollback()
+    assert.equal("abortTransaction", seen[4].name)
+    pcall(lumo.transaction, function()
+      Post:create { n = 3 }
+      error("no")
+    end)
+    assert.equal("abortTransaction", seen[6].name)
+    assert.equal(0, #failures)
+    helper.conn:command(lumo.ordered {
+      { "configureFailPoint", "failCommand" }, { "mode", { times = 1 } },
+      { "data", { failCommands = { "commitTransaction" }, errorCode = 2 } },
+    }, { database = "admin" })
+    assert.is_false((pcall(lumo.transaction, function() Post:create { n = 4 } end)))
+    assert.equal("commitTransaction", seen[9].name)
+    assert.is_true(seen[9].failed)
+    assert.equal("not_applied", seen[9].outcome)
+    assert.equal("E_SERVER", failures[1].error.code)
+    assert.equal("transaction", failures[1].op)
+  end)
+
+  it("tells of every command that count_commands counts", function()
+    local post = Post:create { n = 0 }
+    local rows, labels = {}, {}
+    for i = 1, 1500 do rows[i] = { n = i } end
+    for i = 1, 3 do labels[i] = Tag:create { label = "l" .. i } end
+    local function sum(name)
+      local seen = {}
+      local off = on("command", function(event) seen[#seen + 1] = event.name end)
+      local count, list = lumo.count_commands(function()
+        Post:create_many(rows)
+        for one in Post:query():each() do post = one end
+        for one in Post:query():each() do
+          if one.n == 5 then break end
+        end
+        collectgarbage()
+        collectgarbage()
+        post.tags:sync { [labels[1]._id] = {}, [labels[2]._id] = {} }
+        post.tags:sync { labels[2], labels[3] }
+        lumo.transaction(function() post.tags:toggle { labels[1] } end)
+        pcall(lumo.transaction, function()
+          post.tags:detach()
+          error("no")
+        end)
+        post.tags:create { label = "new" }
+      end)
+      off()
+      local sent = {}
+      for i, one in ipairs(list) do sent[i] = one.name end
+      assert.equal(table.concat(sent, " "), table.concat(seen, " "))
+      assert.equal(count, #seen)
+      return select(2, table.concat(seen, " "):gsub(name, ""))
+    end
+    assert.is_true(sum("getMore") >= 1)
+    Post:truncate()
+    assert.is_true(sum("commitTransaction") >= 2)
+  end)
+
+  it("runs what waits for the end of a transaction, whatever a listener raises", function()
+    local ran = {}
+    on("command", function(event)
+      if event.name:find("Transaction") then error("from a listener", 0) end
+    end)
+    local function within(event, fail)
+      return select(2, pcall(lumo.transaction, function(trx)
+        Post:create { n = fail and 2 or 1 }
+        trx:after(event, function() ran[#ran + 1] = event end)
+        if fail then error("body", 0) end
+      end))
+    end
+    assert.equal("from a listener", within("commit"))
+    assert.equal("from a listener", within("rollback", true))
+    assert.same({ "commit", "rollback" }, ran)
+    assert.equal(1, Post:count())
+  end)
+
   it("tells of connections", function()
     local made
     on("connect", function(connection) made = connection end)

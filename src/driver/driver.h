@@ -168,5 +168,8 @@ bool lumo_plan_watch(lumo_plan *plan);
 /* Those since the last call, which the caller frees by lumo_free; NULL when there are none. False: no memory
  * for one of them. */
 bool lumo_plan_watched(lumo_plan *plan, lumo_command_event **events, size_t *count);
+/* The same of what lumo_session_commit and lumo_session_abort send. */
+bool lumo_session_watch(lumo_session *session);
+bool lumo_session_watched(lumo_session *session, lumo_command_event **events, size_t *count);
 
 #endif

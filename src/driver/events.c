@@ -5,6 +5,7 @@
 #include "private.h"
 
 static _Thread_local lumo_trace *current;
+static _Thread_local lumo_command_log *watching; /* of the plan or session that this thread works for */
 
 struct lumo_command_log {
   lumo_command_event *items;
@@ -36,32 +37,53 @@ static void add_event(lumo_command_log *log, const char *name, int64_t duration_
 }
 
 static void log_command(const char *name, int64_t duration_us, bool failed) {
-  if (current->log) add_event(current->log, name, duration_us, failed); /* its plan is this thread's */
+  if (watching) add_event(watching, name, duration_us, failed); /* nobody else's meanwhile */
   if (!atomic_load_explicit(&logging, memory_order_acquire)) return;
   lumo_driver_lock();
   if (readers > 0) add_event(&command_log, name, duration_us, failed);
   lumo_driver_unlock();
 }
 
-static void free_log(void *data) {
+void lumo_log_free(void *data) {
   lumo_command_log *log = data;
-  lumo_free(log->items);
+  if (log) lumo_free(log->items);
   lumo_free(log);
 }
 
-bool lumo_plan_watch(lumo_plan *plan) {
-  if (!plan->log) plan->log = lumo_calloc(1, sizeof(lumo_command_log));
-  plan->release_log = free_log;
-  return plan->log != NULL;
+void lumo_log_begin(lumo_command_log *log) {
+  watching = log;
 }
 
-bool lumo_plan_watched(lumo_plan *plan, lumo_command_event **events, size_t *count) {
-  lumo_command_log *log = plan->log;
+void lumo_log_end(void) {
+  watching = NULL;
+}
+
+/* Moves the events out of a log, which may be NULL. */
+static bool take_events(lumo_command_log *log, lumo_command_event **events, size_t *count) {
   *events = log ? log->items : NULL;
   *count = log ? log->count : 0;
   bool ok = !log || !log->failed;
   if (log) *log = (lumo_command_log){0};
   return ok;
+}
+
+bool lumo_plan_watch(lumo_plan *plan) {
+  if (!plan->log) plan->log = lumo_calloc(1, sizeof(lumo_command_log));
+  plan->release_log = lumo_log_free;
+  return plan->log != NULL;
+}
+
+bool lumo_plan_watched(lumo_plan *plan, lumo_command_event **events, size_t *count) {
+  return take_events(plan->log, events, count);
+}
+
+bool lumo_session_watch(lumo_session *session) {
+  if (!session->log) session->log = lumo_calloc(1, sizeof *session->log);
+  return session->log != NULL;
+}
+
+bool lumo_session_watched(lumo_session *session, lumo_command_event **events, size_t *count) {
+  return take_events(session->log, events, count);
 }
 
 size_t lumo_commands_begin(void) {
@@ -184,7 +206,6 @@ void lumo_trace_reset(lumo_trace *trace, const lumo_connection *connection, cons
   trace->collection = collection ? collection : "";
   trace->connection = connection;
   trace->client = NULL;
-  trace->log = NULL;
   trace->retries = trace->refusing = false;
   trace->sent = trace->answered = trace->server_id = 0;
   trace->lost = trace->interrupted = trace->timed_out = trace->failed = trace->retried = false;

@@ -19,12 +19,11 @@ typedef struct lumo_trace {
   mongoc_client_t *client; /* whose call it is */
   int64_t deadline_ms; /* by lumo_clock_ms: until when a server is waited for. The selection timeout from the
                         * beginning, if the caller says nothing else after it */
-  bool retries; /* set by the caller after the beginning: libmongoc retries the command. It is held back then
-                 * until there is a server, or the time for waiting is over */
-  lumo_command_log *log; /* set by the caller after the beginning: of the plan; NULL: none is kept */
-  bool refusing;      /* the client opens no connections until the end of the call: a retry would exceed the
-                         timeout */
-  uint32_t sent;      /* attempts */
+  bool retries;  /* set by the caller after the beginning: libmongoc retries the command. It is held back then
+                  * until there is a server, or the time for waiting is over */
+  bool refusing; /* the client opens no connections until the end of the call: a retry would exceed the
+                    timeout */
+  uint32_t sent; /* attempts */
   uint32_t answered;  /* attempts that came back with ok: 1 */
   uint32_t server_id; /* of the last attempt */
   bool lost; /* an attempt got no answer, and no later one has made up for it: it may have been executed */
@@ -44,6 +43,11 @@ void lumo_trace_begin(lumo_trace *trace, const lumo_connection *connection, mong
 void lumo_trace_end(void);
 /* Makes the pool's clients report to the traces. */
 void lumo_trace_pool(mongoc_client_pool_t *pool);
+
+/* Between begin and end what this thread sends is written down in the log, too; NULL: in none. Not nested. */
+void lumo_log_begin(lumo_command_log *log);
+void lumo_log_end(void);
+void lumo_log_free(void *log); /* NULL is allowed */
 
 /* ---- policy.c ---- */
 
@@ -181,7 +185,8 @@ struct lumo_session {
   mongoc_client_t *client;
   mongoc_client_session_t *session; /* NULL once aborted */
   unsigned generation;
-  bool gave_up; /* the last step waited its whole time for a server or its answer */
+  bool gave_up;          /* the last step waited its whole time for a server or its answer */
+  lumo_command_log *log; /* of what ends it (lumo_session_watch), or NULL */
 };
 
 /* A session whose clock does not order its reads (no causal consistency). NULL with an error of libmongoc. */

@@ -216,6 +216,7 @@ lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_sess
                          lumo_error *error) {
   lumo_run_state run = {.connection = connection, .plan = plan, .error = error};
   progress result;
+  lumo_log_begin(plan->log);
   if (plan->ended) plan->class->restart(plan); /* a transaction around it is tried again */
   if (!adopt(&run, session))
     result = fail(&run, NULL);
@@ -224,5 +225,6 @@ lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_sess
   plan->ended = result != PAUSED;
   if (session) session->gave_up = run.gave_up;
   settle(&run, session, result);
+  lumo_log_end();
   return result == DONE ? LUMO_RUN_DONE : result == PAUSED ? LUMO_RUN_PAUSED : LUMO_RUN_FAILED;
 }

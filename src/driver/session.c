@@ -289,8 +289,11 @@ bool lumo_session_commit(lumo_session *session, lumo_error *error) {
     lumo_error_complete(error, &context);
     return false;
   }
-  return lumo_transaction_commit(session->connection, session->session, context.op,
-                                 lumo_clock_ms() + session->connection->timeout_ms, error);
+  lumo_log_begin(session->log);
+  bool ok = lumo_transaction_commit(session->connection, session->session, context.op,
+                                    lumo_clock_ms() + session->connection->timeout_ms, error);
+  lumo_log_end();
+  return ok;
 }
 
 bool lumo_session_abort(lumo_session *session, lumo_error *error) {
@@ -299,7 +302,9 @@ bool lumo_session_abort(lumo_session *session, lumo_error *error) {
     lumo_error_complete(error, &context);
     return false;
   }
+  lumo_log_begin(session->log);
   lumo_session_end(session->connection, session->client, session->session, !session->gave_up);
+  lumo_log_end();
   session->session = NULL;
   return true;
 }
@@ -326,6 +331,7 @@ static void close_session(lumo_session *session) {
 
 static void free_session(lumo_session *session) {
   close_session(session);
+  lumo_log_free(session->log);
   lumo_connection_unref(session->connection);
   lumo_free(session);
 }

@@ -180,7 +180,6 @@ static void call_read(lumo_run_state *run, const lumo_step *step, const bson_t *
   mongoc_read_prefs_t *primary = run->transaction ? mongoc_read_prefs_new(MONGOC_READ_PRIMARY) : NULL;
   const mongoc_read_prefs_t *preference = primary ? primary : policy ? policy->read : NULL;
   lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
-  answer->trace.log = run->plan->log;
   answer->ok = mongoc_client_read_command_with_opts(run->client, run->connection->database, command,
                                                     preference, opts, &answer->reply, &answer->error);
   lumo_trace_end();
@@ -270,7 +269,6 @@ void lumo_call_command(const lumo_run_state *run, const lumo_step *step, const b
                        const bson_t *opts, lumo_answer *answer, const lumo_calls *calls) {
   const char *database = step->database ? step->database : run->connection->database;
   lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
-  answer->trace.log = run->plan->log;
   answer->trace.deadline_ms = calls->deadline;
   answer->trace.retries = step->writes && !run->transaction;
   if (step->writes || step->kind == LUMO_STEP_WRITE)

@@ -181,7 +181,6 @@ static bool call_write(const lumo_run_state *run, const lumo_step *step, write_p
   calls->harmless = repeats.only_deletes || step->repeatable;
   if (ok) {
     lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
-    answer->trace.log = run->plan->log;
     answer->trace.deadline_ms = calls->deadline;
     answer->trace.retries = repeats.numbered && !run->transaction;
     answer->ok = mongoc_bulk_operation_execute(bulk, &answer->reply, &answer->error) != 0;

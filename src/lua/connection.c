@@ -301,6 +301,22 @@ static int plan_watched(lua_State *L) {
   return 2;
 }
 
+/* core.session_watch(session): the commands that end it are written down. */
+static int session_watch(lua_State *L) {
+  lumo_session *session = lumo_opt_session(L, 1);
+  if (session && !lumo_session_watch(session)) return raise_memory(L);
+  return 0;
+}
+
+/* core.session_watched(session): those, as commands_end's. */
+static int session_watched(lua_State *L) {
+  lumo_session *session = lumo_opt_session(L, 1);
+  size_t count = 0;
+  lumo_command_event **events = push_events(L);
+  if (session && !lumo_session_watched(session, events, &count)) return raise_memory(L);
+  return push_event_list(L, events, count);
+}
+
 void lumo_open_connection(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__gc", connection_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {
@@ -320,6 +336,8 @@ void lumo_open_connection(lua_State *L) {
       {"commands_end", commands_end},
       {"plan_watch", plan_watch},
       {"plan_watched", plan_watched},
+      {"session_watch", session_watch},
+      {"session_watched", session_watched},
       {NULL, NULL},
   };
   static const luaL_Reg session_metamethods[] = {{"__gc", session_gc}, {NULL, NULL}};
