@@ -1,5 +1,7 @@
 --- The command line: which command was asked for, and what its end means to the caller. Each command is a file in
 --- the folder cli.
+local core = require "lumo.core"
+
 local cli = {}
 
 local FINE, FOUND, USAGE, FAILED = 0, 1, 2, 3
@@ -103,6 +105,8 @@ end
 function cli.main(arguments)
   local ok, result = xpcall(function() return dispatch(arguments) end, function(err)
     if getmetatable(err) == Usage then return err end
+    -- The line of this command itself is of no use to anybody; one in the application's file is.
+    if core.is_error(err) and tostring(err.where):find(arg[0], 1, true) then err.where = nil end
     return tostring(err)
   end)
   if ok then return result end

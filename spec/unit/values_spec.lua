@@ -387,10 +387,10 @@ describe("an error", function()
   it("made by lumo's Lua is the same", function()
     local fields = { model = "Post", op = "find" }
     local err = expect_error("E_ROW_NOT_FOUND", core.raise, "E_ROW_NOT_FOUND", "Row not found", fields)
-    assert.equal("E_ROW_NOT_FOUND: Row not found", tostring(err))
+    contains(err.where, "helper.lua:")
+    assert.equal(err.where .. ": E_ROW_NOT_FOUND: Row not found", tostring(err))
     assert.equal("Post", err.model)
     assert.equal("find", err.op)
-    assert.is_nil(err.where)
     assert.is_true(core.is_error(err))
     assert.is_true(core.is_error(core.error_new("E_TIMEOUT", "x")))
     for _, value in ipairs { {}, "E_TIMEOUT", 5, true, lumo.null, lumo.array {} } do
@@ -401,7 +401,7 @@ describe("an error", function()
 
   it("can be printed whatever has been done to it", function()
     local err = core.error_new("E_TIMEOUT", "slow")
-    err.code, err.message = nil, {}
+    err.code, err.message, err.where = nil, {}, nil
     assert.equal("E_UNKNOWN: ", tostring(err))
   end)
 end)

@@ -51,7 +51,7 @@ static void make_object(lua_State *L, const char *code) {
   lua_createtable(L, 0, 4);
   lua_pushstring(L, code);
   lua_setfield(L, -2, "code");
-  if (is_misuse(code) && push_where(L)) {
+  if (push_where(L)) {
     if (strcmp(code, "E_ARGUMENT") == 0) {
       lua_pushfstring(L, "%s: %s", lua_tostring(L, -1), lua_tostring(L, message));
       lua_replace(L, message);
