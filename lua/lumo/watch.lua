@@ -13,15 +13,8 @@ local raise = errors.raise
 local watch = {}
 
 local NO_CHANGE_STREAMS = 40573 -- the server's code where there is no replica set
+local CURSOR_NOT_FOUND = 43 -- from a server that cannot tell that it was a change stream's
 local AWAIT_MS = 1000
-local ATTEMPTS = 3 -- in a row without an answer: each waits for a server as long as the connection does
-
---- What the server answers when a stream may be opened again where it stood.
-local RESUMABLE = {
-  [6] = true, [7] = true, [43] = true, [63] = true, [89] = true, [91] = true, [133] = true, [150] = true, [189] = true,
-  [234] = true, [262] = true, [9001] = true, [10107] = true, [11600] = true, [11602] = true, [13388] = true,
-  [13435] = true, [13436] = true,
-}
 
 ---@class lumo.Stream
 ---@field resume_token string|nil where a stream opened with `resume_after` goes on: behind the last event given
@@ -39,6 +32,7 @@ Stream.__name = "lumo.stream"
 ---@field before lumo.Record|nil the document before, with full_document_before_change
 ---@field updated table<string, any>|nil of an update: new values by attribute, dotted where a part of it changed
 ---@field removed string[]|nil of an update: attributes that were removed
+---@field truncated table<string, integer>|nil of an update: arrays that were cut short, by attribute, and their length
 ---@field owner_id any of a relation: the key of the side that is watched
 ---@field related_id any of a relation: the key of the other side
 ---@field pivot table<string, any>|nil of a relation: the attributes of the pair; of a detached one, those it had
@@ -50,7 +44,8 @@ Stream.__name = "lumo.stream"
 ---@field full_document_before_change "off"|"when_available"|"required"|nil of a model: for event.before
 ---@field resume_after string|nil a token
 ---@field start_at lumo.value|nil a timestamp
----@field max_await_ms integer|nil how long the server waits for an event before it answers without one; 1000 when nil
+---@field max_await_ms integer|nil how long the server waits for an event before it answers without one, below the
+--- connection's timeout; when nil 1000, or half of a timeout that is shorter than two seconds
 ---@field client lumo.Client|nil
 ---@field connection string|nil
 
@@ -74,12 +69,37 @@ local RELATION_OPTIONS = {
 
 local function token_document(text)
   local ok, bytes = pcall(core.bson_from_json, type(text) == "string" and text or "")
-  if not ok then raise("E_ARGUMENT", "option \"resume_after\" of watch is a token that an event gave") end
-  return core.bson_decode(bytes)
+  local token = ok and core.bson_decode(bytes)
+  local data = token and token._data
+  if type(data) ~= "string" or not data:find("^%x+$") then
+    raise("E_ARGUMENT", "option \"resume_after\" of watch is a token that an event gave")
+  end
+  return token
 end
 
 local function token_text(bytes)
   return core.bson_to_json(bytes, "canonical")
+end
+
+local function check_list(options, name, kind)
+  local list = options[name]
+  if list == nil then return end
+  if type(list) ~= "table" or #list == 0 then
+    raise("E_ARGUMENT", "option \"%s\" of watch is a list that is not empty", name)
+  end
+  local count = 0
+  for _, one in pairs(list) do
+    count = count + 1
+    if type(one) ~= kind then
+      raise("E_ARGUMENT", "option \"%s\" of watch is a list of %ss, got %s in it", name, kind, type(one))
+    end
+  end
+  if count ~= #list then raise("E_ARGUMENT", "option \"%s\" of watch is a list without holes and names", name) end
+end
+
+local function is_timestamp(value)
+  local ok, kind = pcall(core.value_methods.value.kind, value)
+  return ok and kind == "timestamp"
 end
 
 local function check_options(options)
@@ -96,22 +116,30 @@ local function check_options(options)
       raise("E_ARGUMENT", "option \"%s\" of watch is one of %s", name, table.concat(all, " "))
     end
   end
-  for _, name in ipairs { "operations", "pipeline" } do
-    local list = options[name]
-    if list ~= nil and (type(list) ~= "table" or #list == 0) then
-      raise("E_ARGUMENT", "option \"%s\" of watch is a list that is not empty", name)
-    end
-  end
+  check_list(options, "operations", "string")
+  check_list(options, "pipeline", "table")
   for _, operation in ipairs(options.operations or {}) do
     if not OPERATIONS[operation] then
       raise("E_ARGUMENT", "option \"operations\" of watch names some of insert update replace delete drop rename "
-        .. "invalidate, got %s", tostring(operation))
+        .. "invalidate, got %s", operation)
     end
+  end
+  if options.start_at ~= nil and not is_timestamp(options.start_at) then
+    raise("E_ARGUMENT", "option \"start_at\" of watch is a lumo.timestamp")
   end
   if options.resume_after ~= nil and options.start_at ~= nil then
     raise("E_ARGUMENT", "watch takes resume_after or start_at, not both")
   end
   return options
+end
+
+--- How long the server is to wait for events. The connection's own timeout would end a longer wait.
+local function await_ms(options, connection)
+  local limit, wait = core.connection_socket_timeout(connection.handle), options.max_await_ms
+  if wait and wait >= limit then
+    raise("E_ARGUMENT", "option \"max_await_ms\" of watch must be below the connection's timeout, %d ms", limit)
+  end
+  return wait or math.max(1, math.min(AWAIT_MS, math.floor(limit / 2)))
 end
 
 --- The plan that reads the stream from where it stands.
@@ -121,8 +149,9 @@ local function open(self)
   if options.full_document_before_change then
     stage.fullDocumentBeforeChange = BEFORE_CHANGE[options.full_document_before_change]
   end
-  if self.position then
-    stage.resumeAfter = token_document(self.position)
+  if self.position then -- startAfter alone takes the token of a stream that is over
+    local begins = options.resume_after and not self.has_events
+    stage[begins and "startAfter" or "resumeAfter"] = token_document(self.position)
   elseif options.start_at then
     stage.startAtOperationTime = options.start_at
   end
@@ -131,14 +160,21 @@ local function open(self)
     pipeline[2] = { ["$match"] = { operationType = { ["$in"] = values.array(options.operations) } } }
   end
   for _, more in ipairs(options.pipeline or {}) do pipeline[#pipeline + 1] = more end
-  self.plan = core.aggregate_plan(self.collection, values.array(pipeline), true, options.max_await_ms or AWAIT_MS)
+  self.plan = core.aggregate_plan(self.collection, values.array(pipeline), true, self.await_ms)
 end
 
 -- Reading ---------------------------------------------------------------------------------------------------
 
+--- Whether a stream whose cursor has failed may be opened again where it stood, as MongoDB's drivers agree: where no
+--- server has answered, or one says so.
 local function is_resumable(err)
-  return core.is_error(err)
-    and (err.code == "E_NETWORK" or err.code == "E_TIMEOUT" or RESUMABLE[err.server_code] ~= nil)
+  if not core.is_error(err) then return false end
+  if not err.server_code then return err.code == "E_NETWORK" or err.code == "E_TIMEOUT" end
+  if err.server_code == CURSOR_NOT_FOUND then return true end
+  for _, label in ipairs(err.labels or {}) do
+    if label == "ResumableChangeStreamError" then return true end
+  end
+  return false
 end
 
 local function fail(err)
@@ -150,38 +186,46 @@ end
 
 --- Sorts what came into events, and remembers where the stream goes on.
 local function take(self, plan)
-  local tokens = core.plan_field_bytes(plan, "_id")
-  self.events, self.given = self.make(self, plan), 0
-  for i, event in ipairs(self.events) do
+  local tokens, events = core.plan_field_bytes(plan, "_id"), self.make(self, plan)
+  for i, event in ipairs(events) do
     event.token = token_text(tokens[i])
   end
-  local after = core.plan_token(plan)
-  local last = self.events[#self.events]
-  self.position = after and token_text(after) or last and last.token or self.position
+  local after, last = core.plan_token(plan), events[#events]
+  local position = after and token_text(after) or last and last.token or self.position
+  self.events, self.given, self.position = events, 0, position
+  self.has_events = self.has_events or #events > 0
 end
 
---- One answer of the server, which may have no events. A stream that has broken off is opened again where it
---- stood.
+local function give_up(self)
+  if self.plan then core.plan_close(self.plan) end
+  self.plan = nil
+end
+
+local function read(self)
+  local done = run(self.client, self.plan)
+  take(self, self.plan)
+  self.is_over = done
+end
+
+--- One answer of the server, which may have no events. A stream that has broken off is opened again where it stood,
+--- once: the command that does it waits for a server and its answer as every read does.
 local function fetch(self)
-  for attempt = 1, ATTEMPTS do
-    if not self.plan then open(self) end
-    local ok, done = pcall(run, self.client, self.plan)
-    if ok then
-      self.is_over = done
-      return take(self, self.plan)
-    end
-    core.plan_close(self.plan)
-    self.plan = nil
-    if not is_resumable(done) or attempt == ATTEMPTS then fail(done) end
-  end
+  local was_open = self.plan ~= nil
+  if not was_open then open(self) end
+  local ok, err = pcall(read, self)
+  if ok then return end
+  give_up(self)
+  if not (was_open and is_resumable(err)) then fail(err) end
+  fetch(self)
 end
 
---- The event that is there, or false.
+--- The event that is there, or false. One that cannot be told is raised, and is behind the stream as all others are.
 local function pending(self)
   local event = self.events[self.given + 1]
   if event then
     self.given = self.given + 1
     self.resume_token = event.token
+    if event.failure ~= nil then error(event.failure, 0) end
     return event
   end
   self.resume_token = self.position or self.resume_token
@@ -200,8 +244,10 @@ local function check(self, method)
 end
 
 --- The next event, if one comes within max_await_ms; else nil, and nil for ever once the stream is over (its
---- collection was dropped) or closed. Commands: a getMore when no event is waiting. Raises E_UNSUPPORTED on a
---- standalone server, E_SERVER where the position is no longer in the oplog, E_NETWORK when no server comes back.
+--- collection was dropped) or closed. Commands: a getMore when no event is waiting; an aggregate when the stream has
+--- broken off. Raises E_NETWORK when no server comes back within the connection's timeout, E_SERVER where the position
+--- is no longer in the oplog, E_CAST for a pair that holds what its columns cannot. Called again it goes on where it
+--- stood.
 ---@return lumo.Event|nil
 function Stream:try_next()
   check(self, "try_next")
@@ -229,11 +275,12 @@ function Stream:each()
   return function() return self:next() end
 end
 
---- Gives the server's cursor up. Sends nothing now: the cursor is killed with the connection's next command.
+--- Gives the server's cursor up; resume_token stays behind the last event that was given. Sends nothing now: the cursor
+--- is killed with the connection's next command.
 function Stream:close()
   check(self, "close")
-  if self.plan then core.plan_close(self.plan) end
-  self.plan, self.is_over, self.events, self.given = nil, true, {}, 0
+  give_up(self)
+  self.position, self.is_over, self.events, self.given = self.resume_token, true, {}, 0
 end
 
 Stream.__close = Stream.close
@@ -246,6 +293,7 @@ local function new(state, options, collection, make)
   return setmetatable({
     state = state, options = options, collection = collection, make = make, events = {}, given = 0, is_over = false,
     client = ambient.outside(connection), -- no transaction can have a change stream
+    await_ms = await_ms(options, connection), has_events = false,
     position = options.resume_after, resume_token = options.resume_after,
   }, Stream)
 end
@@ -260,9 +308,17 @@ local function attribute_of(state, stored)
 end
 
 local function add_changes(event, state, description)
-  event.updated, event.removed = {}, {}
+  event.updated, event.removed, event.truncated = {}, {}, {}
   for stored, value in pairs(description.updatedFields or {}) do event.updated[attribute_of(state, stored)] = value end
   for i, stored in ipairs(description.removedFields or {}) do event.removed[i] = attribute_of(state, stored) end
+  for _, cut in ipairs(description.truncatedArrays or {}) do
+    event.truncated[attribute_of(state, cut.field)] = cut.newSize
+  end
+end
+
+--- What a field of the stages' own making does not hold.
+local function given(value)
+  if value ~= core.null then return value end
 end
 
 local function model_events(self, plan)
@@ -273,10 +329,9 @@ local function model_events(self, plan)
   local ids, times = core.plan_values(plan, "documentKey._id", true), core.plan_values(plan, "wallTime", true)
   local descriptions = core.plan_values(plan, "updateDescription", true)
   for i, operation in ipairs(core.plan_values(plan, "operationType", true)) do
-    local event = { type = operation, record = after[i] or nil, before = before[i] or nil }
-    if ids[i] ~= core.null then event.id = ids[i] end
-    if times[i] ~= core.null then event.at = times[i] end
-    if descriptions[i] ~= core.null then add_changes(event, state, descriptions[i]) end
+    local event = { type = given(operation), record = after[i] or nil, before = before[i] or nil }
+    event.id, event.at = given(ids[i]), given(times[i])
+    if type(descriptions[i]) == "table" then add_changes(event, state, descriptions[i]) end
     list[i] = event
   end
   return list
@@ -310,8 +365,11 @@ local function relation_events(self, plan)
   local times = core.plan_values(plan, "wallTime", true)
   for i, operation in ipairs(core.plan_values(plan, "operationType", true)) do
     local event = { type = PAIR_EVENTS[operation] or operation }
-    if times[i] ~= core.null then event.at = times[i] end
-    if rows[i] then add_row(event, relation, rows[i], core.bson_decode(bytes[i])) end
+    event.at = given(times[i])
+    if rows[i] then
+      local ok, err = pcall(add_row, event, relation, rows[i], core.bson_decode(bytes[i]))
+      if not ok then event.failure = err end
+    end
     list[i] = event
   end
   return list

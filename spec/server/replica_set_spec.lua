@@ -145,14 +145,15 @@ describe("reads go", function()
   end)
 end)
 
+local function step_down()
+  local host = primary()
+  direct[host]:command(lumo.ordered {
+    { "replSetStepDown", 5 }, { "secondaryCatchUpPeriodSecs", 5 }, { "force", true },
+  }, { database = "admin" })
+  return host
+end
+
 describe("a step-down", function()
-  local function step_down()
-    local host = primary()
-    direct[host]:command(lumo.ordered {
-      { "replSetStepDown", 5 }, { "secondaryCatchUpPeriodSecs", 5 }, { "force", true },
-    }, { database = "admin" })
-    return host
-  end
 
   it("is waited for by writes of one document, by reads and by transactions", function()
     for what, call in pairs {
@@ -186,6 +187,75 @@ describe("a step-down", function()
       assert.is_truthy(({ not_applied = true, applied = true, unknown = true })[err.outcome], tostring(err))
       assert.is_true(err.retryable)
     end
+  end)
+end)
+
+describe("a change stream", function()
+  --- What comes of it when the set's primary goes while it waits and while it is not read.
+  local function goes_on_over(change)
+    local majority = { write_concern = { w = "majority", wtimeout = 20000 } }
+    local stream, of_pairs = Note:watch { max_await_ms = 300 }, Note:watch("tags", { max_await_ms = 300 })
+    local tag = Note:query():preload("tags"):order_by("id"):first().tags[1]
+    for round = 1, 2 do
+      local before = Note:create({ text = "watched", n = 2 * round }, majority)
+      local undo = change()
+      local after = Note:create({ text = "watched", n = 2 * round + 1 }, majority)
+      before:related("tags"):attach(tag)
+      after:related("tags"):attach(tag)
+      for _, note in ipairs { before, after } do
+        assert.equal(note._id, stream:next().id)
+        local event = of_pairs:next()
+        assert.equal("attached", event.type)
+        assert.equal(note._id, event.owner_id)
+      end
+      assert.is_nil(stream:try_next())
+      assert.is_nil(of_pairs:try_next())
+      undo()
+    end
+    stream:close()
+    of_pairs:close()
+  end
+
+  it("goes on over a step-down", function()
+    goes_on_over(function()
+      step_down()
+      primary()
+      return function() end
+    end)
+  end)
+
+  it("goes on over the death of the primary", function()
+    goes_on_over(function()
+      local host = primary()
+      for _, member in ipairs(set.members) do
+        if member.host == host then
+          member:kill()
+          primary()
+          return function() member:start() member:wait(false) end
+        end
+      end
+    end)
+  end)
+
+  it("of secondaries goes on when the one that it reads dies", function()
+    local others = lumo.connect(set.uri, { name = "watchers", database = database, read_preference = "secondary",
+      timeout_ms = 20000 })
+    local stream = Note:watch { client = others, max_await_ms = 300 }
+    local host = primary()
+    local one = Note:create { text = "one" }
+    repeat until stream:next().id == one._id -- a secondary's beginning may lie before what others have seen
+    for _, member in ipairs(set.members) do -- one after the other, so that its server is among them
+      if member.host ~= host then
+        member:kill()
+        local note = Note:create { text = "two" }
+        assert.equal(note._id, stream:next().id)
+        member:start()
+        member:wait(false)
+      end
+    end
+    assert.is_nil(stream:try_next())
+    stream:close()
+    others:close()
   end)
 end)
 

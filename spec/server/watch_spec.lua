@@ -6,9 +6,22 @@ helper.connect("watch")
 
 local Post = lumo.model("WatchPost", {
   collection = "watch_posts",
-  columns = { title = { "string", column = "t" }, views = "integer", meta = "object", at = "date" },
+  columns = {
+    title = { "string", column = "t" }, views = "integer", meta = "object", at = "date", labels = "array",
+  },
+  relations = {
+    tags = lumo.many_to_many("WatchTag", {
+      pivot_table = "watch_pivot", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id",
+    }),
+    parts = lumo.has_many("WatchTag", { foreign_key = "post_id" }),
+  },
+})
+lumo.model("WatchPair", { collection = "watch_typed_pivot",
+  columns = { post_id = "objectid", tag_id = "objectid", weight = "integer" } })
+local Typed = lumo.model("WatchTyped", {
+  columns = { title = "string" },
   relations = { tags = lumo.many_to_many("WatchTag", {
-    pivot_table = "watch_pivot", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id",
+    pivot_model = "WatchPair", pivot_foreign_key = "post_id", pivot_related_foreign_key = "tag_id",
   }) },
 })
 local Tag = lumo.model("WatchTag", { collection = "watch_tags", columns = { label = "string" } })
@@ -26,6 +39,27 @@ local function refused(code, fn)
   assert.is_false(ok)
   assert.equal(code, err.code)
   return err
+end
+
+--- The cursors that are open on a collection.
+local function cursors_of(collection)
+  local reply = helper.conn:command(lumo.ordered {
+    { "aggregate", 1 }, { "cursor", {} },
+    { "pipeline", lumo.array {
+      { ["$currentOp"] = { idleCursors = true, allUsers = true } },
+      { ["$match"] = { type = "idleCursor", ns = helper.database .. "." .. collection } },
+    } },
+  }, { database = "admin" })
+  local ids = {}
+  for i, op in ipairs(reply.cursor.firstBatch) do ids[i] = op.cursor.cursorId end
+  return ids
+end
+
+--- Kills them from another connection than that which has them; how many there were.
+local function kill_cursors(collection)
+  local ids = cursors_of(collection)
+  if #ids > 0 then helper.command { { "killCursors", collection }, { "cursors", lumo.array(ids) } } end
+  return #ids
 end
 
 teardown(helper.drop)
@@ -93,33 +127,96 @@ describe("a stream of a model", function()
     assert.equal(("%s\n%s\n"):format(tostring(made[2]._id), tostring(made[3]._id)), output)
   end)
 
+  local function fail_next_more(data)
+    data.failCommands = { "getMore" }
+    helper.conn:command(lumo.ordered {
+      { "configureFailPoint", "failCommand" }, { "mode", { times = 1 } }, { "data", data },
+    }, { database = "admin" })
+  end
+
   it("neither loses nor repeats an event when its cursor dies", function()
     local stream = Post:watch { max_await_ms = 200 }
-    local one = Post:create { title = "one" }
-    assert.equal(one._id, stream:next().id)
-    local two = Post:create { title = "two" }
-    helper.conn:command(lumo.ordered {
-      { "configureFailPoint", "failCommand" }, { "mode", { times = 1 } },
-      { "data", { failCommands = { "getMore" }, errorCode = 10107 } },
-    }, { database = "admin" })
-    assert.equal(two._id, stream:next().id)
-    helper.conn:command(lumo.ordered {
-      { "configureFailPoint", "failCommand" }, { "mode", { times = 1 } },
-      { "data", { failCommands = { "getMore" }, closeConnection = true } },
-    }, { database = "admin" })
-    local three = Post:create { title = "three" }
-    assert.equal(three._id, stream:next().id)
-    assert.is_nil(stream:try_next())
+    local deaths = {
+      function() fail_next_more { errorCode = 10107, errorLabels = { "ResumableChangeStreamError" } } end,
+      function() fail_next_more { errorCode = 43 } end,
+      function() fail_next_more { closeConnection = true } end,
+      function() assert.is_true(kill_cursors("watch_posts") > 0) end,
+    }
+    for i, die in ipairs(deaths) do
+      local made = Post:create_many { { title = "a" }, { title = "b" } }
+      die()
+      assert.equal(made[1]._id, stream:next().id, i)
+      assert.equal(made[2]._id, stream:next().id, i)
+      assert.is_nil(stream:try_next())
+      die()
+      assert.is_nil(stream:try_next())
+    end
+    stream:close()
   end)
 
-  it("surfaces what it cannot go on after", function()
+  it("raises what it cannot go on after, and goes on if it is asked again", function()
+    for _, code in ipairs { 280, 10107, 237 } do -- of those without the server's word that it may go on
+      local stream = Post:watch { max_await_ms = 200 }
+      local post = Post:create { title = "one" }
+      fail_next_more { errorCode = code, errorLabels = lumo.array {} }
+      assert.equal(code, refused("E_SERVER", function() stream:try_next() end).server_code)
+      assert.equal(post._id, stream:next().id)
+      assert.is_nil(stream:try_next())
+      stream:close()
+    end
+  end)
+
+  it("is opened once where the server does not take it", function()
+    local _, list = lumo.count_commands(function()
+      local err = refused("E_SERVER", function() Post:watch { pipeline = { { ["$sort"] = { a = 1 } } } } end)
+      assert.equal(20, err.server_code)
+      refused("E_SERVER", function() Post:watch { resume_after = [[{"_data":"82"}]] } end)
+    end)
+    assert.equal(2, #list)
+  end)
+
+  it("gives its cursor and its client back when it is closed or forgotten", function()
+    local conn = lumo.connect(helper.uri(), { name = "watch_one", database = helper.database, pool_size = 1,
+      timeout_ms = 1000 })
+    collectgarbage()
+    collectgarbage()
+    helper.conn:ping() -- kills those of earlier tests
+    local before = #cursors_of("watch_posts")
+    for _, leave in ipairs {
+      function(stream) stream:close() end,
+      function(stream) stream:close() stream:close() end,
+      function() end,
+    } do
+      leave(Post:watch { client = conn, max_await_ms = 100 })
+      collectgarbage()
+      collectgarbage()
+      conn:ping()
+      assert.equal(before, #cursors_of("watch_posts"))
+    end
+    conn:close()
+  end)
+
+  it("that is closed stands behind the last event it gave", function()
     local stream = Post:watch { max_await_ms = 200 }
-    helper.conn:command(lumo.ordered {
-      { "configureFailPoint", "failCommand" }, { "mode", { times = 1 } },
-      { "data", { failCommands = { "getMore" }, errorCode = 280 } },
-    }, { database = "admin" })
-    local err = refused("E_SERVER", function() stream:try_next() end)
-    assert.equal(280, err.server_code)
+    local made = Post:create_many { { title = "a" }, { title = "b" }, { title = "c" } }
+    for event in stream:each() do
+      assert.equal(made[1]._id, event.id)
+      stream:close()
+    end
+    assert.is_nil(stream:try_next())
+    local rest = collect(Post:watch { resume_after = stream.resume_token, max_await_ms = 200 }, 2)
+    assert.equal(made[2]._id, rest[1].id)
+    assert.equal(made[3]._id, rest[2].id)
+  end)
+
+  it("tells of arrays that were cut short", function()
+    local post = Post:create { title = "one", labels = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 } }
+    local stream = Post:watch { max_await_ms = 200 }
+    helper.update("watch_posts", { _id = post._id }, lumo.array {
+      { ["$set"] = { labels = { ["$slice"] = lumo.array { "$labels", 8 } } } },
+    })
+    assert.same({ labels = 8 }, stream:next().truncated)
+    stream:close()
   end)
 
   it("ends with its collection", function()
@@ -131,6 +228,14 @@ describe("a stream of a model", function()
     for event in stream:each() do types[#types + 1] = event.type end
     assert.same({ "drop", "invalidate" }, types)
     assert.is_nil(stream:try_next())
+    local again = Short:watch { resume_after = stream.resume_token, max_await_ms = 200 }
+    assert.is_nil(again:try_next())
+    local made = Short:create { a = 2 }
+    assert.equal(made._id, again:next().id)
+    again:close()
+    local few = Short:watch { operations = { "insert" }, max_await_ms = 200 }
+    helper.command { { "drop", "watch_short" } }
+    assert.is_nil(few:next())
   end)
 
   it("is outside of a transaction", function()
@@ -146,16 +251,38 @@ describe("a stream of a model", function()
     for _, options in ipairs {
       { nope = 1 }, { max_await_ms = 0 }, { max_await_ms = "x" }, { full_document = "sometimes" },
       { operations = {} }, { operations = { 1 } }, { operations = "insert" }, { pipeline = {} },
-      { resume_after = "x" }, { resume_after = 5 }, { resume_after = "{}", start_at = lumo.timestamp(1, 1) },
+      { operations = { "insert", nil, "update" } }, { operations = { a = "insert" } }, { pipeline = { 5 } },
+      { pipeline = { {}, print } }, { max_await_ms = 1.5 }, { max_await_ms = 60001 }, { max_await_ms = 0 / 0 },
+      { resume_after = "x" }, { resume_after = 5 }, { resume_after = {} }, { resume_after = "{}" },
+      { resume_after = [[{"_data":1}]] }, { resume_after = [[{"_data":"xyz"}]] }, { start_at = 5 },
+      { start_at = lumo.datetime.now() }, { start_at = lumo.regex("a") }, { 1 }, 5, true, print,
+      { resume_after = [[{"_data":"82"}]], start_at = lumo.timestamp(1, 1) },
     } do
       refused("E_ARGUMENT", function() Post:watch(options) end)
     end
     refused("E_UNDEFINED_RELATIONSHIP", function() Post:watch("nope") end)
+    refused("E_UNDEFINED_RELATIONSHIP", function() Post:watch("") end)
+    refused("E_ARGUMENT", function() Post:watch("tags", 5) end)
+    refused("E_ARGUMENT", function() Post:watch("tags", { resume_after = "x" }) end)
+    refused("E_UNSUPPORTED", function() Post:watch("parts") end)
     refused("E_ARGUMENT", function() Post:watch("tags", { operations = { "insert" } }) end)
     refused("E_ARGUMENT", function() Post.watch() end)
     local stream = Post:watch()
     refused("E_ARGUMENT", function() stream.next() end)
     refused("E_ARGUMENT", function() stream.tryNext({}) end)
+  end)
+end)
+
+describe("a stream and the connection's timeout", function()
+  it("waits for events within it", function()
+    local conn = lumo.connect(helper.uri(), { name = "watch_short", database = helper.database, timeout_ms = 400 })
+    local err = refused("E_ARGUMENT", function() Post:watch { client = conn, max_await_ms = 400 } end)
+    assert.matches("below the connection's timeout, 400 ms", err.message, 1, true)
+    local stream = Post:watch { client = conn }
+    local _, list = lumo.count_commands(function() assert.is_nil(stream:try_next()) end)
+    assert.equal(1, #list) -- it has not broken off
+    stream:close()
+    conn:close()
   end)
 end)
 
@@ -185,6 +312,37 @@ describe("a stream of a relation", function()
     local again = Post:watch("tags", { resume_after = events[4].token, max_await_ms = 200 })
     assert.equal(other._id, again:next().owner_id)
   end)
+
+  it("goes on when its cursor dies", function()
+    local post, tag = Post:create { title = "p" }, Tag:create { label = "a" }
+    local stream = Post:watch("tags", { max_await_ms = 200 })
+    post.tags:attach { [tag._id] = { weight = 1 } }
+    assert.is_true(kill_cursors("watch_pivot") > 0)
+    local event = stream:next()
+    assert.equal("attached", event.type)
+    assert.equal(tag._id, event.related_id)
+    post.tags:detach(tag)
+    assert.is_true(kill_cursors("watch_pivot") > 0)
+    event = stream:next()
+    assert.equal("detached", event.type)
+    assert.same({ weight = 1 }, event.pivot)
+    assert.is_nil(stream:try_next())
+    stream:close()
+  end)
+
+  it("raises for a pair that its columns cannot hold, and goes on behind it", function()
+    local stream = Typed:watch("tags", { max_await_ms = 200 })
+    helper.insert("watch_typed_pivot", {
+      { post_id = lumo.objectid(), tag_id = lumo.objectid(), weight = 1 },
+      { post_id = lumo.objectid(), tag_id = lumo.objectid(), weight = "heavy" },
+      { post_id = lumo.objectid(), tag_id = lumo.objectid(), weight = 3 },
+    })
+    assert.equal(1, stream:next().pivot.weight)
+    refused("E_CAST", function() stream:next() end)
+    assert.equal(3, stream:next().pivot.weight)
+    assert.is_nil(stream:try_next())
+    stream:close()
+  end)
 end)
 
 describe("watching a standalone server", function()
@@ -194,30 +352,5 @@ describe("watching a standalone server", function()
     refused("E_UNSUPPORTED", function() Post:watch { client = conn } end)
     conn:close()
     server:remove()
-  end)
-end)
-
-describe("a stream whose server is restarted", function()
-  it("goes on where it stood, without a loss", function()
-    local embedded = require "lumo.embedded"
-    local folder = helper.shell("mktemp -d"):gsub("%s+$", "")
-    local server = embedded.start { path = folder }
-    local conn = lumo.connect(server.uri, { name = "watch_restart" })
-    local stream = Post:watch { client = conn, max_await_ms = 200 }
-    local one = Post:create({ title = "one" }, { client = conn })
-    local event = stream:next()
-    assert.equal(one._id, event.id)
-    stream:close()
-    conn:close()
-    server.stop()
-    server = embedded.start { path = folder }
-    conn = lumo.connect(server.uri, { name = "watch_restart" })
-    local two = Post:create({ title = "two" }, { client = conn })
-    stream = Post:watch { client = conn, resume_after = event.token, max_await_ms = 200 }
-    assert.equal(two._id, stream:next().id)
-    assert.is_nil(stream:try_next())
-    conn:close()
-    server.stop()
-    helper.shell("rm -rf " .. folder)
   end)
 end)

@@ -13,6 +13,7 @@ enum {
   LUMO_LABEL_TRANSIENT = 1,      /* TransientTransactionError */
   LUMO_LABEL_UNKNOWN_COMMIT = 2, /* UnknownTransactionCommitResult */
   LUMO_LABEL_RETRYABLE = 4,      /* RetryableWriteError */
+  LUMO_LABEL_RESUMABLE = 8,      /* ResumableChangeStreamError */
 };
 
 /* Plain memory, no ownership but of `value`. Texts that do not fit are cut at a character boundary. */

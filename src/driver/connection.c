@@ -155,6 +155,10 @@ int32_t lumo_connection_timeout(const lumo_connection *connection) {
   return connection->timeout_ms;
 }
 
+int32_t lumo_connection_socket_timeout(const lumo_connection *connection) {
+  return connection->socket_timeout_ms > 0 ? connection->socket_timeout_ms : INT32_MAX;
+}
+
 const char *lumo_connection_database(const lumo_connection *connection) {
   return connection->database;
 }

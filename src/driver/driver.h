@@ -143,6 +143,8 @@ void lumo_job_cancel(lumo_job *job);
 /* Takes that one reference, at any time; a job whose results were taken gives up its session at once. */
 void lumo_job_release(lumo_job *job);
 int32_t lumo_connection_timeout(const lumo_connection *connection);
+/* How long one answer of a server is waited for, in milliseconds. */
+int32_t lumo_connection_socket_timeout(const lumo_connection *connection);
 /* Zeros when nothing has been submitted in this process. */
 void lumo_connection_workers_count(lumo_connection *connection, lumo_workers_stats *stats);
 

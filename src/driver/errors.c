@@ -158,7 +158,7 @@ static const char *class_of(const lumo_answer *answer, const bson_error_t *cause
 
 static bool is_retryable(const lumo_error *error, const bson_error_t *cause) {
   if (strcmp(error->code, "E_NETWORK") == 0 || strcmp(error->code, "E_TIMEOUT") == 0) return true;
-  if (error->labels & (LUMO_LABEL_TRANSIENT | LUMO_LABEL_RETRYABLE)) return true;
+  if (error->labels & (LUMO_LABEL_TRANSIENT | LUMO_LABEL_RETRYABLE | LUMO_LABEL_RESUMABLE)) return true;
   return cause->domain == MONGOC_ERROR_SERVER &&
          (is_state_change((int32_t)cause->code) || cause->code == 112);
 }
@@ -169,7 +169,8 @@ static uint32_t labels_of(const lumo_answer *answer) {
     uint32_t bit;
   } labels[] = {{"TransientTransactionError", LUMO_LABEL_TRANSIENT},
                 {"UnknownTransactionCommitResult", LUMO_LABEL_UNKNOWN_COMMIT},
-                {"RetryableWriteError", LUMO_LABEL_RETRYABLE}};
+                {"RetryableWriteError", LUMO_LABEL_RETRYABLE},
+                {"ResumableChangeStreamError", LUMO_LABEL_RESUMABLE}};
   uint32_t bits = 0;
   for (size_t i = 0; answer->has_reply && i < sizeof labels / sizeof *labels; i++)
     if (mongoc_error_has_label(&answer->reply, labels[i].name)) bits |= labels[i].bit;

@@ -83,6 +83,12 @@ static int connection_server(lua_State *L) {
   return 1;
 }
 
+/* core.connection_socket_timeout(connection): in milliseconds. */
+static int connection_socket_timeout(lua_State *L) {
+  lua_pushinteger(L, lumo_connection_socket_timeout(lumo_check_connection(L, 1)));
+  return 1;
+}
+
 /* core.connection_stats(connection): { threads, running, waiting, dropped } */
 static int connection_stats(lua_State *L) {
   lumo_workers_stats stats;
@@ -324,6 +330,7 @@ void lumo_open_connection(lua_State *L) {
       {"connection_close", connection_close},
       {"connection_server", connection_server},
       {"connection_database", connection_database},
+      {"connection_socket_timeout", connection_socket_timeout},
       {"connection_stats", connection_stats},
       {"command_plan", command_plan},
       {"cursor_plan", cursor_plan},

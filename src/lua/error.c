@@ -77,7 +77,8 @@ static void set_labels(lua_State *L, uint32_t labels) {
     const char *name;
   } names[] = {{LUMO_LABEL_TRANSIENT, "TransientTransactionError"},
                {LUMO_LABEL_UNKNOWN_COMMIT, "UnknownTransactionCommitResult"},
-               {LUMO_LABEL_RETRYABLE, "RetryableWriteError"}};
+               {LUMO_LABEL_RETRYABLE, "RetryableWriteError"},
+               {LUMO_LABEL_RESUMABLE, "ResumableChangeStreamError"}};
   int count = 0;
   if (labels == 0) return;
   lua_newtable(L);
