@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -20,11 +21,11 @@ typedef struct task_queue {
 } task_queue;
 
 /* Where a thread waits for something to do. The one that has come last is called first: what it needs is in
- * the caches. */
+ * the caches. A semaphore, so that who is called before it sleeps never sleeps, and who wakes meets no lock.
+ */
 typedef struct seat {
   lumo_workers *workers;
-  pthread_cond_t call;
-  bool is_called;
+  sem_t call;
   struct seat *below; /* in the stack of the idle */
   struct seat *next;  /* of all seats of the workers */
 } seat;
@@ -125,7 +126,7 @@ static seat *add_seat(lumo_workers *workers) {
   seat *place = lumo_calloc(1, sizeof *place);
   if (!place) return NULL;
   place->workers = workers;
-  pthread_cond_init(&place->call, NULL);
+  sem_init(&place->call, 0, 0);
   place->next = workers->seats;
   workers->seats = place;
   return place;
@@ -134,7 +135,7 @@ static seat *add_seat(lumo_workers *workers) {
 static void remove_last_seat(lumo_workers *workers) {
   seat *place = workers->seats;
   workers->seats = place->next;
-  pthread_cond_destroy(&place->call);
+  sem_destroy(&place->call);
   lumo_free(place);
 }
 
@@ -165,25 +166,28 @@ static int start_thread(lumo_workers *workers) {
   return status;
 }
 
-/* Under the lock: takes an idle thread, which is to be told so by its signal, without the lock at best. */
-static seat *call_idle(lumo_workers *workers) {
+/* Under the lock: takes an idle thread, which is to be told so by call(), without the lock at best. */
+static seat *choose_idle(lumo_workers *workers) {
   seat *place = workers->idle;
   if (!place) return NULL;
   workers->idle = place->below;
-  place->is_called = true;
   workers->called++;
   return place;
 }
 
-static void call_all(lumo_workers *workers) {
-  for (seat *place; (place = call_idle(workers));) pthread_cond_signal(&place->call);
+static void call(seat *place) {
+  if (place) sem_post(&place->call);
 }
 
-/* Under the lock: gets a thread for the next task, if there is one: an idle one, which the caller signals, or
+static void call_all(lumo_workers *workers) {
+  for (seat *place; (place = choose_idle(workers));) call(place);
+}
+
+/* Under the lock: gets a thread for the next task, if there is one: an idle one, which is to be called, or
  * a new one. Not 0: no thread could be started. */
 static int get_thread(lumo_workers *workers, seat **idle) {
   lumo_task **next = find_next(workers);
-  *idle = next ? call_idle(workers) : NULL;
+  *idle = next ? choose_idle(workers) : NULL;
   if (!next || *idle) return 0;
   /* One more for each that is in a line. */
   unsigned limit =
@@ -192,13 +196,23 @@ static int get_thread(lumo_workers *workers, seat **idle) {
   return may_start ? start_thread(workers) : 0;
 }
 
-/* Under the lock. */
-static void wait_for_call(lumo_workers *workers, seat *place) {
-  place->is_called = false;
+/* Under the lock. From now on the thread may be called; it has to wait for that. */
+static void sit_down(lumo_workers *workers, seat *place) {
   place->below = workers->idle;
   workers->idle = place;
-  while (!place->is_called) pthread_cond_wait(&place->call, &workers->lock);
+}
+
+/* Under the lock, which is given back meanwhile. */
+static void wait_for_call(lumo_workers *workers, seat *place) {
+  pthread_mutex_unlock(&workers->lock);
+  while (sem_wait(&place->call) != 0) { /* EINTR, by a debugger */
+  }
+  pthread_mutex_lock(&workers->lock);
   workers->called--;
+}
+
+static bool is_over(const lumo_workers *workers) {
+  return workers->closed && workers->queued == 0;
 }
 
 /* Under the lock: the end of a task. True if it was abandoned. */
@@ -213,34 +227,46 @@ static bool settle(lumo_workers *workers, lumo_task *task) {
   return task->abandoned;
 }
 
-static void run_task(lumo_workers *workers, lumo_task *task) {
+/* Without the lock; returns with it. The thread sits down before it wakes the waiter: who submits again at
+ * once then calls this thread, which need not have slept, and not another one. */
+static void run_task(lumo_workers *workers, seat *place, lumo_task *task) {
   task->class->run(task);
   pthread_mutex_lock(&workers->lock);
   bool abandoned = settle(workers, task);
+  bool sits = !abandoned && !find_next(workers) && !is_over(workers);
+  lumo_slot *slot = task->slot;
+  task->slot = NULL;
+  if (!abandoned) lumo_task_unref(task); /* not the last one: the submitter's is there as long as this lock */
+  if (sits) sit_down(workers, place);
   pthread_mutex_unlock(&workers->lock);
-  lumo_slot_wake(task->slot);
-  lumo_task_unref(task); /* which may still send something for a task that was abandoned */
-  if (abandoned) count_leaving(-1);
+  lumo_slot_wake(slot);
+  lumo_slot_unref(slot);
+  if (abandoned) {
+    lumo_task_unref(task); /* which may still send something */
+    count_leaving(-1);
+  }
+  pthread_mutex_lock(&workers->lock);
+  if (sits) wait_for_call(workers, place);
 }
 
 static void *work(void *argument) {
-  seat *place = argument, *idle;
+  seat *place = argument;
   lumo_workers *workers = place->workers;
   pthread_mutex_lock(&workers->lock);
   workers->called--;
   for (;;) {
     lumo_task *task = take_next(workers);
     if (task) {
-      idle = NULL;
+      seat *idle = NULL;
       /* There may be more for others; who is on the way will see to it. */
       if (workers->called == 0) get_thread(workers, &idle);
       pthread_mutex_unlock(&workers->lock);
-      if (idle) pthread_cond_signal(&idle->call);
-      run_task(workers, task);
-      pthread_mutex_lock(&workers->lock);
-    } else if (workers->closed && workers->queued == 0) {
+      call(idle);
+      run_task(workers, place, task);
+    } else if (is_over(workers)) {
       break;
     } else {
+      sit_down(workers, place);
       wait_for_call(workers, place);
     }
   }
@@ -290,7 +316,7 @@ void lumo_workers_close(lumo_workers *workers) {
   pthread_mutex_unlock(&workers->lock);
 }
 
-/* Under the lock. *idle is to be signalled. False: *error says why not. */
+/* Under the lock. *idle is to be called. False: *error says why not. */
 static bool enqueue(lumo_workers *workers, lumo_task *task, seat **idle, lumo_error *error) {
   if (workers->closed) return lumo_error_set(error, "E_UNDEFINED_CONNECTION", "the connection is closed");
   if (workers->queued >= QUEUE_LIMIT) {
@@ -322,7 +348,7 @@ void lumo_workers_submit(lumo_workers *workers, lumo_task *task, lumo_slot *slot
     task->state = LUMO_TASK_DONE;
   }
   pthread_mutex_unlock(&workers->lock);
-  if (idle) pthread_cond_signal(&idle->call);
+  call(idle);
   if (queued) return;
   lumo_slot_wake(slot);
   if (task->detached) count_leaving(-1);
