@@ -76,9 +76,9 @@ end
 function paginate.set_query_string(at, values)
   if type(values) ~= "table" then raise("E_ARGUMENT", "query_string needs a table, got %s", type(values)) end
   for key, value in pairs(values) do
-    if type(key) ~= "string" or type(value) == "table" or type(value) == "function" then
-      raise("E_ARGUMENT", "query_string takes texts, numbers and booleans by name; \"%s\" is a %s",
-        tostring(key), type(value))
+    local kind = value == core.null and "null" or type(value)
+    if type(key) ~= "string" or kind == "null" or kind == "table" or kind == "function" then
+      raise("E_ARGUMENT", "query_string takes texts, numbers and booleans by name; \"%s\" is a %s", tostring(key), kind)
     end
   end
   at.query_string = values
@@ -94,7 +94,8 @@ local function check_number(value, method)
   end
 end
 
---- The URL with its query string and the one parameter that tells the page.
+--- The URL with its query string and the one parameter that tells the page. What the base has after a "?" or a "#"
+--- stays where it belongs.
 function paginate.url(at, name, value)
   local parts, keys = {}, {}
   for key in pairs(at.query_string or {}) do
@@ -105,7 +106,9 @@ function paginate.url(at, name, value)
     parts[#parts + 1] = escape(key) .. "=" .. escape(at.query_string[key])
   end
   parts[#parts + 1] = name .. "=" .. value
-  return (at.base_url or "/") .. "?" .. table.concat(parts, "&")
+  local base, fragment = (at.base_url or "/"):match("^([^#]*)(.*)$")
+  local joint = not base:find("?", 1, true) and "?" or base:find("[?&]$") and "" or "&"
+  return base .. joint .. table.concat(parts, "&") .. fragment
 end
 
 --- The URL of a page; numbers below 1 are page 1.

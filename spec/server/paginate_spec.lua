@@ -188,6 +188,15 @@ describe("the URLs of a page", function()
       page:get_next_page_url())
   end)
 
+  it("keep a query and a fragment of the base where they belong", function()
+    local page = q():paginate(2, 10)
+    assert.equal("/p?lang=is&page=3", page:base_url("/p?lang=is"):get_next_page_url())
+    assert.equal("/p?page=3#list", page:base_url("/p#list"):get_next_page_url())
+    page:base_url("/p?lang=is#a?b"):query_string { n = 5 }
+    assert.equal("/p?lang=is&n=5&page=3#a?b", page:get_next_page_url())
+    assert.equal("/p?n=5&page=3", page:base_url("/p?"):get_next_page_url())
+  end)
+
   it("come for a range", function()
     local page = q():paginate(2, 10):base_url("/p")
     assert.same({
@@ -211,6 +220,7 @@ describe("the URLs of a page", function()
     expect_refused("E_ARGUMENT", function() page:base_url(5) end)
     expect_refused("E_ARGUMENT", function() page:query_string("a=b") end)
     expect_refused("E_ARGUMENT", function() page:query_string { a = {} } end)
+    expect_refused("E_ARGUMENT", function() page:query_string { a = lumo.null } end)
     expect_refused("E_ARGUMENT", function() page.get_url(1) end)
   end)
 end)

@@ -386,6 +386,13 @@ describe("more filters", function()
     assert.equal("Anna", names(q():where("name", "like", "An%")))
   end)
 
+  it("like: a newline at the end is a character like any other", function()
+    helper.insert("items", { { name = "Ann\n" } })
+    assert.equal("", names(q():where_like("name", "Ann")))
+    assert.equal("", names(q():where_ilike("name", "an_")))
+    assert.equal("Ann\n Anna", names(q():where_like("name", "Ann_")))
+  end)
+
   it("ilike does not tell capitals", function()
     assert.equal("Anna anton", names(q():where_ilike("name", "AN%")))
     assert.equal("Anna anton", names(q():where("name", "ilike", "an%")))

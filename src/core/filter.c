@@ -414,6 +414,7 @@ void lumo_like_pattern(lumo_buf *out, const char *like, size_t len) {
   for (size_t i = 0; i < len; i++) {
     char c = like[i];
     if (c == '%') {
+      if (i + 1 == len) return; /* any end will do: the server then reads an index's range and nothing else */
       lumo_buf_append(out, ".*", 2);
     } else if (c == '_') {
       lumo_buf_append(out, ".", 1);
@@ -423,5 +424,5 @@ void lumo_like_pattern(lumo_buf *out, const char *like, size_t len) {
       lumo_buf_append(out, &c, 1);
     }
   }
-  lumo_buf_append(out, "$", 1);
+  lumo_buf_append(out, "\\z", 2); /* "$" matches before a newline at the end, too */
 }
