@@ -76,6 +76,11 @@ local function open_here(key)
   return open
 end
 
+--- The open transactions of this coroutine by connection, or nil.
+function ambient.open()
+  return open_here(this_coroutine())
+end
+
 --- The transaction in which a client's plans run, or nil. Raises E_ARGUMENT for one that is over.
 ---@param client lumo.Client
 ---@return lumo.Transaction|nil

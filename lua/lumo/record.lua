@@ -429,6 +429,7 @@ function Record:use_transaction(trx)
     raise("E_ARGUMENT", "use_transaction of a \"%s\" record needs a transaction of the connection that it came through",
       state.name)
   end
+  transactions.tell_touched(self)
   core.record_side(self, true).trx = trx
   return self
 end

@@ -87,6 +87,31 @@ function Transaction:remember(record)
   self.order[#self.order + 1] = record
 end
 
+--- Before a record is changed: a function that runs again finds it as the first time. Of records that it has dropped
+--- no state is kept, nor of those that were read in the transaction.
+---@param record lumo.Record
+function transaction.tell_touched(record)
+  for _, trx in pairs(ambient.open() or {}) do
+    local side, touched = core.record_side(record), rawget(trx, "touched")
+    if touched and not touched[record] and not trx.snapshots[record] and not (side and side.trx == trx) then
+      touched[record] = core.record_snapshot(record)
+    end
+  end
+end
+
+core.on_record_touched(transaction.tell_touched)
+
+local BY_RECORD = { __mode = "k" }
+
+--- Before the function runs again: the records that it has changed have the states that they had when it began, but
+--- those whose changes went to another connection.
+local function rewind(self)
+  for record, snapshot in pairs(self.touched) do
+    local number = core.record_connection(record)
+    if number == 0 or number == self.connection.number then core.record_restore(record, snapshot) end
+  end
+end
+
 local function give_back(self)
   for i = #self.order, 1, -1 do
     core.record_restore(self.order[i], self.snapshots[self.order[i]])
@@ -221,7 +246,10 @@ end
 --- the
 --- transaction itself.
 local function attempt(trx, fn)
+  trx.touched = setmetatable({}, BY_RECORD)
+  core.watch_records(1)
   local packed, results = pcall(ambient.run, trx, fn)
+  core.watch_records(-1)
   if not packed then -- no memory for the results
     if trx.session then roll_back(trx) end
     error(results, 0)
@@ -274,6 +302,7 @@ function transaction.transaction(fn, options, default)
     local over = trx.is_committed or not is_transient(results[2]) or core.clock() > deadline
     conclude(trx, over and not may_be_applied(results[2]) and "after_rollback")
     if over then error(results[2], 0) end
+    rewind(trx)
     runtime.pause(math.random(pause)) -- others are at work on the same documents
     pause = math.min(pause * 2, 256)
   end

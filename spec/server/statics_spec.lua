@@ -622,6 +622,19 @@ describe("a failed save", function()
     user:save()
     assert.equal(5, helper.doc("users", { mail = "b@x" }).age)
   end)
+
+  it("takes back what a before-hook did to its tables", function()
+    local Hooked = lumo.model("HookedTables", {
+      collection = "users", columns = { tags = "array", age = { "integer", max = 9 } },
+    })
+    Hooked:before("save", function(user) table.insert(user.tags, "hook") end)
+    local user = Hooked:new { tags = { "a" }, age = 10 }
+    assert.equal("a", user.tags[1])
+    expect_refused("E_VALIDATION", function() user:save() end)
+    assert.same({ "a" }, user.tags)
+    user.age = 9
+    assert.same({ "a", "hook" }, user:save():fresh().tags)
+  end)
 end)
 
 describe("statics", function()

@@ -298,6 +298,21 @@ describe("a table that no column declares", function()
     bag.a = 10
     assert.is_false(one.is_dirty)
   end)
+
+  it("is read as what was assigned to it, and changed in place whatever else was read", function()
+    local one = Loose:create { bag = { a = 1 }, list = { 1 }, word = "old" }
+    one.word = "new"
+    assert.equal("new", one.word)
+    one.word = nil
+    assert.is_nil(one.word)
+    one.bag.a = 2
+    table.insert(one.list, 2)
+    assert.same({ 1, 2 }, one.list)
+    one:save()
+    assert.same({ a = 2 }, one:fresh().bag)
+    assert.same({ 1, 2 }, one:fresh().list)
+    assert.is_nil(one:fresh().word)
+  end)
 end)
 
 describe("rules inside of objects and arrays", function()

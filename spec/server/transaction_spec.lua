@@ -14,7 +14,7 @@ local pluck = helper.pluck
 
 local Account = lumo.model("TrxAccount", {
   collection = "accounts",
-  columns = { name = "string", balance = "integer", notes = { "array", of = "string" } },
+  columns = { name = "string", balance = "integer", notes = { "array", of = "string" }, meta = "object" },
   relations = {
     groups = lumo.many_to_many("TrxGroup", {
       pivot_table = "account_groups", pivot_foreign_key = "account_id", pivot_related_foreign_key = "group_id",
@@ -724,20 +724,79 @@ describe("a transaction that fails gives back the state of", function()
     assert.equal("b", stored_names())
   end)
 
+  it("a record whose tables were changed in place", function()
+    local account = Account:create { name = "a", notes = { "x" }, meta = { deep = { n = 1 } } }
+    local notes = account.notes
+    table.insert(notes, "y")
+    account.meta.deep.n = 2
+    undo(function()
+      account:save()
+      table.insert(account.notes, "z")
+      table.remove(notes, 1)
+      account.meta.deep.n = 3
+      account.meta.deep.more = {}
+      account:save()
+    end)
+    assert.same({ "x", "y" }, account.notes)
+    assert.equal(notes, account.notes)
+    assert.same({ deep = { n = 2 } }, account.meta)
+    assert.same({ notes = { "x", "y" }, meta = { deep = { n = 2 } } }, account.dirty)
+    account:save()
+    assert.same({ "x", "y" }, account:fresh().notes)
+  end)
+
+  it("a record's attributes that no column declares", function()
+    local Loose = lumo.model("TrxLoose", { collection = "accounts", strict = false, columns = { name = "string" } })
+    local account = Loose:create { name = "a", word = "old" }
+    account.word, account.bag, account.gone = "new", { list = { 1 } }, nil
+    undo(function()
+      account:save()
+      account.word, account.added = "other", 1
+      table.insert(account.bag.list, 2)
+      account:save()
+    end)
+    assert.equal("new", account.word)
+    assert.is_nil(account.added)
+    assert.same({ list = { 1 } }, account.bag)
+    account:save()
+    assert.same({ list = { 1 } }, account:fresh().bag)
+  end)
+
   it("records before each new try", function()
-    local account = Account:create { name = "a", balance = 1 }
+    local account = Account:create { name = "a", balance = 1, notes = { "x" } }
+    local other = Account:create { name = "b", balance = 1 }
     fail_next("delete", 2, { errorCode = 112, errorLabels = TRANSIENT })
     local seen = {}
-    lumo.transaction(function()
+    lumo.transaction(function(trx)
       seen[#seen + 1] = account.balance
       account.balance = account.balance + 10
+      table.insert(account.notes, "y")
       account:save()
+      other:use_transaction(trx):merge { balance = other.balance + 1 }
       Account:query():where("name", "nobody"):delete()
+      other:save()
     end)
-    -- What is assigned and never saved is the caller's; what a save made of it is given back.
-    assert.equal(3, #seen)
-    assert.equal(account.balance, helper.doc("accounts").balance)
+    assert.same({ 1, 1, 1 }, seen)
+    assert.same({ 11, 2 }, { account.balance, other.balance })
+    assert.same({ "x", "y" }, account.notes)
+    assert.same({ "x", "y" }, account:fresh().notes)
+    assert.same({ 11, 2 }, { account:fresh().balance, other:fresh().balance })
     assert.is_false(account.is_dirty)
+  end)
+
+  it("no record that was saved in the transaction of another connection", function()
+    local elsewhere = lumo.connect(helper.uri(), { name = "trx_else", database = helper.database })
+    local account = Account:create { name = "a", balance = 1 }
+    fail_next("delete", 1, { errorCode = 112, errorLabels = TRANSIENT })
+    lumo.transaction(function()
+      lumo.transaction(function()
+        account.balance = account.balance + 1
+        account:save()
+        Account:query { client = elsewhere }:where("name", "nobody"):delete()
+      end, { client = elsewhere })
+    end)
+    assert.equal(3, account.balance)
+    assert.equal(3, account:fresh().balance)
   end)
 
   it("records when the commit is refused", function()

@@ -8,6 +8,7 @@
  * The class of a record is its metatable: [1] the schema userdata, [&CLASS] true. */
 #include "../core/record.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,12 @@
 #include "../core/text.h"
 #include "private.h"
 
-static const char CLASS = 0, UNSET = 0, UNDECLARED = 0;
+static const char CLASS = 0, UNSET = 0, UNDECLARED = 0, CONTENTS = 0;
+
+/* How many functions of transactions, which may be run again, are under way: while there are any, slot_touch
+ * is told of each record that its user changes, or may change through a table of its. */
+static atomic_int watchers;
+static const char slot_touch;
 
 /* ---- buffers to write with ---- */
 
@@ -190,6 +196,28 @@ static void push_own_side(lua_State *L, int i, lumo_record *record) {
   record->flags = (uint8_t)((record->flags | LUMO_RECORD_SIDE) & ~LUMO_RECORD_SIDE_SHARED);
 }
 
+/* The user of the record at i is about to change it, or has got a table of its. */
+static void tell_touched(lua_State *L, int i) {
+  if (atomic_load_explicit(&watchers, memory_order_relaxed) == 0) return;
+  i = lua_absindex(L, i);
+  lumo_get(L, &slot_touch);
+  lua_pushvalue(L, i);
+  lua_call(L, 1, 0);
+}
+
+/* core.on_record_touched(fn): fn(record) before a record changes, while core.watch_records(1) has been called
+ * more often than core.watch_records(-1). */
+static int on_record_touched(lua_State *L) {
+  lua_settop(L, 1);
+  lumo_set(L, &slot_touch);
+  return 0;
+}
+
+static int watch_records(lua_State *L) {
+  atomic_fetch_add(&watchers, (int)lua_tointeger(L, 1));
+  return 0;
+}
+
 /* core.record_side(record, create): what lua/lumo keeps with a record. */
 static int record_side(lua_State *L) {
   lumo_record *record = check_record(L, 1);
@@ -299,6 +327,7 @@ static int record_index(lua_State *L) {
     lua_Integer number = lua_tointeger(L, -1);
     if (number < 0) return push_property(L, record, number);
     push_attribute(L, 1, record, (uint32_t)number - 1);
+    if (lua_istable(L, -1)) tell_touched(L, 1);
     return 1;
   }
   case LUA_TTABLE:
@@ -453,6 +482,7 @@ static const lumo_column *writable_column(lua_State *L, const lumo_record *recor
 static int record_newindex(lua_State *L) {
   lumo_record *record = lua_touserdata(L, 1);
   refuse_deleted(L, record);
+  tell_touched(L, 1);
   const lumo_column *column = writable_column(L, record, 1, 2);
   if (column)
     assign(L, 1, record, column->index, 3);
@@ -495,6 +525,7 @@ static int record_merge(lua_State *L) {
   if (!lua_istable(L, 2))
     lumo_raise_argument(L, lua_toboolean(L, 3) ? "fill" : "merge", 1, "a table of attributes", 2);
   lua_settop(L, 3);
+  tell_touched(L, 1);
   lua_createtable(L, (int)schema->count, 0); /* 4: cast values by column number */
   lua_newtable(L);                           /* 5: undeclared ones by name */
   for (lua_pushnil(L); lua_next(L, 2); lua_settop(L, 6)) {
@@ -1221,7 +1252,63 @@ static int record_deleted(lua_State *L) {
   return 0;
 }
 
-/* core.record_snapshot(record): its state, to be given back by core.record_restore(record, snapshot). */
+/* ---- states ---- */
+
+/* Appends the table at `table` and a copy of it to the list at `list`, unless it is there. Objects with
+ * methods are none of a document's tables, and stay out. */
+static void keep_table(lua_State *L, int list, int table) {
+  table = lua_absindex(L, table);
+  lua_pushvalue(L, table);
+  lua_rawget(L, list);
+  bool known = !lua_isnil(L, -1);
+  lua_pop(L, 1);
+  if (known) return;
+  if (luaL_getmetafield(L, table, "__index")) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_pushvalue(L, table);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, list);
+  int n = (int)lua_rawlen(L, list);
+  lua_pushvalue(L, table);
+  lua_rawseti(L, list, n + 1);
+  lua_newtable(L);
+  copy_entries(L, table, lua_gettop(L));
+  lua_rawseti(L, list, n + 2);
+}
+
+/* Pushes the contents of the tables that the companion at `side` holds as attributes, and of those inside of
+ * them, which may be changed in place: { table, copy, table, copy, … }. */
+static void push_contents(lua_State *L, int side) {
+  lua_newtable(L);
+  int list = lua_gettop(L);
+  for (lua_pushnil(L); lua_next(L, side); lua_pop(L, 1)) {
+    bool attributes = lua_type(L, -2) == LUA_TNUMBER || lua_touserdata(L, -2) == (void *)&UNDECLARED;
+    if (attributes && lua_istable(L, -1)) keep_table(L, list, -1);
+  }
+  for (int n = 2; n <= (int)lua_rawlen(L, list); n += 2) {
+    lua_rawgeti(L, list, n);
+    int copy = lua_gettop(L);
+    for (lua_pushnil(L); lua_next(L, copy); lua_pop(L, 1))
+      if (lua_istable(L, -1)) keep_table(L, list, -1);
+    lua_settop(L, list);
+  }
+}
+
+/* Gives the table at `table` the contents of `copy`. What has not changed needs no memory. */
+static void give_contents(lua_State *L, int table, int copy) {
+  for (lua_pushnil(L); lua_next(L, table);) {
+    lua_pop(L, 1);
+    lua_pushvalue(L, -1);
+    lua_pushvalue(L, -1);
+    lua_rawget(L, copy);
+    lua_rawset(L, table); /* an existing key: allowed while traversing */
+  }
+  copy_entries(L, copy, table);
+}
+
+/* core.record_snapshot(record): its state, to be given back once by core.record_restore(record, snapshot). */
 static int record_snapshot(lua_State *L) {
   lumo_record *record = check_record(L, 1);
   lua_settop(L, 1);
@@ -1232,10 +1319,29 @@ static int record_snapshot(lua_State *L) {
   if (!(record->flags & LUMO_RECORD_SIDE_SHARED)) {
     lua_newtable(L);
     copy_entries(L, 3, 4);
+    push_contents(L, 3);
+    lua_pushlightuserdata(L, (void *)&CONTENTS);
+    lua_insert(L, -2);
+    lua_rawset(L, 4);
   }
   lumo_setuv(L, 2);
   lua_settop(L, 2);
   return 1;
+}
+
+/* The tables of a snapshot's companion, at 3, have their contents back. */
+static void restore_contents(lua_State *L) {
+  lua_rawgetp(L, 3, &CONTENTS); /* 4 */
+  for (int n = 1; lua_istable(L, 4) && n < (int)lua_rawlen(L, 4); n += 2) {
+    lua_rawgeti(L, 4, n);
+    lua_rawgeti(L, 4, n + 1);
+    give_contents(L, 5, 6);
+    lua_settop(L, 4);
+  }
+  lua_pushlightuserdata(L, (void *)&CONTENTS);
+  lua_pushnil(L);
+  lua_rawset(L, 3);
+  lua_settop(L, 3);
 }
 
 static int record_restore(lua_State *L) {
@@ -1245,6 +1351,7 @@ static int record_restore(lua_State *L) {
     lumo_raise_code(L, "E_ARGUMENT", "a snapshot of this record is expected");
   if (copy->flags & LUMO_RECORD_SIDE) {
     lumo_getuv(L, 2);
+    if (!(copy->flags & LUMO_RECORD_SIDE_SHARED)) restore_contents(L);
     lumo_setuv(L, 1);
   }
   memcpy(record, copy, lumo_record_size(record->schema, 0, 0));
@@ -1253,10 +1360,8 @@ static int record_restore(lua_State *L) {
 
 /* ---- what else is asked of a record ---- */
 
-/* core.record_get(record, name, raw): an attribute, or a field that no column declares; nil when there is
- * none. */
-static int record_get(lua_State *L) {
-  lumo_record *record = check_record(L, 1);
+/* Pushes the attribute or field that is named at 2, raw if 3 is true, of the record at 1. */
+static void push_named(lua_State *L, lumo_record *record) {
   size_t len;
   if (lua_type(L, 2) != LUA_TSTRING) lumo_raise_argument(L, "get", 1, "the name of an attribute", 2);
   const char *name = lua_tolstring(L, 2, &len);
@@ -1264,7 +1369,7 @@ static int record_get(lua_State *L) {
   lumo_value value = {0};
   if (column && !lua_toboolean(L, 3)) {
     push_attribute(L, 1, record, column->index);
-    return 1;
+    return;
   }
   if (column) {
     value = lumo_record_value(record, column->index);
@@ -1279,7 +1384,7 @@ static int record_get(lua_State *L) {
           lua_pushnil(L);
         else if (lua_isnil(L, -1))
           goto stored;
-        return 1;
+        return;
       }
     }
   stored:
@@ -1296,6 +1401,15 @@ static int record_get(lua_State *L) {
     lua_setfield(L, -2, name);
     lua_pop(L, 1);
   }
+}
+
+/* core.record_get(record, name, raw): an attribute, or a field that no column declares; nil when there is
+ * none. */
+static int record_get(lua_State *L) {
+  lumo_record *record = check_record(L, 1);
+  lua_settop(L, 3);
+  push_named(L, record);
+  if (lua_istable(L, -1)) tell_touched(L, 1);
   return 1;
 }
 
@@ -1681,6 +1795,8 @@ void lumo_open_record(lua_State *L) {
       {"record_replace", record_replace},
       {"record_keep_key", record_keep_key},
       {"record_deleted", record_deleted},
+      {"on_record_touched", on_record_touched},
+      {"watch_records", watch_records},
       {"record_snapshot", record_snapshot},
       {"record_restore", record_restore},
       {"insert_plan", insert_plan},
