@@ -56,7 +56,9 @@ function ambient.handle(client)
 end
 
 --- Whether a function is being called in this coroutine, by the caller's caller or further up.
-local function is_called(fn)
+---@param fn function
+---@return boolean
+function ambient.is_called(fn)
   local level = 4
   local info = debug.getinfo(level, "f")
   while info and info.func ~= fn do
@@ -69,7 +71,7 @@ end
 --- The open transactions of this coroutine by connection, or nil.
 local function open_here(key)
   local open = open_of[key]
-  if open and reuses_coroutines and not is_called(ambient.run) then
+  if open and reuses_coroutines and not ambient.is_called(ambient.run) then
     open_of[key] = nil
     return nil
   end

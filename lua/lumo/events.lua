@@ -2,6 +2,7 @@
 --- commands, and what loads one by one or scans a collection. Nothing of it costs anything while nobody listens.
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
+local explain = require "lumo.explain"
 local names = require "lumo.names"
 local place_of_caller = require "lumo.place"
 local registry = require "lumo.registry"
@@ -29,29 +30,48 @@ local events = {}
 
 local listeners = { command = {}, connect = {}, error = {} }
 
---- Whether anybody listens to what plans do.
+-- What warn_about says: "off", "warn" or "raise", and to whom.
+local modes, tellers = { lazy_loading = "off", collection_scans = "off" }, {}
+
+local MAIN = {}
+
+local function this_coroutine()
+  return coroutine.running() or MAIN
+end
+
+-- For each coroutine in which an explanation is made: { verbosity =, dry =, commands = { … } }.
+local explaining = setmetatable({}, { __mode = "k" })
+
+local is_listening = false
+
+--- Whether anybody wants to know what plans do.
 events.is_watching = false
 
 local function refresh()
-  events.is_watching = #listeners.command > 0 or #listeners.error > 0
+  is_listening = #listeners.command > 0 or #listeners.error > 0
+  events.is_watching = is_listening or next(explaining) ~= nil or modes.collection_scans ~= "off"
 end
 
 -- Coroutines in which a listener runs: what it sends itself is no event.
 local inside = setmetatable({}, { __mode = "k" })
-local MAIN = {}
 
-local function emit(name, event)
-  local key = coroutine.running() or MAIN
+--- Calls functions, one after the other until one raises.
+local function call(list, event)
+  local key = this_coroutine()
   if inside[key] then return end
   inside[key] = true
   local ok, err = true, nil
-  local current = {}
-  for i, fn in ipairs(listeners[name]) do current[i] = fn end
-  for _, fn in ipairs(current) do
+  for _, fn in ipairs(list) do
     if ok then ok, err = pcall(fn, event) end
   end
   inside[key] = nil
   if not ok then error(err, 0) end
+end
+
+local function emit(name, event)
+  local current = {}
+  for i, fn in ipairs(listeners[name]) do current[i] = fn end
+  call(current, event)
 end
 
 --- Calls fn with what happens: "command" with every command that has been answered or has failed, "error" with every
@@ -85,49 +105,99 @@ function events.connected(connection)
   if #listeners.connect > 0 then emit("connect", connection) end
 end
 
--- Where and what --------------------------------------------------------------------------------------------
-
---- The model that a collection is of, and the relation whose pivot it is.
-local function owner_of(collection)
-  local model, relation
-  for _, state in ipairs(registry.all()) do
-    if state.collection == collection then model = model or state.name end
-    for name, one in pairs(state.relations) do
-      local full = ("%s.%s"):format(state.name, name)
-      local is_pivot = one.booted and one.pivot_table == collection
-      if is_pivot and (not relation or full < relation) then relation = full end
-    end
-  end
-  return model, relation
-end
-
---- Before a plan that is watched is run.
----@param plan userdata
----@return string|nil place
-function events.before(plan)
-  core.plan_watch(plan)
-  return place_of_caller()
-end
+-- Plans -----------------------------------------------------------------------------------------------------
 
 --- Tells of commands, and of the failure of what sent them.
 local function tell_commands(commands, op, connection, place, err)
   for _, event in ipairs(commands) do
     event.op, event.connection, event.place = op, connection.name, place
-    if event.collection then event.model, event.relation = owner_of(event.collection) end
+    if event.collection then event.model, event.relation = registry.owner_of(event.collection) end
     if event.failed and core.is_error(err) then event.outcome = err.outcome end
     emit("command", names.alias(event))
   end
   if err ~= nil then emit("error", { error = err, op = op, connection = connection.name, place = place }) end
 end
 
+local told = {} -- warnings of scans that have been given
+
+--- Warns of commands that have scanned a collection, or refuses the one that was to.
+local function tell_scans(commands, place, refused)
+  for _, command in ipairs(commands) do
+    local whose = command.relation or command.model or command.collection
+    if refused then
+      core.raise("E_ARGUMENT", ("%s (%s)"):format(command.text, whose),
+        { model = command.model, outcome = refused.outcome })
+    end
+    local message = ("%s (%s at %s)"):format(command.text, whose, place or "?")
+    if not told[message] then
+      told[message] = true
+      events.warn("collection_scans", message)
+    end
+  end
+end
+
+--- The explanation that is being made here. A coroutine that was ended in the middle of one may be used again.
+local function explanation_here()
+  local key = this_coroutine()
+  if explaining[key] and not ambient.is_called(events.explain) then explaining[key] = nil end
+  if next(explaining) == nil then refresh() end
+  return explaining[key]
+end
+
+--- Before a plan that is watched is run.
+---@param plan userdata
+---@return table watch for events.after
+function events.before(plan)
+  local watch = { explanation = explanation_here() }
+  if watch.explanation then
+    core.plan_inspect(plan, watch.explanation.verbosity, watch.explanation.dry)
+  elseif modes.collection_scans ~= "off" then
+    watch.scans = modes.collection_scans
+    core.plan_inspect(plan, nil, false, watch.scans == "raise")
+  end
+  if is_listening then
+    core.plan_watch(plan)
+    watch.place = place_of_caller()
+  end
+  return watch
+end
+
 --- After it: tells what it has sent, and of its failure.
 ---@param client lumo.Client
 ---@param plan userdata
----@param place string|nil
+---@param watch table
 ---@param err any nil when it went well
-function events.after(client, plan, place, err)
+function events.after(client, plan, watch, err)
   local commands, op = core.plan_watched(plan)
-  tell_commands(commands, op, ambient.connection(client), place, err)
+  local inspected = (watch.explanation or watch.scans) and explain.commands(core.plan_inspected(plan), op) or {}
+  local refused = watch.scans == "raise" and inspected[1] and err
+  tell_commands(commands, op, ambient.connection(client), watch.place, not refused and err or nil)
+  if watch.scans then
+    tell_scans(inspected, inspected[1] and place_of_caller(), refused)
+  elseif watch.explanation then
+    local list = watch.explanation.commands
+    for _, command in ipairs(inspected) do list[#list + 1] = command end
+  end
+end
+
+local function leave_explaining(key, before, ok, ...)
+  explaining[key] = before
+  refresh()
+  if not ok then error((...), 0) end
+end
+
+--- Runs fn and has the server explain the commands that it sends in this coroutine, before each is sent. A dry
+--- one does not send what reads.
+---@param verbosity "queryPlanner"|"executionStats"|"allPlansExecution"
+---@param fn fun()
+---@return lumo.Explanation
+function events.explain(verbosity, dry, fn)
+  local key, explanation = this_coroutine(), { verbosity = verbosity, dry = dry, commands = {} }
+  local before = explaining[key]
+  explaining[key] = explanation
+  refresh()
+  leave_explaining(key, before, pcall(fn))
+  return explain.new(explanation.commands)
 end
 
 --- Before a transaction is ended: what its end sends will be told.
@@ -135,7 +205,7 @@ end
 ---@return fun(err: any)|nil ended takes that down, with the error of a commit that failed; nil while nobody listens
 ---@return fun()|nil told tells it, once the state of everything is as it will be
 function events.ending(trx)
-  if not events.is_watching then return nil end
+  if not is_listening then return nil end
   local place, session, commands, failure = place_of_caller(), trx.session, nil, nil
   core.session_watch(session)
   local function ended(err)
@@ -177,41 +247,58 @@ end
 local MODES = { off = true, warn = true, raise = true }
 local ONE_BY_ONE = 5 -- loads of one relation for records of one read
 
-local lazy_loading, on_warning = "off", nil
-
-local function warn(message)
-  if on_warning then return on_warning(message) end
+--- Gives a warning of a kind to who wants it.
+function events.warn(kind, message)
+  if tellers[kind] then return call({ tellers[kind] }, message) end
   io.stderr:write("lumo: ", message, "\n")
 end
 
-local WARN_OPTIONS = { lazy_loading = true, fn = true }
+local WARN_OPTIONS = { lazy_loading = true, collection_scans = true, fn = true }
 
---- Says what lumo does when a relation is loaded for one record after the other of a list that was read at once, where
---- a preload would take two commands: "warn" writes a line to stderr, or calls fn with it; "raise" raises E_ARGUMENT;
---- "off", as it is at first, does nothing. Holds for records that are read from then on. Sends nothing.
----@param options { lazy_loading: "off"|"warn"|"raise", fn: fun(message: string)? }
+--- What lumo does about two mistakes: "warn" writes a line to stderr, or calls fn with it; "raise" raises E_ARGUMENT;
+--- "off", as it is at first, does nothing. What a call does not name stays as it is.
+---
+--- lazy_loading: a relation is loaded for one record after the other of a list that was read at once, where a preload
+--- would take two commands. Holds for records that are read from then on. Sends nothing.
+---
+--- collection_scans: a command that has conditions reads the whole collection, or one that it looks up, for want of an
+--- index. With "raise" it is not sent; a warning is given once for each place in the app. Commands: an explain before
+--- each command of a shape that is new, or is known to scan; none for lumo.count_commands and lumo.on.
+---@param options { lazy_loading: string?, collection_scans: string?, fn: fun(message: string)? } "off", "warn", "raise"
 function events.warn_about(options)
   options = names.options("warn_about", options or {}, WARN_OPTIONS)
-  if not MODES[options.lazy_loading] then
-    raise("E_ARGUMENT", "option \"lazy_loading\" of warn_about is \"off\", \"warn\" or \"raise\"")
+  if options.lazy_loading == nil and options.collection_scans == nil then
+    raise("E_ARGUMENT", "warn_about needs \"lazy_loading\" or \"collection_scans\"")
+  end
+  for kind in pairs(modes) do
+    if options[kind] ~= nil and not MODES[options[kind]] then
+      raise("E_ARGUMENT", "option \"%s\" of warn_about is \"off\", \"warn\" or \"raise\"", kind)
+    end
   end
   if options.fn ~= nil and type(options.fn) ~= "function" then
     raise("E_ARGUMENT", "option \"fn\" of warn_about is a function, got %s", type(options.fn))
   end
-  lazy_loading, on_warning = options.lazy_loading, options.fn
+  for kind in pairs(modes) do
+    if options[kind] ~= nil then modes[kind], tellers[kind] = options[kind], options.fn end
+  end
+  if options.collection_scans then
+    told = {}
+    core.inspected_forget()
+  end
+  refresh()
 end
 
 --- What records of one read have in common for that: nil while nobody wants to know.
 ---@return table|nil
 function events.batch()
-  return lazy_loading ~= "off" and {} or nil
+  return modes.lazy_loading ~= "off" and {} or nil
 end
 
 --- A relation is read for one parent.
 ---@param relation lumo.Relation
 ---@param parent lumo.Record
 function events.loads(relation, parent)
-  if lazy_loading == "off" then return end
+  if modes.lazy_loading == "off" then return end
   local side = core.record_side(parent)
   local batch = side and side.batch
   if not batch then return end
@@ -222,8 +309,8 @@ function events.loads(relation, parent)
   if parents.count ~= ONE_BY_ONE then return end
   local message = ("\"%s.%s\" is loaded for one record after the other at %s: preload it, or lumo.load the list")
     :format(relation.state.name, relation.relation_name, place_of_caller() or "?")
-  if lazy_loading == "raise" then raise("E_ARGUMENT", "%s", message) end
-  warn(message)
+  if modes.lazy_loading == "raise" then raise("E_ARGUMENT", "%s", message) end
+  events.warn("lazy_loading", message)
 end
 
 return events

@@ -3,6 +3,8 @@
 local accessors = require "lumo.accessors"
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
+local events = require "lumo.events"
+local explain = require "lumo.explain"
 local hooks = require "lumo.hooks"
 local names = require "lumo.names"
 local policies = require "lumo.policy"
@@ -523,21 +525,25 @@ function Query:lean()
   return self
 end
 
-local VERBOSITY = { queryPlanner = true, executionStats = true, allPlansExecution = true }
-
---- The server's plan for the find that exec would send. Commands: explain.
----@param verbosity "queryPlanner"|"executionStats"|"allPlansExecution"|nil
----@return table
+--- How the server answers each command that exec would send, in words and in its own: `tostring` gives the words. The
+--- result is a list of the commands; its other fields are those of the server's answer to the first. "executionStats"
+--- and "allPlansExecution" have the server run each command, for figures. A query that preloads, counts relations or
+--- goes across one is run, as its later commands depend on what the earlier ones find; any other is not. In a
+--- transaction the explanations alone are made outside of it. Commands: an explain for each command, and the commands
+--- of exec where it is run.
+---@param verbosity "queryPlanner"|"executionStats"|"allPlansExecution"|nil queryPlanner when nil
+---@return lumo.Explanation
 function Query:explain(verbosity)
-  verbosity = verbosity or "queryPlanner"
-  if not VERBOSITY[verbosity] then
-    raise("E_ARGUMENT", "explain takes queryPlanner, executionStats or allPlansExecution, got %s",
-      tostring(verbosity))
-  end
-  local kept = query.to_send(self, "explain")
-  local plan = core.query_explain_plan(self, verbosity)
-  run(client_of(kept), plan)
-  return core.plan_reply(plan)
+  verbosity = explain.verbosity(verbosity)
+  query.to_send(self, "explain")
+  local q = self:clone()
+  local kept = state_of(q)
+  if not kept.lean then hooks.run(kept.state, "before", "fetch", q) end
+  local depends = kept.relation or kept.parents or kept.preloads or kept.aggregates
+  return events.explain(verbosity, not depends, function()
+    if depends then return read(q, "explain", 0) end
+    run(client_of(kept), find_plan(q, kept, "explain", 0))
+  end)
 end
 
 --- Prints the command that exec would send, to stderr.

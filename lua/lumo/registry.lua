@@ -55,6 +55,23 @@ function registry.all()
   return all
 end
 
+--- The name of the model that a collection is of, and that of the relation whose pivot it is: "Post.tags".
+---@param collection string
+---@return string|nil model
+---@return string|nil relation
+function registry.owner_of(collection)
+  local model, relation
+  for _, state in ipairs(registry.all()) do
+    if state.collection == collection then model = model or state.name end
+    for name, one in pairs(state.relations) do
+      local full = ("%s.%s"):format(state.name, name)
+      local is_pivot = one.booted and one.pivot_table == collection
+      if is_pivot and (not relation or full < relation) then relation = full end
+    end
+  end
+  return model, relation
+end
+
 --- The state behind a model, or nil if the value is not one.
 ---@return lumo.State|nil
 function registry.of(model)

@@ -29,9 +29,9 @@ end
 ---@return boolean done false when a streaming plan has paused with a batch
 local function run(client, plan)
   if not events.is_watching then return send(client, plan) end
-  local place = events.before(plan)
+  local watch = events.before(plan)
   local ok, result = pcall(send, client, plan)
-  events.after(client, plan, place, not ok and result or nil)
+  events.after(client, plan, watch, not ok and result or nil)
   if not ok then error(result, 0) end
   return result
 end

@@ -10,15 +10,15 @@ local runtime = require "lumo.runtime"
 --- Runs plans of one connection at once. Raises the first error of any.
 ---@param list lumo.Load[]
 local function together(handle, list)
-  local plans, places, watching = {}, {}, events.is_watching
+  local plans, watches, watching = {}, {}, events.is_watching
   for i, one in ipairs(list) do
     ambient.give_policy(one.target, one.plan)
     plans[i] = one.plan
-    if watching then places[i] = events.before(one.plan) end
+    if watching then watches[i] = events.before(one.plan) end
   end
   local failed = runtime.run_all(handle, plans)
   for i, one in ipairs(watching and list or {}) do
-    events.after(one.target, one.plan, places[i], failed[i])
+    events.after(one.target, one.plan, watches[i], failed[i])
   end
   for i in ipairs(list) do
     if failed[i] ~= nil then error(failed[i], 0) end

@@ -75,11 +75,12 @@ calls["lumo.on"] = told(function(fn) return lumo.on("command", fn) end)
 calls["lumo.slow_log"] = told(function(fn) return lumo.slow_log { ms = 0, fn = fn } end)
 calls["lumo.warn_about"] = function()
   local n = 0
-  lumo.warn_about { lazy_loading = "warn", fn = function() n = n + 1 end }
+  lumo.warn_about { lazy_loading = "warn", collection_scans = "warn", fn = function() n = n + 1 end }
   local ok, err = pcall(function()
     for _, post in ipairs(s.Post:all()) do post:load("tags") end
+    s.Post:query():where("title", "post 1"):where_has("tags", function(q) q:where("any", 5) end):exec()
   end)
-  lumo.warn_about { lazy_loading = "off" }
+  lumo.warn_about { lazy_loading = "off", collection_scans = "off" }
   if not ok then error(err, 0) end
   return n > 0
 end
@@ -282,7 +283,10 @@ for _, name in ipairs { "sum", "avg", "min", "max" } do
   end
 end
 calls["query.pluck"] = function() return #s.Post:query():pluck("title") + #across():pluck("post_plain.role") end
-calls["query.explain"] = function() return type(s.Post:query():explain()) .. type(across():explain()) end
+calls["query.explain"] = function()
+  return tostring(s.Post:query():explain()) .. tostring(across():explain())
+    .. tostring(s.Post:query():preload("tags"):with_count("tags"):explain())
+end
 calls["query.paginate"] = function() return #s.Post:query():order_by("title"):paginate(1, 2) end
 calls["query.find_one_and_update"] = function()
   local tag = across():find_one_and_update { name = "changed" }

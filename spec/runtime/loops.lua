@@ -153,6 +153,7 @@ function cases.preload()
     Post:query():where("id", post.id):preload("tags"):preload("authors"):exec()
     lumo.transaction(function() Post:create { title = "b" } end)
     off()
+    seen[#seen + 1] = #Post:query():preload("tags"):preload("authors"):explain()
     code = select(2, pcall(function()
       Post:query():preload("tags"):preload("authors", function(q) q:hint("no_such_index") end):exec()
     end)).code

@@ -32,7 +32,7 @@ describe("an event loop", function()
             cursor = "11325",
             hooks = "1 2 3",
             errors = "E_SERVER E_ROW_NOT_FOUND",
-            preload = "posts post_tag tags author_post authors posts commitTransaction\tE_SERVER",
+            preload = "posts post_tag tags author_post authors posts commitTransaction 5\tE_SERVER",
             outside = "3\t0",
             both = "2",
           }

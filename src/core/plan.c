@@ -87,6 +87,8 @@ void lumo_plan_free(lumo_plan *plan) {
   plan->policy = NULL;
   if (plan->log) plan->release_log(plan->log);
   plan->log = NULL;
+  if (plan->inspector) plan->release_inspector(plan->inspector);
+  plan->inspector = NULL;
   plan->class->free(plan);
 }
 

@@ -26,6 +26,7 @@ typedef struct lumo_step {
       *command; /* READ, COMMAND: the command document, without session, concern or $db; the plan owns it */
   uint32_t command_len;
   bool single;    /* READ: the reply is at most one batch, no cursor can be left (a limit of 1) */
+  bool reads;     /* COMMAND: it goes where reads go */
   bool writes;    /* COMMAND: it changes data (findAndModify: retried as a write); else it is sent once, as a
                      command */
   int64_t cursor; /* MORE: the cursor's id */
@@ -117,6 +118,10 @@ struct lumo_plan {
    * does. Released by lumo_plan_free. */
   void *log;
   void (*release_log)(void *log);
+  /* Has its commands explained before they are sent, where somebody wants that (lumo_plan_inspect); NULL:
+   * nobody does. Released by lumo_plan_free. */
+  void *inspector;
+  void (*release_inspector)(void *inspector);
 };
 
 /* Sets class and name of a zeroed plan. */

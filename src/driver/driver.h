@@ -5,6 +5,7 @@
 #define LUMO_DRIVER_DRIVER_H
 
 #include "../core/error.h"
+#include "../core/explain.h"
 #include "../core/plan.h"
 #include "worker.h"
 
@@ -173,5 +174,36 @@ bool lumo_plan_watched(lumo_plan *plan, lumo_command_event **events, size_t *cou
 /* The same of what lumo_session_commit and lumo_session_abort send. */
 bool lumo_session_watch(lumo_session *session);
 bool lumo_session_watched(lumo_session *session, lumo_command_event **events, size_t *count);
+
+/* ---- inspecting commands ---- */
+
+typedef struct lumo_inspect_options {
+  const char *verbosity; /* every find, aggregate, update, delete and findAndModify is explained so, static
+                            storage; NULL: only what reads a collection as a whole is looked for. Whether it
+                            does is asked once for commands of one shape, unless it does, is no command for
+                            those who count, and never fails */
+  bool dry;              /* what reads is explained alone, and found nothing */
+  bool refuses;          /* without a verbosity: such a command fails before it is sent, by E_ARGUMENT */
+} lumo_inspect_options;
+
+typedef struct lumo_inspected {
+  char name[32]; /* "find" */
+  char collection[128];
+  bool filtered;   /* it has conditions, … */
+  lumo_buf fields; /* … on these fields: elements of an array of names */
+  lumo_explanation explanation;
+  uint8_t *reply; /* the server's */
+  uint32_t reply_len;
+  uint64_t shape; /* without a verbosity */
+} lumo_inspected;
+
+/* From now on the plan's commands are inspected before they are sent; outside of its transaction, if it runs
+ * in one. False: no memory. */
+bool lumo_plan_inspect(lumo_plan *plan, const lumo_inspect_options *options);
+/* Those since the last call, in their order, to be freed. */
+void lumo_plan_inspected(lumo_plan *plan, lumo_inspected **items, size_t *count);
+void lumo_inspected_free(lumo_inspected *items, size_t count);
+/* What has been looked at is looked at again. */
+void lumo_inspected_forget(void);
 
 #endif

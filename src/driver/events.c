@@ -36,7 +36,14 @@ static void add_event(lumo_command_log *log, const char *name, int64_t duration_
   strncat(event->collection, current->collection, sizeof event->collection - 1);
 }
 
+static _Thread_local bool paused;
+
+void lumo_log_pause(bool pause) {
+  paused = pause;
+}
+
 static void log_command(const char *name, int64_t duration_us, bool failed) {
+  if (paused) return;
   if (watching) add_event(watching, name, duration_us, failed); /* nobody else's meanwhile */
   if (!atomic_load_explicit(&logging, memory_order_acquire)) return;
   lumo_driver_lock();

@@ -48,6 +48,8 @@ void lumo_trace_pool(mongoc_client_pool_t *pool);
 void lumo_log_begin(lumo_command_log *log);
 void lumo_log_end(void);
 void lumo_log_free(void *log); /* NULL is allowed */
+/* What this thread sends meanwhile is in no log at all. */
+void lumo_log_pause(bool paused);
 
 /* ---- policy.c ---- */
 
@@ -261,6 +263,15 @@ bool lumo_append_write_options(const lumo_run_state *run, bson_t *opts, lumo_ans
 /* A command to the step's database; what the server refuses in its reply, too, is a failure. */
 void lumo_call_command(const lumo_run_state *run, const lumo_step *step, const bson_t *command,
                        const bson_t *opts, lumo_answer *answer, const lumo_calls *calls);
+
+/* ---- inspect.c ---- */
+
+typedef struct lumo_inspector lumo_inspector;
+/* Before a step of a plan with an inspector is sent. False: *run->error says why it must not be. */
+bool lumo_inspect(lumo_run_state *run, const lumo_step *step);
+/* Whether its reads are not to be sent, but fed with a reply without documents. */
+bool lumo_plan_is_dry(const lumo_plan *plan);
+bool lumo_dry_reply(lumo_reply *reply, lumo_error *error);
 
 /* ---- write.c ---- */
 

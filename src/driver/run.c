@@ -43,8 +43,14 @@ static bool need_client(lumo_run_state *run) {
 /* Sends one step and feeds its reply. DONE: the next one may come. */
 static progress do_step(lumo_run_state *run, const lumo_step *step) {
   lumo_reply reply = {0};
+  lumo_sent sent = LUMO_SENT;
   if (!need_client(run)) return fail(run, step);
-  lumo_sent sent = lumo_step_send(run, step, &reply);
+  if (run->plan->inspector && !lumo_inspect(run, step)) return fail(run, step);
+  if (step->kind == LUMO_STEP_READ && lumo_plan_is_dry(run->plan)) {
+    if (!lumo_dry_reply(&reply, run->error)) return fail(run, step);
+  } else {
+    sent = lumo_step_send(run, step, &reply);
+  }
   if (sent == LUMO_SEND_FAILED) return FAILED;
   bool fed = run->plan->class->feed(run->plan, &reply, run->error);
   lumo_free(reply.data);

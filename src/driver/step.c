@@ -260,9 +260,10 @@ bool lumo_append_write_options(const lumo_run_state *run, bson_t *opts, lumo_ans
          (run->transaction || lumo_policy_append_write(run->plan->policy, opts));
 }
 
-static const mongoc_read_prefs_t *read_preference(const lumo_run_state *run) {
+static const mongoc_read_prefs_t *read_preference(const lumo_run_state *run, const lumo_step *step) {
   const lumo_policy *policy = run->transaction ? NULL : run->plan->policy;
-  return policy ? policy->read : NULL;
+  if (policy && policy->read) return policy->read;
+  return step->reads && !run->transaction ? mongoc_client_get_read_prefs(run->client) : NULL;
 }
 
 void lumo_call_command(const lumo_run_state *run, const lumo_step *step, const bson_t *command,
@@ -275,8 +276,8 @@ void lumo_call_command(const lumo_run_state *run, const lumo_step *step, const b
     answer->ok = mongoc_client_write_command_with_opts(run->client, database, command, opts, &answer->reply,
                                                        &answer->error);
   else
-    answer->ok = mongoc_client_command_with_opts(run->client, database, command, read_preference(run), opts,
-                                                 &answer->reply, &answer->error);
+    answer->ok = mongoc_client_command_with_opts(run->client, database, command, read_preference(run, step),
+                                                 opts, &answer->reply, &answer->error);
   lumo_trace_end();
   answer->has_reply = true;
   if (answer->ok && lumo_answer_refused(answer)) answer->ok = false;
@@ -307,7 +308,9 @@ static lumo_sent send_command(lumo_run_state *run, const lumo_step *step, lumo_r
   lumo_answer_init(run, step, &answer);
   if (step->writes ? lumo_append_write_options(run, &opts, &answer)
                    : append_session(run->transaction, &opts, &answer)) {
-    lumo_calls calls = lumo_calls_begin(run, &answer, step->writes && run->connection->retry_writes);
+    bool retries = step->reads ? run->connection->retry_reads : step->writes && run->connection->retry_writes;
+    lumo_calls calls = lumo_calls_begin(run, &answer, retries);
+    calls.harmless = step->reads;
     do lumo_call_command(run, step, &command, &opts, &answer, &calls);
     while (lumo_calls_again(&calls, run, step, &answer));
   }

@@ -50,6 +50,7 @@ __attribute__((visibility("default"))) int luaopen_lumo_core(lua_State *L) {
   lumo_open_policy(L);
   lumo_open_run(L);
   lumo_open_connection(L);
+  lumo_open_explain(L);
   lumo_open_embedded(L);
   return 1;
 }

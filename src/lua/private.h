@@ -29,6 +29,7 @@ void lumo_open_plan(lua_State *L);
 void lumo_open_policy(lua_State *L);
 void lumo_open_run(lua_State *L);
 void lumo_open_connection(lua_State *L);
+void lumo_open_explain(lua_State *L);
 void lumo_open_job(lua_State *L);
 void lumo_open_embedded(lua_State *L);
 

@@ -1,4 +1,4 @@
-/* What a query becomes: the plans that read, count, change or explain what it matches. A query across a
+/* What a query becomes: the plans that read, count or change what it matches. A query across a
  * relation becomes one of relation.c. */
 #include "query.h"
 
@@ -424,32 +424,6 @@ static bool show_related(lua_State *L, lumo_query_box *box, lumo_buf *pivot, lum
   return two;
 }
 
-/* core.query_explain_plan(query, verbosity): of the first command that exec would send. */
-static int query_explain_plan(lua_State *L) {
-  lumo_error error;
-  lumo_error_init(&error);
-  uint32_t bound_len;
-  lumo_query_box *box = lumo_check_query(L, 1, "explain");
-  const char *verbosity = luaL_checkstring(L, 2);
-  lumo_buf *command = lumo_push_buffer(L), *pivot = lumo_push_buffer(L);
-  if (box->kind == LUMO_QUERY_RELATED) show_related(L, box, pivot, lumo_push_buffer(L));
-  const uint8_t *bound = bound_of(box, &bound_len);
-  size_t mark = lumo_bson_begin(command);
-  lumo_bson_key(command, LUMO_BSON_DOCUMENT, LUMO_KEY("explain"));
-  if (box->kind == LUMO_QUERY_RELATED)
-    lumo_buf_append(command, pivot->data, pivot->len);
-  else
-    lumo_query_find(&box->query, bound, bound_len, box->query.limit, 0, command);
-  lumo_bson_string(command, LUMO_KEY("verbosity"), verbosity, strlen(verbosity));
-  lumo_bson_end(command, mark);
-  lumo_check_buffer(L, command);
-  lumo_prepare_plan(L);
-  lumo_fill_plan(L, lua_gettop(L), LUMO_PLAN_COMMAND,
-                 lumo_command_plan_new("explain", NULL, command, false, &error), &error);
-  tell_needs(L, box);
-  return 1;
-}
-
 static void put_command(const lumo_query_box *box, lumo_buf *command) {
   uint32_t bound_len;
   const uint8_t *bound = bound_of(box, &bound_len);
@@ -479,17 +453,11 @@ int lumo_query_tostring(lua_State *L) {
 
 void lumo_open_query_plan(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"query_find_plan", query_find_plan},
-      {"query_count_plan", query_count_plan},
-      {"query_update_plan", query_update_plan},
-      {"query_increment_plan", query_increment_plan},
-      {"query_delete_plan", query_delete_plan},
-      {"aggregate_plan", aggregate_plan},
-      {"query_group_plan", query_group_plan},
-      {"query_distinct_plan", query_distinct_plan},
-      {"query_modify_plan", query_modify_plan},
-      {"query_explain_plan", query_explain_plan},
-      {NULL, NULL},
+      {"query_find_plan", query_find_plan},     {"query_count_plan", query_count_plan},
+      {"query_update_plan", query_update_plan}, {"query_increment_plan", query_increment_plan},
+      {"query_delete_plan", query_delete_plan}, {"aggregate_plan", aggregate_plan},
+      {"query_group_plan", query_group_plan},   {"query_distinct_plan", query_distinct_plan},
+      {"query_modify_plan", query_modify_plan}, {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);
 }
