@@ -649,8 +649,8 @@ static void test_ranked_cut(void) {
 static void setup_direct(void) {
   setup();
   pivot = (lumo_pivot){0};
-  query =
-      (lumo_related_query){.collection = "posts", .key = "author_id", .op = LUMO_RELATED_FIND, .eager = true};
+  query = (lumo_related_query){
+      .collection = "posts", .key = "author_id", .shares_keys = true, .op = LUMO_RELATED_FIND, .eager = true};
 }
 
 /* One command, in several batches. A list that holds an owner, another owner and no key at all are none of
@@ -819,7 +819,8 @@ static void setup_made(void) {
                        .source_key = "planet",
                        .stages = stages->data,
                        .stages_len = (uint32_t)stages->len};
-  query = (lumo_related_query){.collection = "books", .key = "author", .op = LUMO_RELATED_FIND};
+  query = (lumo_related_query){
+      .collection = "books", .key = "author", .shares_keys = true, .op = LUMO_RELATED_FIND};
 }
 
 static void test_made_rows(void) {
@@ -844,6 +845,63 @@ static void test_made_rows_ranked(void) {
          "{'$unwind':'$p'}," JOIN("$p") "{'$match':{'author':{'$not':{'$type':'array'}},'$and':[{'n':1}]}},"
                                         "{'$project':{'_id':0,'p':{'owner':'$__lumo_pivot.owner','_id':'$__"
                                         "lumo_pivot._id'},'k':'$_id'}}]," CURSOR);
+  end_plan(&plan->plan);
+}
+
+/* ---- through a collection whose documents are no pairs ---- */
+
+/* Its keys may be its _id, and one field may be both. */
+static void test_through_keys(void) {
+  static const char *const cases[][3] = {{"_id", "_id", "'_id':1"},
+                                         {"_id", "boss", "'_id':1,'boss':1"},
+                                         {"boss", "_id", "'boss':1,'_id':1"},
+                                         {"code", "code", "'_id':0,'code':1"}};
+  for (int i = 0; i < 4; i++) {
+    char expected[256];
+    setup();
+    pivot = (lumo_pivot){.collection = "users", .owner_key = cases[i][0], .related_key = cases[i][1]};
+    query.key = "user_id";
+    query.shares_keys = true;
+    lumo_related_plan *plan = new_plan(2);
+    snprintf(expected, sizeof expected,
+             "read users {'find':'users','filter':{'%s':{'$in':[1,2]}},'projection':{%s},"
+             "'batchSize':1000000}",
+             cases[i][0], cases[i][2]);
+    EXPECT(&plan->plan, expected);
+    end_plan(&plan->plan);
+  }
+}
+
+/* A limit goes by the _id, and so does the order between equals: many related records share a key. */
+static void test_through_limit(void) {
+  setup();
+  pivot = (lumo_pivot){.collection = "users", .owner_key = "country_id", .related_key = "_id"};
+  query.key = "user_id";
+  query.shares_keys = true;
+  query.limit = 2;
+  lumo_related_plan *plan = new_plan(1);
+  EXPECT(&plan->plan, "read users {'find':'users','filter':{'country_id':{'$in':[1]}},"
+                      "'projection':{'country_id':1,'_id':1},'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'country_id':1,'_id':7}"));
+  EXPECT(&plan->plan, "read tags {'find':'tags','filter':{'user_id':{'$in':[7],'$not':{'$type':'array'}}},"
+                      "'sort':{'_id':1},'limit':2,'batchSize':1000000}");
+  FEED(&plan->plan, BATCH("{'user_id':7,'n':1},{'user_id':7,'n':2}"));
+  ROWS(plan, "0:1/0 0:2/0");
+  query.streaming = true;
+  set_part(&query.sort, &query.sort_len, "{'n':-1}");
+  plan = new_plan(1);
+  EXPECT(&plan->plan,
+         "read users {'aggregate':'users','pipeline':[{'$match':{'country_id':{'$in':[1]},"
+         "'_id':{'$ne':null,'$not':{'$type':['regex','array']}}}},{'$project':{'_id':0,'__lumo_pivot':'$$"
+         "ROOT'}},"
+         "{'$lookup':{'from':'tags','localField':'__lumo_pivot._id','foreignField':'user_id','as':'r'}},"
+         "{'$unwind':'$r'}," JOIN(
+             "$__lumo_pivot") "{'$match':{'user_id':{'$not':{'$type':'array'}}}},"
+                              "{'$sort':{'n':-1,'_id':1}},{'$limit':2},"
+                              "{'$project':{'_id':0,'p':{'country_id':'$__lumo_pivot.country_id',"
+                              "'_id':'$__lumo_pivot._id'},'r':'$$ROOT'}},"
+                              "{'$project':{'r.__lumo_pivot':0}}],'allowDiskUse':true,"
+                              "'cursor':{'batchSize':1000}}");
   end_plan(&plan->plan);
 }
 
@@ -963,6 +1021,8 @@ int main(void) {
   test_direct_restart();
   test_made_rows();
   test_made_rows_ranked();
+  test_through_keys();
+  test_through_limit();
   test_malformed_replies();
   test_malformed_joins();
   test_memory();

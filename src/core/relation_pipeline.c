@@ -78,23 +78,22 @@ static bool names_field(const ordering *order, const char *name) {
   return lumo_bson_find(order->document, order->len, name, strlen(name), &value);
 }
 
-/* The elements of an order, of which a limit demands that it be total: the related key decides between
- * equals. On the pivot alone its fields are at the root. */
+/* The elements of an order, of which a limit demands that it be total: the related key, or the _id, decides
+ * between equals. On the pivot alone its fields are at the root. */
 static void write_order(const related_plan *plan, lumo_buf *out, const ordering *order, bool on_pivot) {
-  const size_t prefix = sizeof P; /* with the dot */
-  const char *key = plan->pivot.related_key;
+  const size_t prefix = on_pivot ? sizeof P : 0; /* with the dot */
+  bool by_id = plan->query.shares_keys && !on_pivot;
+  const char *key = by_id ? "_id" : plan->pivot.related_key;
   lumo_iter it;
   lumo_buf tie = {0};
-  lumo_buf_append(&tie, LUMO_KEY(P "."));
+  if (!by_id) lumo_buf_append(&tie, LUMO_KEY(P "."));
   lumo_buf_append(&tie, key, strlen(key) + 1);
   lumo_iter_init(&it, order->document, order->len);
-  while (lumo_iter_next(&it))
-    lumo_bson_value(out, it.key + (on_pivot ? prefix : 0), it.key_len - (on_pivot ? prefix : 0), &it.value);
+  while (lumo_iter_next(&it)) lumo_bson_value(out, it.key + prefix, it.key_len - prefix, &it.value);
   if (tie.failed)
     out->failed = true;
   else if (related_is_bounded(plan) && !names_field(order, (const char *)tie.data))
-    lumo_bson_int32(out, (const char *)tie.data + (on_pivot ? prefix : 0),
-                    tie.len - 1 - (on_pivot ? prefix : 0), 1);
+    lumo_bson_int32(out, (const char *)tie.data + prefix, tie.len - 1 - prefix, 1);
   lumo_buf_free(&tie);
 }
 

@@ -460,12 +460,15 @@ static void add_pivot_field(related_plan *plan, const char *field) {
   lumo_buf_append(&plan->pivot_fields, field, strlen(field) + 1);
 }
 
-/* Without _id, unless it was asked for, the index on the two keys may answer alone. */
+/* Without _id, unless it was asked for, the index on the two keys may answer alone. Of a model between, the
+ * two may be one field, and any of them the _id. */
 static bool write_pivot_projection(related_plan *plan, const lumo_related_query *query) {
   const char *owner_key = plan->pivot.owner_key, *related_key = plan->pivot.related_key;
   lumo_buf *out = &plan->pivot_projection;
   bool with_id = false, reads = query->op == LUMO_RELATED_FIND;
   if (is_direct(plan) || (reads && query->all_pivot_fields)) return true;
+  bool reads_owner = reads && strcmp(owner_key, related_key) != 0;
+  bool is_key = strcmp(related_key, "_id") == 0 || (reads_owner && strcmp(owner_key, "_id") == 0);
   size_t projection = lumo_bson_begin(out);
   for (uint32_t i = 0; reads && i < query->pivot_field_count; i++) {
     const char *field = query->pivot_fields[i];
@@ -474,12 +477,11 @@ static bool write_pivot_projection(related_plan *plan, const lumo_related_query 
     else if (strcmp(field, owner_key) != 0 && strcmp(field, related_key) != 0)
       add_pivot_field(plan, field);
   }
-  with_id = with_id && strcmp(related_key, "_id") != 0; /* of a model between, the _id may be the key */
-  if (with_id)
+  if (!is_key && with_id)
     add_pivot_field(plan, "_id");
-  else if (strcmp(related_key, "_id") != 0)
+  else if (!is_key)
     lumo_bson_int32(out, LUMO_KEY("_id"), 0);
-  if (reads) add_pivot_field(plan, owner_key);
+  if (reads_owner) add_pivot_field(plan, owner_key);
   add_pivot_field(plan, related_key);
   lumo_bson_end(out, projection);
   return !out->failed && !plan->pivot_fields.failed;
@@ -496,14 +498,15 @@ static ordering ordering_over(const uint8_t *document, uint32_t len) {
   return order;
 }
 
-/* {related key: 1}, as it is known on one side: the related records where these are read with the limit. */
+/* {_id: 1}, or {related key: 1} as it is known on one side: the related records where these are read with the
+ * limit. */
 static bool write_default_order(related_plan *plan) {
   const lumo_related_query *query = &plan->query;
   bool related =
       query->op == LUMO_RELATED_FIND && !query->eager && !query->streaming && !query->paired_filter;
   lumo_buf *out = &plan->default_order, name = {0};
-  if (!related && !is_direct(plan)) lumo_buf_append(&name, LUMO_KEY(LUMO_PIVOT_FIELD "."));
-  const char *key = is_direct(plan) ? "_id" : related ? query->key : plan->pivot.related_key;
+  if (!related && !query->shares_keys) lumo_buf_append(&name, LUMO_KEY(LUMO_PIVOT_FIELD "."));
+  const char *key = query->shares_keys ? "_id" : related ? query->key : plan->pivot.related_key;
   lumo_buf_append(&name, key, strlen(key));
   size_t order = lumo_bson_begin(out);
   lumo_bson_int32(out, (const char *)name.data, name.len, 1);

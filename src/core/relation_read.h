@@ -25,7 +25,8 @@ typedef enum {
  * of paired documents, too. */
 typedef struct lumo_related_query {
   const char *collection;
-  const char *key; /* stored name of the related key: "_id" */
+  const char *key;  /* stored name of the related key: "_id" */
+  bool shares_keys; /* many related records have one key, so that it puts none of them in order: _id does */
   lumo_related_op op;
   const uint8_t *filter; /* on the related records */
   uint32_t filter_len;
@@ -40,7 +41,8 @@ typedef struct lumo_related_query {
   const uint8_t *group_sort; /* by which the limit counts, where that is not the order of the result */
   uint32_t group_sort_len;
   int64_t limit, skip; /* FIND, VALUE, DISTINCT: of each owner; counted in records given, so that orphans do
-                          not count. 0: none. Without an order they go by the related key, ascending */
+                          not count. 0: none. Without an order they go by the related key, or the _id,
+                          ascending */
   bool eager;          /* FIND: for parents whose records are loaded. Two commands, even for one parent */
   bool streaming;      /* FIND of one owner: PAUSE after each batch, with only its rows in the results */
   const uint8_t *

@@ -72,9 +72,9 @@ static void make_rows(lua_State *L, lumo_relation *relation) {
 
 /* core.relation{ name, parent, related, rows, attributes (schemas), local_key, related_key (attributes that
  * exist), pivot_table, owner_field, related_field, created_at, updated_at, duplicates, atomic, fields (a list
- * of stored names, or nil: all), optional, hops }. Without a pivot there are no rows, attributes and fields,
- * and the related key is what the local key is compared with; with hops in place of a pivot its rows are made
- * on the way over them. The table becomes the relation's own. */
+ * of stored names, or nil: all), optional, shares_keys, hops }. Without a pivot there are no rows, attributes
+ * and fields, and the related key is what the local key is compared with; with hops in place of a pivot its
+ * rows are made on the way over them. The table becomes the relation's own. */
 static int relation_new(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
@@ -95,6 +95,7 @@ static int relation_new(lua_State *L) {
       .atomic = flag_field(L, "atomic"),
   };
   relation->optional = flag_field(L, "optional");
+  relation->shares_keys = flag_field(L, "shares_keys");
   if (relation->pivot.collection) {
     relation->rows = schema_field(L, "rows");
     relation->attributes = schema_field(L, "attributes");
@@ -953,14 +954,15 @@ static void fill_filters(lua_State *L, const lumo_query *of, lumo_related_query 
   query->join_count = of->join_count;
 }
 
-/* The order of a group_limit where none was given: by the related key, descending, as the pivot has it. */
+/* The order of a group_limit where none was given: by the related key as the pivot has it, or by _id,
+ * descending. */
 static const uint8_t *push_group_order(lua_State *L, const lumo_relation *relation, uint32_t *len) {
   lumo_buf *name = lumo_push_buffer(L), *elements = lumo_push_buffer(L);
-  if (relation->pivot.collection) {
+  if (relation->shares_keys) {
+    lumo_buf_append(name, LUMO_KEY("_id"));
+  } else {
     lumo_buf_append(name, LUMO_KEY(LUMO_PIVOT_FIELD "."));
     lumo_buf_append(name, relation->pivot.related_key, strlen(relation->pivot.related_key));
-  } else {
-    lumo_buf_append(name, LUMO_KEY("_id"));
   }
   lumo_check_buffer(L, name);
   lumo_bson_int32(elements, (const char *)name->data, name->len, -1);
@@ -1010,6 +1012,7 @@ void lumo_push_related_plan(lua_State *L, lumo_query_box *box, const lumo_relate
   lumo_related_query query = {
       .collection = relation->related->collection,
       .key = relation->key->stored,
+      .shares_keys = relation->shares_keys,
       .op = request->op,
       .limit = request->limit,
       .skip = request->op == LUMO_RELATED_COUNT ? 0 : box->query.skip,

@@ -15,6 +15,7 @@ struct lumo_relation {
   const lumo_schema *attributes; /* for casting pivot attributes; strict only where the pivot model says so */
   const lumo_column *local, *key; /* the keys' columns in parent and related */
   bool optional;                  /* a parent without a key has nothing related: no error */
+  bool shares_keys;               /* related records are not told apart by their key, as in a foreign key */
   const char **fields; /* stored names of the pivot fields to read, in the companion's [&fields] userdata */
   uint32_t field_count;
   bool all_fields;

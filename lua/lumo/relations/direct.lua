@@ -60,7 +60,7 @@ local function boot(self)
   } }
   self.handle = core.relation {
     name = self.relation_name, parent = parent.schema, related = related.schema, local_key = self.parent_key,
-    related_key = self.related_key, optional = belongs,
+    related_key = self.related_key, optional = belongs, shares_keys = true,
   }
 end
 

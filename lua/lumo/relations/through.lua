@@ -80,7 +80,7 @@ local function boot(self)
   self.hops[#links].side = "related"
   local compiled = {
     name = self.relation_name, parent = parent.schema, related = related.schema, local_key = self.local_key,
-    related_key = self.related_key, fields = {},
+    related_key = self.related_key, fields = {}, shares_keys = true,
   }
   if #links > 2 then
     compiled.hops = self.hops
@@ -164,8 +164,8 @@ local function between_keys(given, most, context)
   if given == nil then return nil end
   local size = type(given) == "table" and core.list_size(given)
   if not size or size > most then
-    raise("E_ARGUMENT", "option \"through_keys\" of %s is a list of { local_key, foreign_key }, one from each model "
-      .. "between to the next", context)
+    raise("E_ARGUMENT", "option \"through_keys\" of %s is a list of { local_key =, foreign_key = }, one from each "
+      .. "model between to the next", context)
   end
   local list = {}
   for i = 1, size do
