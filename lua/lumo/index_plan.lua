@@ -23,7 +23,7 @@ local EXAMPLES = 3 -- of duplicate values, for a report
 ---@field missing lumo.IndexEntry[] wanted and not there
 ---@field differs lumo.IndexEntry[] there under the key or the name of one that is wanted, but with other options
 ---@field extra lumo.IndexEntry[] there and not wanted by any model
----@field duplicates lumo.IndexEntry[] missing unique ones that the documents there would break
+---@field duplicates lumo.IndexEntry[] of what is missing or differs, unique ones that the documents there would break
 ---@field created string[] what apply has done: "posts.slug_1"
 ---@field changed string[]
 ---@field hidden string[]
@@ -55,28 +55,49 @@ local function existing(connection, collection)
   return list
 end
 
---- The values that a unique index would refuse. Commands: aggregate.
+--- What an index has of a document for a field, as a list: the elements of an array, and null where there is nothing.
+local function keys_of(field)
+  local path, none = "$" .. field, values.array {}
+  return { ["$cond"] = values.array {
+    { ["$not"] = values.array { { ["$isArray"] = path } } },
+    values.array { { ["$ifNull"] = values.array { path, values.null } } },
+    { ["$cond"] = values.array { { ["$eq"] = values.array { path, none } }, values.array { none }, path } },
+  } }
+end
+
+--- The values that a unique index would refuse: those that several documents have. Commands: aggregate.
 local function duplicates(connection, collection, index)
-  local id, match = {}, index.partial or {}
-  for i, field in ipairs(index.key) do id[i] = { "k" .. i, "$" .. field[1] } end
+  local match, lists, stages, id = index.partial or {}, {}, {}, {}
   if index.sparse then
     local present = {}
     for i, field in ipairs(index.key) do present[i] = { [field[1]] = { ["$exists"] = true } } end
     match = { ["$and"] = values.array { match, { ["$or"] = values.array(present) } } }
   end
-  local plan = core.aggregate_plan(collection, values.array {
-    { ["$match"] = match },
-    { ["$group"] = { _id = values.ordered(id), n = { ["$sum"] = 1 } } },
+  for i, field in ipairs(index.key) do
+    local name = "k" .. i
+    lists[name], id[i] = keys_of(field[1]), { name, "$" .. name }
+    stages[i] = { ["$unwind"] = "$" .. name }
+  end
+  table.insert(stages, 1, { ["$match"] = match })
+  table.insert(stages, 2, { ["$project"] = lists })
+  for _, stage in ipairs {
+    { ["$group"] = { _id = values.ordered { { "key", values.ordered(id) }, { "of", "$_id" } } } },
+    { ["$group"] = { _id = "$_id.key", n = { ["$sum"] = 1 } } },
     { ["$match"] = { n = { ["$gt"] = 1 } } },
-    values.ordered { { "$facet", {
+    { ["$facet"] = {
       count = values.array { { ["$count"] = "n" } },
       examples = values.array {
         { ["$sort"] = values.ordered { { "n", -1 }, { "_id", 1 } } }, { ["$limit"] = EXAMPLES },
       },
-    } } },
-  }, false)
-  run(connection, plan)
-  local found = core.plan_documents(plan)[1]
+    } },
+  } do
+    stages[#stages + 1] = stage
+  end
+  local command = {
+    { "aggregate", collection }, { "pipeline", values.array(stages) }, { "cursor", {} }, { "allowDiskUse", true },
+  }
+  if index.collation then command[#command + 1] = { "collation", index.collation } end
+  local found = core.plan_documents(fetch(connection, "aggregate", collection, values.ordered(command)))[1]
   local count = found.count[1] and found.count[1].n or 0
   return count, found.examples
 end
@@ -90,11 +111,33 @@ local function entry(index, connection, collection, more)
   return one
 end
 
+--- Looks for what a unique index that is to be made would refuse.
+local function search_duplicates(plan, one, connection, collection, wanted)
+  if not wanted.unique then return end
+  one.count, one.examples = duplicates(connection, collection, wanted)
+  if one.count > 0 then table.insert(plan.duplicates, one) end
+end
+
 --- Takes out of `list` the first that fn accepts.
 local function take(list, fn)
   for i, index in ipairs(list) do
     if fn(index) then return table.remove(list, i) end
   end
+end
+
+--- The changes that collMod can make of an index that differs, nil when it takes another index.
+local function in_place(one)
+  local changes = {}
+  for option in pairs(one.differences) do
+    if option == "hidden" then
+      changes[#changes + 1] = { "hidden", one.wanted.hidden or false }
+    elseif option == "expire_after_seconds" and one.expire_after_seconds and one.wanted.expire_after_seconds then
+      changes[#changes + 1] = { "expireAfterSeconds", one.wanted.expire_after_seconds }
+    else
+      return nil
+    end
+  end
+  return changes
 end
 
 local function compare_collection(plan, connection, collection, search)
@@ -111,17 +154,18 @@ local function compare_collection(plan, connection, collection, search)
     local near = take(left, function(index)
       return index.name == wanted.name or indexes.same_key(index, wanted)
     end)
+    local one
     if near then
-      table.insert(plan.differs, entry(near, connection, collection.name, {
+      one = entry(near, connection, collection.name, {
         differences = indexes.differences(near, wanted), wanted = wanted, owner = wanted.owner,
-      }))
+      })
+      table.insert(plan.differs, one)
     else
-      local missing = entry(wanted, connection, collection.name)
-      table.insert(plan.missing, missing)
-      if search and wanted.unique and #there > 0 then
-        missing.count, missing.examples = duplicates(connection, collection.name, wanted)
-        if missing.count > 0 then table.insert(plan.duplicates, missing) end
-      end
+      one = entry(wanted, connection, collection.name)
+      table.insert(plan.missing, one)
+    end
+    if search and #there > 0 and not (near and in_place(one)) then
+      search_duplicates(plan, one, connection, collection.name, wanted)
     end
   end
   for _, index in ipairs(left) do
@@ -152,7 +196,7 @@ local function compare(states, resolve, search)
 end
 
 --- What is missing, extra and different. Commands: for each collection a listIndexes, and an aggregate for each
---- unique index that is missing.
+--- unique index that is missing or would take another one's place.
 ---@param states lumo.State[]
 ---@param resolve fun(state: lumo.State): lumo.Connection
 ---@return lumo.IndexPlan
@@ -205,21 +249,6 @@ local function retire(plan, one)
   return true
 end
 
---- The changes that collMod can make of an index that differs, nil when it takes another index.
-local function in_place(one)
-  local changes = {}
-  for option in pairs(one.differences) do
-    if option == "hidden" then
-      changes[#changes + 1] = { "hidden", one.wanted.hidden or false }
-    elseif option == "expire_after_seconds" and one.expire_after_seconds and one.wanted.expire_after_seconds then
-      changes[#changes + 1] = { "expireAfterSeconds", one.wanted.expire_after_seconds }
-    else
-      return nil
-    end
-  end
-  return changes
-end
-
 local function describe_duplicates(list)
   local parts = {}
   for i, one in ipairs(list) do parts[i] = ("%s (%d)"):format(full_name(one), one.count) end
@@ -242,9 +271,13 @@ end
 ---@param drop boolean|nil
 ---@return lumo.IndexPlan self
 function index_plan.apply(plan, drop)
-  if #plan.duplicates > 0 then
-    raise("E_DUPLICATE_KEY", "nothing was changed: there are duplicates under unique indexes that are missing: %s",
-      describe_duplicates(plan.duplicates))
+  local in_the_way = {}
+  for _, one in ipairs(plan.duplicates) do
+    if drop or not one.differences then in_the_way[#in_the_way + 1] = one end
+  end
+  if #in_the_way > 0 then
+    raise("E_DUPLICATE_KEY", "nothing was changed: there are duplicates under unique indexes that are to be made: %s",
+      describe_duplicates(in_the_way))
   end
   create(plan, plan.missing)
   for _, one in ipairs(plan.differs) do

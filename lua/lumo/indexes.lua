@@ -85,19 +85,54 @@ local function stored_weights(q, weights)
   return stored
 end
 
+--- The number of columns of an entry, nil if there are holes among them.
+local function column_count(given)
+  local count = 0
+  for key in pairs(given) do
+    if type(key) == "number" then count = count + 1 end
+  end
+  for i = 1, count do
+    if given[i] == nil then return nil end
+  end
+  return count
+end
+
+--- What no server takes.
+local function check_combination(context, index)
+  local kinds = {}
+  for _, field in ipairs(index.key) do kinds[field[2]] = true end
+  if index.name == "" or index.name == "*" or index.name == "_id_" or index.name:find("%z") then
+    raise("E_ARGUMENT", "%s: \"%s\" is no name for it", context, index.name)
+  elseif index.expire_after_seconds and #index.key > 1 then
+    raise("E_ARGUMENT", "%s: expire_after_seconds is for an index of one column", context)
+  elseif index.sparse and index.partial ~= nil then
+    raise("E_ARGUMENT", "%s is sparse or partial, not both", context)
+  elseif index.unique and kinds.hashed then
+    raise("E_ARGUMENT", "%s: a hashed index is not unique", context)
+  elseif (index.weights or index.default_language) and not kinds.text then
+    raise("E_ARGUMENT", "%s: weights and default_language are for a text index", context)
+  end
+end
+
 --- One entry of a model's `indexes`: { "slug", unique = true }, { { "a", "desc" }, "b" } or just "slug".
 local function compile(state, q, number, given)
   local context = ("index %d of \"%s\""):format(number, state.name)
   if type(given) == "string" then given = { given } end
-  if type(given) ~= "table" or #given == 0 then
-    raise("E_ARGUMENT", "%s needs columns: \"slug\", { \"slug\", unique = true } or { { \"a\", \"desc\" }, \"b\" }",
-      context)
+  local count = type(given) == "table" and column_count(given)
+  if not count or count == 0 then
+    raise("E_ARGUMENT", "%s needs columns, without holes: \"slug\", { \"slug\", unique = true } or "
+      .. "{ { \"a\", \"desc\" }, \"b\" }", context)
   end
-  local index = check_options(context, given)
+  local index, seen = check_options(context, given), {}
   index.key = {}
-  for i, field in ipairs(given) do index.key[i] = field_of(q, context, field) end
+  for i = 1, count do
+    local field = field_of(q, context, given[i])
+    if seen[field[1]] then raise("E_ARGUMENT", "%s has \"%s\" twice", context, field[1]) end
+    index.key[i], seen[field[1]] = field, true
+  end
   index.name = index.name or default_name(index.key)
   index.owner = state.name
+  check_combination(context, index)
   if index.partial ~= nil then index.partial = partial_filter(state.schema, context, index.partial) end
   if index.weights then index.weights = stored_weights(q, index.weights) end
   return index
@@ -117,6 +152,8 @@ function indexes.compile(state, given, base)
   end
   local q = core.query_new(state.schema)
   for number, entry in ipairs(given) do list[#list + 1] = compile(state, q, number, entry) end
+  local wanted = {}
+  for _, index in ipairs(list) do indexes.add(wanted, index, state.collection) end
   return list
 end
 
@@ -212,10 +249,30 @@ local function pivot_indexes(relation, there)
   return { forward, backward }
 end
 
-local function add_wanted(list, index)
-  for _, known in ipairs(list) do
-    if indexes.same_key(known, index) and is_same(known.partial, index.partial)
-      and is_same(known.collation, index.collation) then
+--- Whether a server keeps the two apart where they have different names. Of text indexes it has one at most.
+local function is_apart(a, b)
+  if not indexes.same_key(a, b) then return true end
+  local _, weights = as_stored(a)
+  return not weights and not (is_same(a.partial, b.partial) and is_same(a.collation, b.collation)
+    and (a.sparse or false) == (b.sparse or false))
+end
+
+--- What is wanted twice is made once, unique if one of them is. Raises E_ARGUMENT where both cannot be had.
+---@param list lumo.Index[]
+---@param index lumo.Index
+---@param collection string for the message
+function indexes.add(list, index, collection)
+  for i, known in ipairs(list) do
+    local apart = is_apart(known, index)
+    local differs = not apart and indexes.differences(known, index) or {}
+    differs.unique = nil
+    if apart and known.name == index.name or next(differs) ~= nil then
+      raise("E_ARGUMENT", "the indexes \"%s\" of %s and \"%s\" of %s on \"%s\" cannot both be there: %s",
+        known.name, known.owner, index.name, index.owner, collection,
+        apart and "give one of them another name" or ("they differ in " .. next(differs)))
+    end
+    if not apart then
+      if index.unique and not known.unique then list[i] = index end
       return
     end
   end
@@ -241,9 +298,9 @@ function indexes.collections(states)
       local own, pivots = {}, {}
       by_name[name] = { name = name, own = own, pivots = pivots, wants = function(there)
         local wanted = {}
-        for _, index in ipairs(own) do add_wanted(wanted, index) end
+        for _, index in ipairs(own) do indexes.add(wanted, index, name) end
         for _, relation in ipairs(pivots) do
-          for _, index in ipairs(pivot_indexes(relation, there)) do add_wanted(wanted, index) end
+          for _, index in ipairs(pivot_indexes(relation, there)) do indexes.add(wanted, index, name) end
         end
         return wanted
       end }

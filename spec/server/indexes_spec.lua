@@ -99,6 +99,36 @@ describe("a model's indexes", function()
     refused("E_ARGUMENT", function() model { { "a", partial = {} } } end)
     refused("E_ARGUMENT", function() model { 5 } end)
     refused("E_ARGUMENT", function() model("a") end)
+    for _, wrong in ipairs {
+      { "a", nil, "b" }, { nil, "b" }, { "a", "a" }, { "a", name = "" }, { "a", name = "_id_" },
+      { "a", "b", expire_after_seconds = 1 }, { "a", sparse = true, partial = { b = 1 } },
+      { { "a", "hashed" }, unique = true }, { "a", weights = { a = 2 } },
+    } do
+      assert.matches("index 1 of", refused("E_ARGUMENT", function() model { wrong } end).message)
+    end
+  end)
+
+  it("are made side by side where a server can have both, else refused and none of them dropped silently", function()
+    local Model, collection = model {
+      { "a" }, { "a", unique = true, name = "only" }, { "a", sparse = true, name = "thin" },
+      { "a", unique = true, partial = { b = { ["$gt"] = 1 } }, name = "some" },
+    }
+    assert.same({ "only", "thin", "some" }, Model:ensure_indexes()) -- the unique one serves for the plain one
+    assert.is_true(created(collection).only.unique)
+    assert.same({}, Model:ensure_indexes())
+    for words, wrong in pairs {
+      ["another name"] = { { "a", name = "same" }, { "b", name = "same" } },
+      ["another name."] = { { "a", sparse = true }, "a" },
+      weights = { { { "a", "text" } }, { { "b", "text" } } },
+      hidden = { { "a", hidden = true }, { "a", name = "other" } },
+    } do
+      assert.matches((words:gsub("%.", "")), refused("E_ARGUMENT", function() model(wrong) end).message)
+    end
+    model({ { "a", name = "same" } }, { collection = "indexed_shared" })
+    local Other = model({ { "b", name = "same" } }, { collection = "indexed_shared" })
+    refused("E_ARGUMENT", function() lumo.ensure_indexes() end)
+    helper.forget_models()
+    assert.same({ "same" }, Other:ensure_indexes())
   end)
 
   it("raise where one that differs is in the way, and change nothing", function()
@@ -142,6 +172,44 @@ describe("lumo.index_plan", function()
     assert.matches(collection .. ".b_1", err.message, 1, true)
     assert.is_nil(created(collection).a_1)
     helper.command { { "drop", collection } }
+  end)
+
+  it("finds the values that break a unique index as the server does", function()
+    local _, collection = model({
+      { "a", unique = true }, { "tags", unique = true }, { "parts.n", unique = true },
+      { "b", unique = true, collation = { locale = "en", strength = 2 } },
+    }, { columns = {
+      a = "string", b = "string", tags = { "array", of = "string" },
+      parts = { "array", of = { "object", columns = { n = "integer" } } },
+    } })
+    helper.insert(collection, {
+      { a = lumo.null, tags = { "x", "x", "y" }, b = "A", parts = { { n = 1 }, { n = 1 } } },
+      { tags = { "y", "z" }, b = "a", parts = { { n = 2 } } },
+      { a = "1", tags = lumo.array {}, b = "b", parts = { { n = 3 }, { n = 2 } } },
+      { a = "2", b = "c" },
+    })
+    local found = of(lumo.index_plan().duplicates, collection)
+    assert.same({ _id = { k1 = lumo.null }, n = 2 }, found.a_1.examples[1])
+    assert.same({ _id = { k1 = "y" }, n = 2 }, found.tags_1.examples[1])
+    assert.same({ _id = { k1 = 2 }, n = 2 }, found["parts.n_1"].examples[1])
+    assert.equal("a", found.b_1.examples[1]._id.k1:lower())
+    for _, one in pairs(found) do assert.equal(1, one.count) end
+    helper.command { { "drop", collection } }
+  end)
+
+  it("never drops an index for a unique one that documents are in the way of", function()
+    local Model, collection = model { { "a", unique = true } }
+    helper.command { { "createIndexes", collection }, { "indexes", { { key = { a = 1 }, name = "a_1" } } } }
+    helper.insert(collection, { { a = 1 } })
+    lumo.index_plan { apply = true, drop = true }
+    helper.insert(collection, { { a = 1 } })
+    assert.equal(1, of(lumo.index_plan().duplicates, collection).a_1.count)
+    refused("E_DUPLICATE_KEY", function() lumo.index_plan { apply = true, drop = true } end)
+    assert.is_true(created(collection).a_1.hidden)
+    lumo.index_plan { apply = true } -- leaves it as it is
+    Model:first():delete()
+    lumo.index_plan { apply = true, drop = true }
+    assert.is_true(created(collection).a_1.unique)
   end)
 
   it("applied creates and changes in place; with drop it hides first and drops the next time", function()
