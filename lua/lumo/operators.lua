@@ -15,6 +15,18 @@ local function element_column(state, path)
   return column and column.of
 end
 
+--- What a field's removal would break: E_ARGUMENT for an element of an array, in whose place a null would stay,
+--- E_VALIDATION for what is required.
+local function check_removal(state, path)
+  local array, place = path:match("^(.*)%.(%d+)$")
+  local column = array and columns.at(state, array)
+  if column and column.type == "array" then
+    raise("E_ARGUMENT", "unset of element %s of \"%s.%s\" would leave a null in its place; pull removes elements",
+      place, state.name, array)
+  end
+  if state.rules then validation.check_removal(state, columns.at(state, path), path) end
+end
+
 --- Sends one operator and takes over what became of the attribute.
 ---@param self lumo.Record
 ---@param method string
@@ -111,10 +123,13 @@ function Record:increment(column, n)
   return change(self, "increment", column, n == nil and 1 or n)
 end
 
---- Removes a field of the stored document. Raises as push. Commands: findAndModify.
+--- Removes a field of the stored document. Raises as push, and E_VALIDATION for one that is required. Commands:
+--- findAndModify.
 ---@param path string a column, or a dotted path into one
 ---@return lumo.Record self
 function Record:unset(path)
+  local state = records.check_stored(self, "unset")
+  if type(path) == "string" then check_removal(state, path) end
   return change(self, "unset", path)
 end
 

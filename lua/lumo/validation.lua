@@ -110,6 +110,16 @@ function validation.check_elements(state, column, path, values)
   raise_failures(state, errors)
 end
 
+--- Raises E_VALIDATION if a column's rules want a value.
+---@param state lumo.State
+---@param column table|nil
+---@param path string of the column
+function validation.check_removal(state, column, path)
+  local errors = {}
+  if column then check_value(column, nil, path, errors) end
+  raise_failures(state, errors)
+end
+
 --- Raises E_VALIDATION with `errors`, a list of { attribute, rule, message }, if the record breaks any rule
 --- of its model.
 ---@param record lumo.Record

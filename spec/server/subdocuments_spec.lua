@@ -451,6 +451,17 @@ describe("inc and unset", function()
     expect_refused("E_CAST", function() one:inc("meta.author.age", 1.5) end)
     expect_refused("E_ARGUMENT", function() one:inc("meta.author.age", "1") end)
   end)
+
+  it("leave no element null, and nothing out that is required", function()
+    local one = Article:create { comments = { { text = "a" } }, labels = { "aa" }, numbers = { 1 } }
+    local err = expect_refused("E_VALIDATION", function() one:unset("comments.0.text") end)
+    assert.same({ attribute = "comments.0.text", rule = "required", message = "is required" }, err.errors[1])
+    for _, path in ipairs { "comments.0", "labels.0", "numbers.12" } do
+      assert.matches("pull", expect_refused("E_ARGUMENT", function() one:unset(path) end).message)
+    end
+    one:unset("comments.0.likes")
+    assert.same({ text = "a" }, one.comments[1])
+  end)
 end)
 
 describe("atomic operators", function()
