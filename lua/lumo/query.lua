@@ -365,6 +365,14 @@ function Query:update(values)
   return bulk(self, core.query_update_plan(self, stored), "nMatched")
 end
 
+--- Takes a field out of all documents that match. Commands: update.
+---@param q lumo.Query
+---@param column string
+---@return integer matched
+function query.unset(q, column)
+  return bulk(q, core.query_unset_plan(q, column), "nMatched")
+end
+
 --- Adds n to a number in all documents that match. Commands: update.
 ---@param column string
 ---@param n number|nil 1 when nil

@@ -524,11 +524,53 @@ describe("on_delete", function()
     assert.equal(2, deleted)
   end)
 
-  it("nullify clears their key", function()
-    local parent, Child = pair("nullify")
+  it("nullify takes their key out, so that a sparse unique index lets them be", function()
+    local parent, Child, Parent = pair("nullify")
     parent:delete()
     assert.equal(3, Child:count())
     assert.equal(2, Child:query():where_null("parent_id"):count())
+    assert.equal(1, Child:query():where_exists("parent_id"):count())
+    local One = lumo.model("RelNullified", {
+      columns = { parent_id = "objectid" }, indexes = { { "parent_id", unique = true, sparse = true } },
+    })
+    One:ensure_indexes()
+    Parent:add_relation("one", lumo.has_one(One, { foreign_key = "parent_id", on_delete = "nullify" }))
+    for _ = 1, 2 do
+      local owner = Parent:create {}
+      owner:related("one"):create {}
+      owner:delete()
+    end
+    assert.equal(2, One:count())
+  end)
+
+  it("reads what hangs on many with one command for each relation and level", function()
+    local Low = lumo.model("RelLow", { columns = { middle_id = "objectid" } })
+    local Middle = lumo.model("RelMiddle", { columns = { top_id = "objectid" }, relations = {
+      lows = lumo.has_many(Low, { foreign_key = "middle_id", on_delete = "cascade" }),
+      one = lumo.has_one(Low, { foreign_key = "middle_id", on_delete = "cascade" }),
+    } })
+    local Top = lumo.model("RelTop", { columns = {}, relations = {
+      middles = lumo.has_many(Middle, { foreign_key = "top_id", on_delete = "cascade" }),
+    } })
+    local top = Top:create {}
+    for _ = 1, 20 do top.middles:create {}.lows:create_many { {}, {} } end
+    Low:create {}
+    local n = lumo.count_commands(function() top:delete() end)
+    assert.equal(7, n) -- 3 finds, 3 deletes, the commit
+    assert.same({ 0, 0, 1 }, { Top:count(), Middle:count(), Low:count() })
+  end)
+
+  it("refuses an owner whose key was not selected, rather than forget what belongs to it", function()
+    local Part = lumo.model("RelPart", { columns = { whole = "string" } })
+    local Whole = lumo.model("RelWhole", { columns = { code = "string", n = "integer" }, relations = {
+      parts = lumo.has_many(Part, { local_key = "code", foreign_key = "whole", on_delete = "cascade" }),
+    } })
+    Whole:create({ code = "a" }).parts:create {}
+    refused("E_MISSING_ATTRIBUTE_VALUE", function() Whole:query():select("n"):first():delete() end)
+    assert.equal(1, Part:count())
+    Whole:first():delete()
+    assert.equal(0, Part:count())
+    Whole:create({}):delete() -- has no key: nothing belongs to it
   end)
 
   it("restrict refuses while there are any", function()

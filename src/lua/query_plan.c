@@ -227,6 +227,22 @@ static int query_increment_plan(lua_State *L) {
   return 1;
 }
 
+/* core.query_unset_plan(query, column): takes a field out of all documents that match. */
+static int query_unset_plan(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "unset");
+  check_bulk(L, box, "unset");
+  lumo_buf *update = lumo_push_buffer(L), *path = lumo_push_buffer(L);
+  updated_column(L, box, "unset", 2, path);
+  size_t document = lumo_bson_begin(update);
+  size_t unset = lumo_bson_begin_document(update, LUMO_KEY("$unset"));
+  lumo_bson_boolean(update, (const char *)path->data, path->len, true);
+  lumo_bson_end(update, unset);
+  lumo_bson_end(update, document);
+  lumo_check_buffer(L, update);
+  push_bulk_plan(L, box, "unset", update);
+  return 1;
+}
+
 /* core.query_delete_plan(query) */
 static int query_delete_plan(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "delete");
@@ -453,11 +469,17 @@ int lumo_query_tostring(lua_State *L) {
 
 void lumo_open_query_plan(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"query_find_plan", query_find_plan},     {"query_count_plan", query_count_plan},
-      {"query_update_plan", query_update_plan}, {"query_increment_plan", query_increment_plan},
-      {"query_delete_plan", query_delete_plan}, {"aggregate_plan", aggregate_plan},
-      {"query_group_plan", query_group_plan},   {"query_distinct_plan", query_distinct_plan},
-      {"query_modify_plan", query_modify_plan}, {NULL, NULL},
+      {"query_find_plan", query_find_plan},
+      {"query_count_plan", query_count_plan},
+      {"query_update_plan", query_update_plan},
+      {"query_increment_plan", query_increment_plan},
+      {"query_unset_plan", query_unset_plan},
+      {"query_delete_plan", query_delete_plan},
+      {"aggregate_plan", aggregate_plan},
+      {"query_group_plan", query_group_plan},
+      {"query_distinct_plan", query_distinct_plan},
+      {"query_modify_plan", query_modify_plan},
+      {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);
 }

@@ -1,5 +1,6 @@
 --- What deleting a record does with what belongs to it: the options on_delete of its relations.
 local core = require "lumo.core"
+local queries = require "lumo.query"
 local records = require "lumo.record"
 local run = require "lumo.run"
 local raise = require("lumo.errors").raise
@@ -47,47 +48,67 @@ end
 
 local add
 
+-- What is done for a list of records, all of which have the relation's key.
 local acts = {}
 
 --- The related records go first, with what hangs on them: by then nothing points to what is gone.
-function acts.cascade(q, relation, walk)
-  local children = without_seen(q:exec(), relation.related_state, walk.seen)
+function acts.cascade(list, relation, walk)
+  local children = without_seen(relation:eager_query(list):exec(), relation.related_state, walk.seen)
   if #children == 0 then return end
   add(children, relation.related_state, walk)
   table.insert(walk.steps, delete_step(children, relation.related_state, walk.quiet))
 end
 
-function acts.nullify(q, relation, walk)
-  table.insert(walk.steps, { list = {}, state = relation.related_state, events = {}, write = function()
-    q:everything():update { [relation.foreign_key] = core.null }
-  end })
+function acts.nullify(list, relation, walk)
+  for _, one in ipairs(list) do
+    local q = relation:related_query("delete", one, walk.client):everything()
+    table.insert(walk.steps, { list = {}, state = relation.related_state, events = {}, write = function()
+      queries.unset(q, relation.foreign_key)
+    end })
+  end
 end
 
-function acts.restrict(q, relation)
-  if q:exists() then
-    raise("E_ARGUMENT", "a \"%s\" record cannot be deleted while it has \"%s\" (on_delete = \"restrict\")",
-      relation.state.name, relation.relation_name)
+function acts.restrict(list, relation, walk)
+  for _, one in ipairs(list) do
+    if relation:related_query("delete", one, walk.client):exists() then
+      raise("E_ARGUMENT", "a \"%s\" record cannot be deleted while it has \"%s\" (on_delete = \"restrict\")",
+        relation.state.name, relation.relation_name)
+    end
   end
+end
+
+function acts.detach(list, relation, walk)
+  for _, one in ipairs(list) do
+    local detach = require("lumo.relations.pairs").detach(one, relation, walk.client, "delete", true)
+    table.insert(walk.steps, { list = {}, state = relation.state, events = {}, write = detach })
+  end
+end
+
+--- Those to which anything can belong. Raises E_MISSING_ATTRIBUTE_VALUE for one whose key was not selected.
+local function with_key(list, relation)
+  local found, key = {}, relation.parent_key
+  for _, one in ipairs(list) do
+    local side = core.record_side(one)
+    if core.record_get(one, key) ~= nil then
+      found[#found + 1] = one
+    elseif side and side.partial then
+      core.raise("E_MISSING_ATTRIBUTE_VALUE", ("Cannot delete \"%s\", value of \"%s.%s\" is nil")
+        :format(relation.relation_name, relation.state.name, key), { model = relation.state.name, attribute = key })
+    end
+  end
+  return found
 end
 
 --- Adds what the deletion of these records needs to be done first.
 function add(list, state, walk)
   for _, relation in ipairs(on_delete.relations(state)) do
-    relation:boot()
-    for _, one in ipairs(list) do
-      local action = relation.definition.options.on_delete
-      if action == "detach" then
-        local detach = require("lumo.relations.pairs").detach(one, relation, walk.client, "delete", true)
-        table.insert(walk.steps, { list = {}, state = state, events = {}, write = detach })
-      elseif core.record_get(one, relation.parent_key) ~= nil then
-        acts[action](relation:related_query("delete", one, walk.client), relation, walk)
-      end
-    end
+    local owners = with_key(list, relation:boot())
+    if #owners > 0 then acts[relation.definition.options.on_delete](owners, relation, walk) end
   end
 end
 
---- The steps that come before the deletion of a record, in order. Reads what is to be deleted with it. Raises
---- E_ARGUMENT where "restrict" forbids it.
+--- The steps that come before the deletion of a record, in order. Reads what is to be deleted with it, by one command
+--- for each relation and level. Raises E_ARGUMENT where "restrict" forbids it.
 ---@param one lumo.Record
 ---@param client lumo.Client
 ---@param quiet boolean|nil without hooks
