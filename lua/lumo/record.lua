@@ -55,6 +55,19 @@ function record.client(self, state)
     or connections.of_model(state)
 end
 
+--- The client for what writes these records, too: where it is no transaction, the open one that one of them belongs
+--- to.
+---@param client lumo.Client
+---@param list lumo.Record[]
+---@return lumo.Client
+function record.joint_client(client, list)
+  for i = 1, ambient.transaction(client) and 0 or #list do
+    local trx = trx_of(list[i])
+    if trx and trx.connection == ambient.connection(client) then return trx end
+  end
+  return client
+end
+
 --- The records by what their commands run on, each group in the order of the list.
 ---@param list lumo.Record[]
 ---@return table<lumo.Client, lumo.Record[]> groups
@@ -160,6 +173,7 @@ end
 ---@field state lumo.State
 ---@field events string[] whose hooks run, in the order of the way in, which is also that of the way out
 ---@field stays boolean|nil it was written, and no transaction can take it back
+---@field check (fun())|nil raises E_VALIDATION where the rules of columns are broken
 ---@field write fun(client: lumo.Client): boolean? sent: whether it has written anything
 
 local function may_have_hooks(steps)
@@ -186,8 +200,12 @@ local function run_hooks(steps, when)
   end
 end
 
---- One write after the other. Without a transaction around them those that came before a failure stay.
+--- One write after the other, once the rules of all are kept. Without a transaction around them those that came
+--- before a failure stay.
 local function write_all(steps, client)
+  for _, step in ipairs(steps) do
+    if step.check then step.check() end
+  end
   if #steps == 1 then return steps[1].write(client) end
   local wrote, stays = false, not ambient.transaction(client)
   for _, step in ipairs(steps) do
@@ -280,9 +298,6 @@ local function keep_keys(list, pending, err)
 end
 
 local function insert(list, state, client, atomic)
-  for _, one in ipairs(state.rules and list or {}) do
-    validation.check(one, state)
-  end
   local plan, pending = core.insert_plan(list, core.now(), atomic)
   local ok, err = pcall(run_write, client, plan, state)
   if not ok then
@@ -336,7 +351,6 @@ local function update(list, state, client)
   local together, sent = {}, false
   for _, one in ipairs(list) do
     local side = core.record_side(one)
-    if state.rules then validation.check(one, state, core.record_dirty(one)) end
     local plan, pending, guarded = core.update_plan(one, core.now(), side and side.force_update or false)
     local entry = plan and { record = one, plan = plan, pending = pending, guarded = guarded }
     if guarded then
@@ -359,6 +373,9 @@ local NO_EVENTS, INSERT_EVENTS, UPDATE_EVENTS = {}, { "create", "save" }, { "upd
 function record.insert_step(list, state, atomic, quiet)
   return {
     list = list, state = state, events = quiet and NO_EVENTS or INSERT_EVENTS,
+    check = state.rules and function()
+      for _, one in ipairs(list) do validation.check(one, state) end
+    end,
     write = function(client)
       insert(list, state, client, atomic)
       return true
@@ -371,6 +388,9 @@ end
 function record.update_step(list, state, quiet)
   return {
     list = list, state = state, events = quiet and NO_EVENTS or UPDATE_EVENTS,
+    check = state.rules and function()
+      for _, one in ipairs(list) do validation.check(one, state, core.record_dirty(one)) end
+    end,
     write = function(client) return update(list, state, client) end,
   }
 end

@@ -122,6 +122,22 @@ describe("a client of one parent", function()
     assert.equal(1, Book:count())
   end)
 
+  it("sends nothing where one of the records breaks a rule, so that no owner is left over", function()
+    local owner, fine, bad = Author:new { name = "new" }, Book:new { title = "fine" }, Book:new { pages = 1 }
+    local n = commands(function()
+      refused("E_VALIDATION", function() owner.books:create { pages = 1 } end)
+      refused("E_VALIDATION", function() owner.books:create_many { { title = "fine" }, {} } end)
+      refused("E_VALIDATION", function() owner.books:save_many { fine, bad } end)
+      refused("E_VALIDATION", function() owner.books:first_or_create { pages = 1 } end)
+      refused("E_CAST", function() owner.books:fetch_or_create_many("title", { { title = {} } }) end)
+      refused("E_VALIDATION", function() bad:related("author"):associate(owner) end)
+    end)
+    assert.equal(0, n)
+    assert.is_true(owner.is_new and fine.is_new)
+    assert.is_nil(owner._id)
+    assert.is_nil(fine.author_id)
+  end)
+
   it("answers in both spellings", function()
     local author = Author:create { name = "a" }
     author.books:createMany { { title = "1" }, { title = "2" } }
@@ -205,6 +221,61 @@ describe("a client of one parent", function()
     assert.equal(0, Book:count())
   end)
 
+  it("is a part of the transaction of the records that it stores", function()
+    local author, made = Author:create { name = "a" }, Author:new { name = "b" }
+    local book, other = author.books:create { title = "1" }, Book:new { title = "2" }
+    local trx = lumo.transaction()
+    made:use_transaction(trx):save()
+    other:related("author"):associate(made)
+    assert.equal(trx, other.trx)
+    author.books:save(Book:new({ title = "3" }):use_transaction(trx))
+    book:use_transaction(trx):related("author"):associate(made)
+    assert.equal(1, Book:count())
+    trx:rollback()
+    assert.is_true(other.is_new)
+    assert.is_nil(other.author_id)
+    assert.equal(author._id, book.author_id)
+    assert.is_false(book.is_dirty)
+    assert.equal("1", list_of(Book:all(), "title"))
+    assert.equal(author._id, Book:first().author_id)
+  end)
+
+  it("refuses records that came through another connection", function()
+    local author, book = Author:create { name = "a" }, Book:create { title = "1" }
+    local other = lumo.connect(helper.uri(), { name = "kinds_other", database = helper.database })
+    local far, far_author = Book:find(book._id, { client = other }), Author:find(author._id, { client = other })
+    local n = commands(function()
+      refused("E_ARGUMENT", function() author.books:save(far) end)
+      refused("E_ARGUMENT", function() author.books:save_many { book, far } end)
+      refused("E_ARGUMENT", function() book:related("author"):associate(far_author) end)
+    end)
+    assert.equal(0, n)
+    other:close()
+  end)
+
+  it("stores a record once that is given twice, and one that belongs to itself", function()
+    local author, book = Author:create { name = "a" }, Book:new { title = "1" }
+    author.books:save_many { book, book }
+    assert.equal(1, author.books:query():count())
+    local node, other = Node:new { name = "n" }, Node:new { name = "o" }
+    node.below:save(node)
+    other:related("up"):associate(other)
+    assert.same({ node._id, other._id }, { Node:find(node._id).up_id, Node:find(other._id).up_id })
+  end)
+
+  it("tells hooks whose the record is going to be, an owner that is new too", function()
+    local Child = lumo.model("KindToldChild", { columns = { up_id = "objectid" } })
+    local Up = lumo.model("KindToldUp", { columns = { name = "string" }, relations = {
+      children = lumo.has_many(Child, { foreign_key = "up_id" }),
+    } })
+    local seen
+    Child:before("create", function(child) seen = child.up_id end)
+    local up = Up:new {}
+    up.children:create {}
+    assert.equal(up._id, seen)
+    assert.equal(1, up.children:query():count())
+  end)
+
   it("makes one of what several look for at once, where an index says so", function()
     local Only = lumo.model("KindOnly", {
       columns = { author_id = "objectid", title = "string", n = "integer" },
@@ -234,6 +305,9 @@ describe("a client of one parent", function()
     local list = author.books:fetch_or_create_many("title", { { title = "2", author_id = other._id } })
     assert.equal(author._id, list[1].author_id)
     author.books:first_or_create({ title = "3" }, { author_id = other._id })
+    author.books:first_or_create { title = "3", author_id = other._id }
+    author.books:update_or_create({ title = "3" }, { author_id = other._id, pages = 3 })
+    assert.equal(3, author.books:query():sum("pages"))
     assert.equal(3, author.books:query():count())
     assert.equal(0, other.books:query():count())
     other.books:save(made) -- moves it
@@ -550,6 +624,47 @@ describe("a builder of one parent", function()
     assert.equal("top", Node:query():has("below", "=", 2):first().name)
     top:related("up"):associate(top)
     assert.equal("top", top:related("up"):exec().name)
+  end)
+end)
+
+describe("has many through", function()
+  it("goes the way of a key that the parent holds, to the _id and from it", function()
+    Note:has_many_through("authors", "KindAuthor", "KindBook", {
+      local_key = "book_id", foreign_key = "_id", through_local_key = "author_id", through_foreign_key = "_id",
+    })
+    Note:has_many_through("siblings", "KindNote", "KindBook", {
+      local_key = "book_id", foreign_key = "_id", through_foreign_key = "book_id",
+    })
+    local author = Author:create { name = "a" }
+    local one = author.books:create { title = "1" }
+    local note = one.notes:create { text = "x" }
+    one.notes:create { text = "y" }
+    author.books:create({ title = "2" }).notes:create { text = "z" }
+    for _, loaded in ipairs { note:load("authors"):load("siblings"),
+      Note:query():where("text", "x"):preload("authors"):preload("siblings"):first() } do
+      assert.equal("a", list_of(loaded.authors, "name"))
+      assert.equal("x y", list_of(loaded.siblings, "text"))
+    end
+    assert.equal("a", list_of(note.authors:exec(), "name"))
+    assert.equal("y x", list_of(note.siblings:query():order_by("text", "desc"):limit(5):exec(), "text"))
+    assert.equal(2, note.siblings:query():count())
+    assert.equal(3, Note:query():has("authors"):count())
+    for each in note.siblings:query():where("text", "y"):each() do assert.equal("y", each.text) end
+  end)
+
+  it("limits and pages by the _id, as many records have one key", function()
+    local land = Country:create { name = "l" }
+    local first, second = land.authors:create { name = "1" }, land.authors:create { name = "2" }
+    for i = 1, 12 do (i % 3 == 0 and first or second).books:create { title = ("%02d"):format(i) } end
+    local loaded = Country:query():preload("books", function(q) q:group_limit(3) end):first()
+    assert.equal("12 11 10", list_of(loaded.books, "title"))
+    assert.equal("01 02 03", list_of(land.books:query():limit(3):exec(), "title"))
+    local titles = {}
+    for page = 1, 3 do titles[page] = list_of(land.books:paginate(page, 5), "title") end
+    assert.equal("01 02 03 04 05 06 07 08 09 10 11 12", table.concat(titles, " "))
+    local streamed = {}
+    for each in land.books:query():limit(4):each() do streamed[#streamed + 1] = each end
+    assert.equal("01 02 03 04", list_of(streamed, "title"))
   end)
 end)
 

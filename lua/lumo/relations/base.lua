@@ -121,6 +121,17 @@ function base.check_record(self, one, state, method)
   end
 end
 
+--- Raises E_ARGUMENT for a record that came through another connection than the parent.
+function base.check_connections(self, list, connection, method)
+  for i, one in ipairs(list) do
+    local number = core.record_connection(one)
+    if number ~= 0 and number ~= connection.number then
+      raise("E_ARGUMENT", "%s \"%s\": entry %d came through another connection than the parent", method,
+        self.relation_name, i)
+    end
+  end
+end
+
 --- set_related_for_many of every kind: checks both lists, and distributes the related records over their parents by a
 --- key: `key_of(related)` is compared with the parents' attribute.
 function base.distribute(self, parents, related, attribute, key_of)

@@ -35,6 +35,7 @@ end
 --- they had, unless it may have been none.
 local function write(steps, client)
   local before = records.snapshots(steps)
+  for _, step in ipairs(steps) do records.remember(step.list, client) end -- as they are without the key
   local ok, err = pcall(function()
     for _, step in ipairs(steps) do
       if step.set_key then step.set_key() end -- so that hooks see it
@@ -47,28 +48,36 @@ local function write(steps, client)
   error(err, 0)
 end
 
---- Makes a step set the key before it writes, and before all hooks where it is known: an owner that is new has none
---- before it is stored.
-local function with_key(step, list, attribute, owner, owner_attribute)
-  local send = step.write
-  local function set()
-    local key = core.record_get(owner, owner_attribute)
-    for _, one in ipairs(list) do one:set(attribute, key) end
-  end
-  if not owner.is_new then step.set_key = set end
-  function step.write(client)
+--- Makes a step set a key: before all hooks, and again before its rules are checked, as hooks may have changed it.
+local function with_key(step, set)
+  local check = step.check
+  step.set_key = set
+  function step.check()
     set()
-    return send(client)
+    if check then check() end
   end
   return step
 end
 
+--- Sets the owner's key in the records of a step. An owner that is new is given the one that inserting it would make.
+local function with_key_of(step, attribute, owner, owner_attribute)
+  return with_key(step, function()
+    local key = core.record_get(owner, owner_attribute)
+    if key == nil then
+      key = core.objectid()
+      owner:set(owner_attribute, key)
+    end
+    for _, one in ipairs(step.list) do one:set(attribute, key) end
+  end)
+end
+
 --- Stores the parent where that is needed, and the related records with its key: all or nothing.
 local function store_related(parent, relation, target, steps, list)
-  local all = {}
-  if parent.is_new or parent.is_dirty then all[1] = store_step(parent, relation.state) end
+  local all, is_own = {}, false
+  for _, one in ipairs(list) do is_own = is_own or one == parent end
+  if not is_own and (parent.is_new or parent.is_dirty) then all[1] = store_step(parent, relation.state) end
   for _, step in ipairs(steps) do
-    all[#all + 1] = with_key(step, step.list, relation.foreign_key, parent, relation.local_key)
+    all[#all + 1] = with_key_of(step, relation.foreign_key, parent, relation.local_key)
   end
   write(all, target)
   return list
@@ -94,15 +103,17 @@ end
 local function save_many(self, method, list, quiet)
   local parent, relation, target = open_for_writing(self, method)
   base.check_records(relation, list, relation.related_state, method)
-  local steps = {}
-  for i, one in ipairs(list) do
+  base.check_connections(relation, list, ambient.connection(target), method)
+  local steps, seen = {}, {}
+  for _, one in ipairs(list) do
     if one.is_deleted then
       raise("E_MODEL_DELETED", "%s \"%s\" of a deleted \"%s\" record", method, relation.relation_name,
         relation.related_state.name)
     end
-    steps[i] = store_step(one, relation.related_state, quiet)
+    if not seen[one] then steps[#steps + 1] = store_step(one, relation.related_state, quiet) end
+    seen[one] = true
   end
-  if #steps > 0 then store_related(parent, relation, target, steps) end
+  if #steps > 0 then store_related(parent, relation, records.joint_client(target, list), steps, list) end
 end
 
 -- Of what holds the parent's key ----------------------------------------------------------------------------
@@ -138,8 +149,16 @@ function Owned:save_quietly(one)
   save_many(self, "save_quietly", { one }, true)
 end
 
+--- The values without one that the relation itself gives.
+local function without(values, name)
+  local left = records.joined(values)
+  left[name] = nil
+  return left
+end
+
 local function search_for(self, relation, search)
   local q = reading.Any.query(self)
+  search = without(search, relation.foreign_key)
   if next(search) ~= nil then q:where(accessors.prepared(relation.related_state, search)) end
   return q:first()
 end
@@ -176,7 +195,9 @@ end
 ---@return lumo.Record
 function Owned:update_or_create(search, values)
   local found, made = find_or_create(self, search, values, "update_or_create")
-  return made and found or found:merge(values or {}):save()
+  if made then return found end
+  local _, relation = open(self, "update_or_create")
+  return found:merge(without(values or {}, relation.foreign_key)):save()
 end
 
 local OwnedMany = {}
@@ -215,17 +236,18 @@ local function with_foreign_key(self, method, keys, rows)
   if not core.list_size(rows) or (core.list_size(keys) or 0) == 0 then
     raise("E_ARGUMENT", "%s needs names of key columns, and a list of rows without holes", method)
   end
+  for i = 1, #rows do
+    if type(rows[i]) ~= "table" then
+      raise("E_ARGUMENT", "%s needs a list of rows, entry %d is a %s", method, i, type(rows[i]))
+    end
+    core.record_check(relation.related_state.class, rows[i])
+  end
   local all_keys, all_rows = { relation.foreign_key }, {}
   for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
   local function call(client)
     if parent.is_new then parent:save() end
     local own = { [relation.foreign_key] = core.record_get(parent, relation.local_key) }
-    for i = 1, #rows do
-      if type(rows[i]) ~= "table" then
-        raise("E_ARGUMENT", "%s needs a list of rows, entry %d is a %s", method, i, type(rows[i]))
-      end
-      all_rows[i] = records.joined(rows[i], own)
-    end
+    for i = 1, #rows do all_rows[i] = records.joined(rows[i], own) end
     local model = relation.related_state.model
     return model[method](model, all_keys, all_rows, { client = client })
   end
@@ -266,26 +288,20 @@ function Belonging:associate(owner)
   if owner.is_deleted then
     raise("E_MODEL_DELETED", "associate \"%s\" with a deleted \"%s\" record", relation.relation_name, found.name)
   end
+  base.check_connections(relation, { owner }, ambient.connection(target), "associate")
   check_key(relation, owner, relation.related_state, "associate")
   local steps = {}
-  if owner.is_new or owner.is_dirty then steps[1] = store_step(owner, relation.related_state) end
+  if owner ~= child and (owner.is_new or owner.is_dirty) then steps[1] = store_step(owner, relation.related_state) end
   local step = store_step(child, relation.state)
-  steps[#steps + 1] = with_key(step, { child }, relation.foreign_key, owner, relation.local_key)
-  write(steps, target)
+  steps[#steps + 1] = with_key_of(step, relation.foreign_key, owner, relation.local_key)
+  write(steps, records.joint_client(target, { owner }))
 end
 
 --- Makes the parent belong to nobody, and saves it. Commands: update, or an insert of a new one.
 function Belonging:dissociate()
   local child, relation, target = open(self, "dissociate")
   refuse_deleted(child, relation, "dissociate")
-  local step = store_step(child, relation.state)
-  local send = step.write
-  function step.set_key() child:set(relation.foreign_key, nil) end
-  function step.write(client)
-    step.set_key()
-    return send(client)
-  end
-  write({ step }, target)
+  write({ with_key(store_step(child, relation.state), function() child:set(relation.foreign_key, nil) end) }, target)
 end
 
 -- ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 --- Creating and saving related records: parent, records and pairs are stored in one call, all or nothing.
 local accessors = require "lumo.accessors"
 local ambient = require "lumo.ambient"
+local base = require "lumo.relations.base"
 local core = require "lumo.core"
 local operators = require "lumo.operators"
 local pairs_of = require "lumo.relations.pairs"
@@ -172,7 +173,7 @@ function storing.create(parent, relation, target, method, list, attributes)
 end
 
 local function check_savable(relation, list, target, method)
-  local state, number = relation.related_state, ambient.connection(target).number
+  local state = relation.related_state
   for i = 1, #list do
     local one = list[i]
     local found = core.record_is(one)
@@ -182,12 +183,8 @@ local function check_savable(relation, list, target, method)
     if one.is_deleted then
       raise("E_MODEL_DELETED", "%s \"%s\": entry %d is a deleted record", method, relation.relation_name, i)
     end
-    local own = core.record_connection(one)
-    if own ~= 0 and own ~= number then
-      raise("E_ARGUMENT", "%s \"%s\": entry %d came through another connection than the parent", method,
-        relation.relation_name, i)
-    end
   end
+  base.check_connections(relation, list, ambient.connection(target), method)
 end
 
 --- The records to save, each once: the new ones and the stored ones.
@@ -213,7 +210,7 @@ function storing.save(parent, relation, target, method, list, attributes, check_
   attributes = check_attributes(attributes, #list, method)
   local handle = check_pairs(relation, attributes, #list, target, method)
   check_savable(relation, list, target, method)
-  pairs_of.together(relation, target, function(client)
+  pairs_of.together(relation, records.joint_client(target, list), function(client)
     local making = {
       parent = parent, relation = relation, method = method, list = list, attributes = attributes, handle = handle,
       op = relation.duplicates and check_existing ~= false and "sync_keeping" or "attach",
