@@ -15,6 +15,7 @@ read_globals = {
 files["spec"] = { std = "min+busted" }
 files["bench/openresty_app.lua"] = { read_globals = { "ngx" } }
 files["spec/runtime/app.lua"] = { read_globals = { "ngx" } }
+files["spec/runtime/relations_app.lua"] = { read_globals = { "ngx" } }
 files["lua/lumo/runtime"] = { read_globals = { "ngx" } }
 files["examples/openresty"] = { globals = { "ngx" }, read_globals = { "bit" } }
 files["spec/campaign"] = { max_line_length = 140, max_comment_line_length = 140 }

@@ -4,6 +4,8 @@ local lumo = require "lumo"
 local api = require "campaign.api"
 local fixture = require "campaign.fixture"
 
+local unpack = table.unpack or unpack -- LuaJIT has the latter
+
 local calls = {}
 local s = fixture.state
 
@@ -227,7 +229,7 @@ local function built(method, ...)
   local arguments, n = { ... }, select("#", ...)
   return function()
     local q = s.Post:query():where("title", "x")
-    return tostring(q[method](q, table.unpack(arguments, 1, n)))
+    return tostring(q[method](q, unpack(arguments, 1, n)))
   end
 end
 local BUILDERS = {
@@ -242,7 +244,7 @@ local BUILDERS = {
 }
 for family, arguments in pairs(BUILDERS) do
   for _, form in ipairs { "", "and_", "or_" } do
-    calls["query." .. form .. family] = built(form .. family, table.unpack(arguments))
+    calls["query." .. form .. family] = built(form .. family, unpack(arguments))
   end
 end
 calls["query.select"] = built("select", { "title", "meta.colour" })
@@ -305,7 +307,7 @@ for family, arguments in pairs(PIVOT) do
     local method = form .. family
     calls["query." .. method] = function()
       local q = s.post:related("plain"):query()
-      return keys(q[method](q, table.unpack(arguments)):exec())
+      return keys(q[method](q, unpack(arguments)):exec())
     end
   end
 end
@@ -402,7 +404,7 @@ local function called(method, ...)
   local arguments, n = { ... }, select("#", ...)
   return function()
     local tags = s.post:related("tags")
-    local result = tags[method](tags, table.unpack(arguments, 1, n))
+    local result = tags[method](tags, unpack(arguments, 1, n))
     return type(result) == "table" and result.attached and pairs_text(result) or result
   end
 end
@@ -620,7 +622,7 @@ local function operator(method, ...)
   local arguments, n = { ... }, select("#", ...)
   return function()
     local post = s.Post:find(s.post_id)
-    post[method](post, table.unpack(arguments, 1, n))
+    post[method](post, unpack(arguments, 1, n))
     return tostring(post.views) .. table.concat(post.labels, ",") .. tostring(post.score)
   end
 end
@@ -713,7 +715,7 @@ local function cursor_page(method, ...)
   return function()
     local list = by_key { per_page = 2 }
     list:base_url("/posts")
-    local result = list[method](list, table.unpack(arguments, 1, n))
+    local result = list[method](list, unpack(arguments, 1, n))
     return type(result) == "table" and (result.per_page or #result) or type(result)
   end
 end
@@ -729,7 +731,7 @@ local function page(method, ...)
   return function()
     local list = s.Post:query():order_by("title"):paginate(1, 2)
     list:base_url("/posts")
-    local result = list[method](list, table.unpack(arguments, 1, n))
+    local result = list[method](list, unpack(arguments, 1, n))
     return type(result) == "table" and (result.total or #result) or tostring(result)
   end
 end

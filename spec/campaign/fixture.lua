@@ -149,6 +149,11 @@ function fixture.reset(s)
   insert("lines", { { _id = lumo.objectid(id_of(401)), text = "line 1", note_id = lumo.objectid(id_of(301)) } })
   s.post_id, s.tag_ids = posts[1]._id, {}
   for i = 1, TAGS do s.tag_ids[i] = tags[i]._id end
+  return fixture.read(s)
+end
+
+--- Reads the records anew, where the documents are as reset has left them.
+function fixture.read(s)
   s.post = s.Post:find(s.post_id)
   s.tag = s.Tag:find(s.tag_ids[3])
   s.note = s.Note:find(id_of(301))
