@@ -307,6 +307,8 @@ KINDS.slow_options = { function() return { ms = 1e9 } end, nil, {
 } }
 KINDS.warn_options = { function() return { lazy_loading = "off" } end, nil, {
   lazy_loading = { function(bad) return { lazy_loading = bad } end, set "" },
+  collection_scans = { function(bad) return { lazy_loading = "off", collection_scans = bad } end, set "nil" },
+  fn = { function(bad) return { lazy_loading = "off", fn = bad } end, set "nil" },
 } }
 KINDS.runtime = { function() return nil end, "nil" }
 KINDS.model_to_come = { function() return "CampaignTag" end, "unknown utf8 large" } -- looked for on first use
