@@ -52,21 +52,24 @@ void lumo_record_apply(const uint8_t *doc, uint32_t doc_len, const lumo_buf *set
                        lumo_buf *out) {
   if (set->failed || unset->failed || !lumo_buf_reserve(out, doc_len + set->len + 5)) out->failed = true;
   size_t mark = lumo_bson_begin(out);
-  lumo_iter it;
+  lumo_iter it = lumo_iter_elements(set);
   lumo_value value;
+  /* One change, which is the usual thing, needs no look at what stands behind it. */
+  bool single = lumo_iter_next(&it) && it.next == it.end && unset->len == 0, done = false;
   if (lumo_iter_init(&it, doc, doc_len)) {
     const uint8_t *same = it.next; /* what stays as it is, is copied in runs */
-    while (lumo_iter_next(&it)) {
+    while (!done && lumo_iter_next(&it)) {
       bool is_set = find_element(set, it.key, it.key_len, &value);
       if (!is_set && !find_element(unset, it.key, it.key_len, &value)) continue;
       lumo_buf_append(out, same, (size_t)((const uint8_t *)it.key - 1 - same));
       if (is_set) lumo_bson_value(out, it.key, it.key_len, &value);
       same = it.next;
+      done = single;
     }
-    lumo_buf_append(out, same, (size_t)(it.next - same));
+    lumo_buf_append(out, same, (size_t)((done ? it.end : it.next) - same));
   }
   it = lumo_iter_elements(set);
-  while (lumo_iter_next(&it)) {
+  while (!done && lumo_iter_next(&it)) {
     if (!lumo_bson_find(doc, doc_len, it.key, it.key_len, &value))
       lumo_bson_value(out, it.key, it.key_len, &it.value);
   }

@@ -4,8 +4,12 @@
 
 #include "private.h"
 
+/* What was encoded here need not be validated again: {validate: false}, {validate: false, upsert: true}. */
+static const uint8_t plain_bytes[] = "\x10\0\0\0\x08validate\0\0",
+                     upsert_bytes[] = "\x19\0\0\0\x08validate\0\0\x08upsert\0\x01";
+
 typedef struct write_opts {
-  bson_t plain, upsert; /* what was encoded here need not be validated again */
+  bson_t plain, upsert;
 } write_opts;
 
 /* A stage of a pipeline, which is the bytes of an array: its key is its place. */
@@ -131,16 +135,15 @@ static bool has_room(const write_part *part, size_t size) {
 /* Fills the bulk from the part's beginning on, and sets its end. */
 static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statements, bool all,
                            write_part *part, repeat_rules *repeats, bson_error_t *error) {
-  write_opts opts = {BSON_INITIALIZER, BSON_INITIALIZER};
+  write_opts opts;
   lumo_statement statement;
   size_t at = part->begin;
   bool ok = true, full = false;
   part->end = part->begin;
   part->size = 0;
   part->count = 0;
-  BSON_APPEND_BOOL(&opts.plain, "validate", false);
-  BSON_APPEND_BOOL(&opts.upsert, "validate", false);
-  BSON_APPEND_BOOL(&opts.upsert, "upsert", true);
+  bson_init_static(&opts.plain, plain_bytes, sizeof plain_bytes);
+  bson_init_static(&opts.upsert, upsert_bytes, sizeof upsert_bytes);
   repeats->numbered = false;
   repeats->only_deletes = true;
   while (ok && lumo_statement_next(statements, &at, &statement)) {
@@ -154,8 +157,6 @@ static bool add_statements(mongoc_bulk_operation_t *bulk, const lumo_buf *statem
     if (statement.kind != LUMO_DELETE_MANY && statement.kind != LUMO_UPDATE_MANY) repeats->numbered = true;
     ok = add_statement(bulk, &statement, &opts, error);
   }
-  bson_destroy(&opts.plain);
-  bson_destroy(&opts.upsert);
   return ok && (full || at == statements->len);
 }
 

@@ -42,6 +42,8 @@ extern const char LUMO_MT_ERROR, LUMO_MT_OBJECTID, LUMO_MT_DATETIME, LUMO_MT_DEC
     LUMO_MT_SLOT, LUMO_MT_LISTENER, LUMO_OBJECTIDS, LUMO_COLUMN_FUNCTION, LUMO_SCRATCH;
 void lumo_get(lua_State *L, const char *slot);
 void lumo_set(lua_State *L, const char *slot);
+/* Pops a metatable into its slot, with its slot as [1], by which lumo_test knows it. */
+void lumo_register_metatable(lua_State *L, const char *slot);
 /* A new registered metatable with these methods as __index and these metamethods; leaves it on the stack.
  * `__metatable` is set, so that scripts cannot reach it. */
 void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods,
@@ -51,7 +53,7 @@ void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL
 void lumo_call_column_function(lua_State *L, int arguments);
 bool lumo_in_column_function(lua_State *L);
 void lumo_refuse_in_column_function(lua_State *L); /* raises there */
-/* The userdata at i if it has this metatable, else NULL. Raises nothing. */
+/* The userdata at i if it has the metatable of this slot, else NULL. Raises nothing. */
 void *lumo_test(lua_State *L, int i, const char *slot);
 
 /* ---- error.c: the one maker of error objects ---- */

@@ -5,7 +5,8 @@
  * own block
  *   [&UNDECLARED]    values of attributes that no column declares (models with strict = false)
  *   names            what lua/lumo keeps: extras, preloaded, trx, relation
- * The class of a record is its metatable: [1] the schema userdata, [&CLASS] true. */
+ * The class of a record is its metatable: [1] the schema userdata, [2] the address of CLASS, [3] the
+ * state of its model in lua/lumo. */
 #include "../core/record.h"
 
 #include <stdatomic.h>
@@ -68,8 +69,8 @@ static void keep_work(lua_State *L, int i) {
 /* ---- the block and its companion ---- */
 
 static bool is_class(lua_State *L, int i) {
-  lua_rawgetp(L, i, &CLASS);
-  bool is = lua_toboolean(L, -1);
+  lua_rawgeti(L, i, 2);
+  bool is = lua_touserdata(L, -1) == (void *)&CLASS;
   lua_pop(L, 1);
   return is;
 }
@@ -1725,7 +1726,7 @@ static int record_is(lua_State *L) {
     return 1;
   }
   lua_getmetatable(L, 1);
-  lua_getfield(L, -1, "model");
+  lua_rawgeti(L, -1, 3);
   return 1;
 }
 
@@ -1752,10 +1753,9 @@ static int record_class(lua_State *L) {
   lua_pushvalue(L, 1);
   lua_rawseti(L, 5, 1);
   lua_pushlightuserdata(L, (void *)&CLASS);
-  lua_pushboolean(L, 1);
-  lua_rawset(L, 5);
+  lua_rawseti(L, 5, 2);
   lua_pushvalue(L, 2);
-  lua_setfield(L, 5, "model");
+  lua_rawseti(L, 5, 3);
   lua_pushvalue(L, 3);
   lua_setfield(L, 5, "names");
   lua_pushvalue(L, 3);

@@ -1097,7 +1097,7 @@ static const char HANDLE_MT = 0;
 static int handle_metatable(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
-  lumo_set(L, &HANDLE_MT);
+  lumo_register_metatable(L, &HANDLE_MT);
   return 0;
 }
 

@@ -19,6 +19,12 @@ void lumo_set(lua_State *L, const char *slot) {
   lua_rawset(L, LUA_REGISTRYINDEX);
 }
 
+void lumo_register_metatable(lua_State *L, const char *slot) {
+  lua_pushlightuserdata(L, (void *)slot);
+  lua_rawseti(L, -2, 1);
+  lumo_set(L, slot);
+}
+
 void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods,
                     const luaL_Reg *metamethods) {
   lua_newtable(L);
@@ -33,14 +39,14 @@ void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL
   lua_pushboolean(L, 0);
   lua_setfield(L, -2, "__metatable");
   lua_pushvalue(L, -1);
-  lumo_set(L, slot);
+  lumo_register_metatable(L, slot);
 }
 
 void *lumo_test(lua_State *L, int i, const char *slot) {
   void *found = lua_touserdata(L, i);
   if (!found || lua_islightuserdata(L, i) || !lua_getmetatable(L, i)) return NULL;
-  lumo_get(L, slot);
-  if (!lua_rawequal(L, -1, -2)) found = NULL;
+  lua_rawgeti(L, -1, 1); /* nearer than the registry, and no program can put it there */
+  if (lua_touserdata(L, -1) != slot) found = NULL;
   lua_pop(L, 2);
   return found;
 }
