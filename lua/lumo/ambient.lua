@@ -13,6 +13,9 @@ local ambient = {}
 -- For each coroutine, the open transaction of each connection; who runs in one holds it.
 local open_of = setmetatable({}, { __mode = "k" })
 local BY_HOLDERS = { __mode = "v" }
+-- How many calls of ambient.run have not ended: mostly none, and then nobody asks for coroutines. One that was killed
+-- is counted for ever, which costs the others only that question.
+local running = 0
 
 -- nginx kills the coroutine of a request that ends, in the middle of a transaction too, and uses it again.
 local reuses_coroutines = type(rawget(_G, "ngx")) == "table"
@@ -34,23 +37,19 @@ function ambient.is_view(value)
   return type(value) == "table" and (rawget(value, "is_outside") or rawget(value, "policy")) and true or false
 end
 
-local function is_transaction(client)
-  return rawget(client, "is_transaction") == true
-end
-
 --- The connection of a client.
 ---@param client lumo.Client
 ---@return lumo.Connection
 function ambient.connection(client)
-  return rawget(client, "connection") or client
+  return client.connection or client
 end
 
 --- What a client's plans are handed to. Raises E_UNDEFINED_CONNECTION for a connection that was closed.
 ---@param client lumo.Client
 ---@return userdata
 function ambient.handle(client)
-  local connection = ambient.connection(client)
-  return rawget(connection, "handle")
+  local connection = client.connection or client
+  return connection.handle
     or raise("E_UNDEFINED_CONNECTION", "the connection \"%s\" is closed",
       connection.name or connection.database)
 end
@@ -87,11 +86,11 @@ end
 ---@param client lumo.Client
 ---@return lumo.Transaction|nil
 function ambient.transaction(client)
-  if is_transaction(client) then
+  if client.is_transaction then
     if not client.session then raise("E_ARGUMENT", "the transaction is over") end
     return client
   end
-  if rawget(client, "is_outside") then return nil end
+  if running == 0 or client.is_outside then return nil end
   local open = open_here(this_coroutine())
   return open and open[ambient.connection(client)] or nil
 end
@@ -105,19 +104,20 @@ function ambient.with_policy(client, policy)
   if ambient.transaction(client) then
     raise("E_ARGUMENT", "read preference, read concern and write concern are a transaction's, not of what runs in it")
   end
-  return { connection = ambient.connection(client), is_outside = rawget(client, "is_outside"), policy = policy }
+  return { connection = ambient.connection(client), is_outside = client.is_outside, policy = policy }
 end
 
 --- Makes a plan go by its client's policy, if that has one.
 ---@param client lumo.Client
 ---@param plan userdata
 function ambient.give_policy(client, plan)
-  local policy = rawget(client, "policy")
+  local policy = client.policy
   if policy then core.plan_policy(plan, policy.handle) end
 end
 
 --- Ends what ambient.run began, then packs what pcall gave: packing may find no memory.
 local function leave(key, connection, before, ...)
+  running = running - 1
   local open = open_of[key]
   open[connection] = before
   if next(open) == nil then open_of[key] = nil end
@@ -134,6 +134,7 @@ function ambient.run(trx, fn)
   open_of[key] = open
   local before = open[trx.connection]
   open[trx.connection] = trx
+  running = running + 1
   return leave(key, trx.connection, before, pcall(fn, trx))
 end
 

@@ -127,7 +127,7 @@ function core.query_methods.cursor_paginate(query, options)
   options = names.options("cursor_paginate", options, OPTIONS)
   local per_page = paginate.whole(options.per_page == nil and 20 or options.per_page, "cursor_paginate", "per_page")
   local q = query:clone()
-  local kept = core.query_state(q)
+  local kept = queries.to_send(q, "cursor_paginate")
   if kept.parents then raise("E_UNSUPPORTED", "cursor_paginate is not for the query of many parents") end
   local state, cursor = kept.state, options.cursor
   hooks.run(state, "before", "paginate", q, q)
@@ -136,7 +136,7 @@ function core.query_methods.cursor_paginate(query, options)
   local pivot_fields = core.cursor_pivot_fields(q)
   if pivot_fields then core.query_pivot_fields(q, pivot_fields) end
   local at = { per_page = per_page, is_lean = kept.lean }
-  local list = queries.read(q, "cursor_paginate", per_page + 1, function(list, plan)
+  local list = queries.read(q, kept, "cursor_paginate", per_page + 1, function(list, plan)
     local more = #list > per_page
     list[per_page + 1] = nil
     at.next_cursor, at.prev_cursor = neighbours(q, bound, plan, cursor, backward, #list, more)

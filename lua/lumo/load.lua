@@ -211,17 +211,15 @@ end
 
 names.alias(Query)
 
-local NONE = {}
-
 --- What a query calls before it is sent: the keys that its preloads and aggregates need must be read.
 function queries.before_read(q, kept)
-  for _, node in ipairs(kept.preloads or NONE) do
+  for _, node in ipairs(kept.preloads or {}) do
     core.query_also(q, registry.relation(kept.state, node.name):boot().parent_key)
   end
   if kept.lean and kept.aggregates then
     raise("E_ARGUMENT", "with_count and with_aggregate put their results into records, and the query is lean")
   end
-  for _, asked in ipairs(kept.aggregates or NONE) do
+  for _, asked in ipairs(kept.aggregates or {}) do
     core.query_also(q, asked.relation.parent_key)
   end
 end

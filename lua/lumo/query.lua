@@ -2,6 +2,7 @@
 --- methods in C, in the same table.
 local accessors = require "lumo.accessors"
 local ambient = require "lumo.ambient"
+local connections = require "lumo.connection"
 local core = require "lumo.core"
 local events = require "lumo.events"
 local explain = require "lumo.explain"
@@ -28,10 +29,8 @@ local Query = core.query_methods
 
 local query = {}
 
---- What lua/lumo keeps with a query: model state, connection, relation.
-local function state_of(q)
-  return core.query_state(q)
-end
+-- What lua/lumo keeps with a query: model state, connection, relation.
+local state_of = core.query_state
 
 --- The same of a query that is sent, or loads something when it is.
 function query.to_send(q, method)
@@ -42,12 +41,11 @@ function query.to_send(q, method)
   return kept
 end
 
-local NO_OPTIONS = {}
-
 --- What a query runs on: what it was given, else its model's connection, which may not be open before it is
 --- sent.
 local function client_of(kept)
-  return ambient.with_policy(kept.client or transactions.client(NO_OPTIONS, kept.state.connection), kept.policy)
+  local client = kept.client or connections.of_model(kept.state)
+  return kept.policy and ambient.with_policy(client, kept.policy) or client
 end
 
 --- What the commands of a query run on.
@@ -71,6 +69,17 @@ function query.of_model(state, options)
   end
   kept.policy = policies.of(options)
   return q
+end
+
+local where = Query.where -- in C: of a column and a value
+
+--- A query by the key of one document.
+---@param state lumo.State
+---@param id any
+---@param options table|nil as of_model's
+---@return lumo.Query
+function query.of_key(state, id, options)
+  return where(query.of_model(state, options), state.primary, id)
 end
 
 --- A query made by the core (across a relation, over a pivot), dressed for Lua.
@@ -138,15 +147,15 @@ for _, form in ipairs {
   { "where_not_pivot", "and", true }, { "and_where_not_pivot", "and", true }, { "or_where_not_pivot", "or", true },
 } do
   local name, join, negated = form[1], form[2], form[3]
-  local where = Query[name]
+  local condition = Query[name]
   Query[name] = function(q, first, ...)
     local kind = type(first)
     if kind == "function" and select("#", ...) == 0 then return group(q, first, join, negated) end
     if kind == "table" and select("#", ...) == 1 then
       demand(first, (...), name)
-      return where(q, first)
+      return condition(q, first)
     end
-    return where(q, first, ...)
+    return condition(q, first, ...)
   end
 end
 
@@ -154,14 +163,14 @@ end
 --- a builder of conditions: on the columns of elements that are documents, `e:where("sku", "x")`; on the element itself
 --- where it is a value, `e:where(">", 80)`.
 for _, name in ipairs { "where_elem_match", "and_where_elem_match", "or_where_elem_match" } do
-  local where = Query[name]
+  local elem_match = Query[name]
   Query[name] = function(q, column, fn)
     if type(fn) ~= "function" then
       raise("E_ARGUMENT", "%s needs a column and a function, got %s", name, type(fn))
     end
     local element = core.query_element(q, column, name)
     fn(element)
-    return where(q, column, element)
+    return elem_match(q, column, element)
   end
 end
 
@@ -230,16 +239,16 @@ local function documents_of(kept, plan)
   return kept.relation and core.related_documents(plan) or core.plan_documents(plan)
 end
 
---- Reads what a query finds, as records, or as plain tables of a lean query. Hooks are the caller's. `adjust` gets
---- the list and the plan before anything is preloaded.
-local function read(q, method, limit, adjust)
-  local kept = query.to_send(q, method)
-  query.before_read(q, kept)
+--- Reads what a query to send finds, as records, or as plain tables of a lean query. Hooks are the caller's. `adjust`
+--- gets the list and the plan before anything is preloaded.
+local function read(q, kept, method, limit, adjust)
+  if kept.preloads or kept.aggregates then query.before_read(q, kept) end
   local client = client_of(kept)
   local plan, owners = find_plan(q, kept, method, limit)
   run(client, plan)
   local list = kept.lean and documents_of(kept, plan) or records_of(q, kept, plan, client, owners)
   if adjust then adjust(list, plan) end
+  core.plan_close(plan) -- what it holds is used again while it is warm, and not left to the collector
   return kept.lean and list or query.after_read(list, kept)
 end
 
@@ -254,18 +263,18 @@ end
 ---@return table[]
 function Query:exec()
   local kept = query.to_send(self, "exec")
-  if kept.lean then return read(self, "exec", 0) end
+  if kept.lean then return read(self, kept, "exec", 0) end
   hooks.run(kept.state, "before", "fetch", self)
-  local list = read(self, "exec", 0)
+  local list = read(self, kept, "exec", 0)
   hooks.run(kept.state, "after", "fetch", list)
   return list
 end
 
 local function first(q, method)
   local kept = query.to_send(q, method)
-  if kept.lean then return read(q, method, 1)[1] end
+  if kept.lean then return read(q, kept, method, 1)[1] end
   hooks.run(kept.state, "before", "find", q)
-  local found = read(q, method, 1)[1]
+  local found = read(q, kept, method, 1)[1]
   if found ~= nil then hooks.run(kept.state, "after", "find", found) end
   return found
 end
@@ -275,6 +284,8 @@ end
 function Query:first()
   return first(self, "first")
 end
+
+query.first = Query.first
 
 --- The first record. Raises E_ROW_NOT_FOUND. Commands: as exec.
 ---@return lumo.Record
@@ -286,6 +297,8 @@ function Query:first_or_fail()
   end
   return found
 end
+
+query.first_or_fail = Query.first_or_fail
 
 --- True if anything matches. Commands: as exec, for the primary key of one document; hooks and preloads have no part
 --- in it.
@@ -549,7 +562,7 @@ function Query:explain(verbosity)
   if not kept.lean then hooks.run(kept.state, "before", "fetch", q) end
   local depends = kept.relation or kept.parents or kept.preloads or kept.aggregates
   return events.explain(verbosity, not depends, function()
-    if depends then return read(q, "explain", 0) end
+    if depends then return read(q, kept, "explain", 0) end
     run(client_of(kept), find_plan(q, kept, "explain", 0))
   end)
 end

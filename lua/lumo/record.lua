@@ -324,24 +324,29 @@ local function gone_outcome(client, matched)
 end
 
 --- Sends updates of stored records with one command, and takes over what they have stored.
----@param updates { record: lumo.Record, plan: userdata, pending: userdata, guarded: string? }[]
+---@param updates { record: lumo.Record, plan: userdata, pending: userdata, guarded: string?, forced: true? }[]
 local function send_updates(updates, state, client)
-  local plans, list = { updates[1].plan }, { updates[1].record }
-  for i = 2, #updates do plans[i], list[i] = updates[i].plan, updates[i].record end
-  local plan = #plans == 1 and plans[1] or core.plan_joined(plans, true)
+  local first, list = updates[1], {}
+  local plan = first.plan
+  if updates[2] then
+    local plans = {}
+    for i, one in ipairs(updates) do plans[i] = one.plan end
+    plan = core.plan_joined(plans, true)
+  end
   run_write(client, plan, state)
   local matched = core.plan_written(plan, "nMatched")
-  if matched < #plans then
-    if updates[1].guarded then refuse_moved(list[1], state, client, updates[1].guarded) end
+  if matched < #updates then
+    if first.guarded then refuse_moved(first.record, state, client, first.guarded) end
     gone(state, "save", gone_outcome(client, matched))
   end
+  core.plan_close(plan)
+  for i = 1, #updates do list[i] = updates[i].record end
   record.remember(list, client)
   local number = ambient.connection(client).number
   for i = 1, #updates do
     local one = updates[i]
     core.record_stored(one.record, one.pending, number)
-    local side = core.record_side(one.record)
-    if side and side.force_update then core.record_side(one.record, true).force_update = nil end
+    if one.forced then core.record_side(one.record, true).force_update = nil end
   end
 end
 
@@ -349,10 +354,12 @@ end
 --- read, of which each has to say for itself that it was not.
 local function update(list, state, client)
   local together, sent = {}, false
-  for _, one in ipairs(list) do
+  for i = 1, #list do
+    local one = list[i]
     local side = core.record_side(one)
-    local plan, pending, guarded = core.update_plan(one, core.now(), side and side.force_update or false)
-    local entry = plan and { record = one, plan = plan, pending = pending, guarded = guarded }
+    local forced = side and side.force_update
+    local plan, pending, guarded = core.update_plan(one, core.now(), forced)
+    local entry = plan and { record = one, plan = plan, pending = pending, guarded = guarded, forced = forced }
     if guarded then
       send_updates({ entry }, state, client)
       sent = true
@@ -411,9 +418,15 @@ end
 local function save(self, options, method, quiet)
   local state = state_of(self, method)
   refuse_deleted(self, state, "saved")
-  local step = self.is_new and record.insert_step({ self }, state, false, quiet)
+  local client = writing_client(self, state, options, method)
+  local is_new = self.is_new
+  if not state.rules and (quiet or not hooks.has(state)) then -- a step would do no more
+    (is_new and insert or update)({ self }, state, client)
+    return self
+  end
+  local step = is_new and record.insert_step({ self }, state, false, quiet)
     or record.update_step({ self }, state, quiet)
-  record.write({ step }, writing_client(self, state, options, method))
+  record.write({ step }, client)
   return self
 end
 

@@ -115,7 +115,7 @@ local function query_by_key(state, id, options, method)
     raise("E_ARGUMENT", "%s needs the value of the primary key, got %s",
       method, id == nil and "nil" or "null")
   end
-  return queries.of_model(state, options):where(state.primary, id)
+  return queries.of_key(state, id, options)
 end
 
 --- The record of that primary key, or nil. Commands: find.
@@ -123,7 +123,7 @@ end
 ---@param options lumo.ClientOptions|nil
 ---@return lumo.Record|nil
 function Model:find(id, options)
-  return query_by_key(registry.check(self, "find"), id, options, "find"):first()
+  return queries.first(query_by_key(registry.check(self, "find"), id, options, "find"))
 end
 
 --- The record of that primary key. Raises E_ROW_NOT_FOUND. Commands: find.
@@ -131,7 +131,7 @@ end
 ---@param options lumo.ClientOptions|nil
 ---@return lumo.Record
 function Model:find_or_fail(id, options)
-  return query_by_key(registry.check(self, "find_or_fail"), id, options, "find_or_fail"):first_or_fail()
+  return queries.first_or_fail(query_by_key(registry.check(self, "find_or_fail"), id, options, "find_or_fail"))
 end
 
 local function query_by(state, column, value, n, method)

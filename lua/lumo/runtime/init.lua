@@ -119,7 +119,7 @@ end
 --- core.run, waiting as it is done here.
 ---@return boolean done
 function runtime.run(handle, plan, session)
-  local waiter = choose(session)
+  local waiter = (chosen or session) and choose(session)
   if not waiter then return core.run(handle, plan, session) end
   return result_of(perform(waiter, core.job_run, handle, plan, session), plan)
 end
