@@ -303,6 +303,10 @@ describe("a table that no column declares", function()
     local one = Loose:create { bag = { a = 1 }, list = { 1 }, word = "old" }
     one.word = "new"
     assert.equal("new", one.word)
+    assert.same({ bag = { a = 1 }, list = { 1 }, word = "old", _id = one._id }, one.original)
+    one.word = lumo.null
+    assert.is_nil(one.word)
+    assert.equal(lumo.null, one.dirty.word)
     one.word = nil
     assert.is_nil(one.word)
     one.bag.a = 2

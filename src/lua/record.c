@@ -759,11 +759,22 @@ static int record_dirty(lua_State *L) {
   return 1;
 }
 
-/* core.record_original(record): attribute → value as they stand in the document that is stored. */
+/* core.record_original(record): attribute → value as they stand in the document that is stored, undeclared
+ * ones of a model that is not strict included. */
 static int record_original(lua_State *L) {
   lumo_record *record = check_record(L, 1);
+  lumo_iter it;
   lua_newtable(L);
   if (!(record->flags & LUMO_RECORD_PERSISTED)) return 1;
+  if (!record->schema->strict && lumo_iter_init(&it, record->doc, record->doc_len)) {
+    while (lumo_iter_next(&it)) {
+      if (lumo_schema_find_stored(record->schema, it.key, it.key_len) || it.value.type == LUMO_BSON_NULL)
+        continue;
+      lua_pushlstring(L, it.key, it.key_len);
+      lumo_push_value(L, &it.value);
+      lua_rawset(L, -3);
+    }
+  }
   for (uint32_t i = 0; i < record->schema->count; i++) {
     lua_pushlstring(L, record->schema->columns[i]->name, record->schema->columns[i]->name_len);
     push_stored(L, 1, record, i);
@@ -1381,10 +1392,8 @@ static void push_named(lua_State *L, lumo_record *record) {
       lua_rawget(L, -2);
       if (lua_istable(L, -1)) {
         lua_getfield(L, -1, name);
-        if (is_unset(L, -1))
-          lua_pushnil(L);
-        else if (lua_isnil(L, -1))
-          goto stored;
+        if (lua_isnil(L, -1)) goto stored;
+        if (lua_islightuserdata(L, -1)) lua_pushnil(L); /* null or unset */
         return;
       }
     }
