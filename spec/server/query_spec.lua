@@ -482,6 +482,30 @@ describe("bulk writes", function()
     assert.same({ 1, 2, 2 }, amounts())
   end)
 
+  it("need a filter that an empty list does not make hold for all", function()
+    for _, build in ipairs {
+      function(query) query:where_not_in("name", {}) end,
+      function(query) query:where("name", "a"):or_where_not_in("name", {}) end,
+      function(query) query:where_not("name", "in", {}) end,
+      function(query) query:where("name", "a"):or_where_not(function(g) g:where("n", 1):where_in("name", {}) end) end,
+      function(query) query:where(function(g) g:where_not_in("name", {}):or_where("n", 1) end) end,
+    } do
+      local function built()
+        local query = Item:query()
+        build(query)
+        return query
+      end
+      assert.equal(3, built():count())
+      expect_refused("E_ARGUMENT", function() built():delete() end)
+      expect_refused("E_ARGUMENT", function() built():update { n = 0 } end)
+    end
+    assert.equal(0, Item:query():where_in("name", {}):delete())
+    assert.equal(0, Item:query():where_not("name", "not_in", {}):delete())
+    assert.equal(1, Item:query():where("n", 1):where_not_in("name", {}):update { n = 1 })
+    assert.equal(1, Item:query():where_in("name", {}):or_where("n", 1):update { n = 1 })
+    assert.same({ 1, 2, 2 }, amounts())
+  end)
+
   it("reach everything when they say so", function()
     assert.equal(3, Item:query():everything():update { tag = "all" })
     assert.equal(3, Item:query():everything():increment("n", 1))

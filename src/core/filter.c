@@ -216,11 +216,39 @@ void lumo_filter_settle(lumo_filter *filter) {
   filter->base = filter->count;
 }
 
-uint32_t lumo_filter_conditions(const lumo_filter *filter) {
-  uint32_t n = 0;
-  for (uint32_t i = filter->base; i < filter->count; i++)
-    if (filter->clauses[i].kind == LUMO_CLAUSE_CONDITION && !filter->clauses[i].vacuous) n++;
-  return n;
+static lumo_truth level_truth(const lumo_filter *f, uint32_t from, uint32_t to);
+
+static lumo_truth clause_truth(const lumo_filter *f, uint32_t i) {
+  static const lumo_truth opposite[] = {LUMO_TRUTH_DEPENDS, LUMO_TRUTH_NEVER, LUMO_TRUTH_ALWAYS};
+  const struct lumo_clause *c = &f->clauses[i];
+  lumo_truth truth = c->kind == LUMO_CLAUSE_CONDITION ? c->truth : level_truth(f, i + 1, inside(f, i));
+  return c->negated ? opposite[truth] : truth;
+}
+
+static lumo_truth term_truth(const lumo_filter *f, uint32_t from, uint32_t to) {
+  lumo_truth all = LUMO_TRUTH_ALWAYS;
+  for (uint32_t i = from; i < to; i = after(f, i)) {
+    lumo_truth one = clause_truth(f, i);
+    if (one == LUMO_TRUTH_NEVER) return one;
+    if (one == LUMO_TRUTH_DEPENDS) all = one;
+  }
+  return all;
+}
+
+/* Of clauses with `or` among them; of none: always. */
+static lumo_truth level_truth(const lumo_filter *f, uint32_t from, uint32_t to) {
+  lumo_truth any = from < to ? LUMO_TRUTH_NEVER : LUMO_TRUTH_ALWAYS;
+  for (uint32_t end; from < to; from = end) {
+    end = term_end(f, from, to);
+    lumo_truth one = term_truth(f, from, end);
+    if (one == LUMO_TRUTH_ALWAYS) return one;
+    if (one == LUMO_TRUTH_DEPENDS) any = one;
+  }
+  return any;
+}
+
+bool lumo_filter_narrows(const lumo_filter *filter) {
+  return level_truth(filter, filter->base, filter->count) != LUMO_TRUTH_ALWAYS;
 }
 
 /* The sides of which the clauses from..to speak. */

@@ -26,6 +26,13 @@ typedef enum {
  * speak of it. */
 #define LUMO_PIVOT_FIELD "__lumo_pivot"
 
+/* What is known of a condition by its form alone. */
+typedef enum {
+  LUMO_TRUTH_DEPENDS, /* on the document */
+  LUMO_TRUTH_ALWAYS,  /* holds for every document, as $nin of nothing: a bulk write cannot rely on it */
+  LUMO_TRUTH_NEVER    /* for none, as $in of nothing */
+} lumo_truth;
+
 /* A zeroed struct is a valid empty filter. */
 typedef struct lumo_filter {
   lumo_buf bytes; /* the conditions, each one BSON document */
@@ -34,8 +41,7 @@ typedef struct lumo_filter {
     lumo_join join;
     lumo_side side; /* of a condition */
     bool negated;
-    bool vacuous; /* a condition that holds for every document: it is no filter that a bulk write may rely on
-                   */
+    lumo_truth truth;     /* of a condition, before it is negated */
     uint32_t offset, len; /* a condition's document in `bytes` */
   } * clauses;
   uint32_t count, capacity;
@@ -67,8 +73,8 @@ bool lumo_filter_wrap(lumo_filter *filter);
 
 /* The clauses so far become the base. */
 void lumo_filter_settle(lumo_filter *filter);
-/* How many conditions stand behind the base that can fail for a document. */
-uint32_t lumo_filter_conditions(const lumo_filter *filter);
+/* Whether what stands behind the base can fail for a document. */
+bool lumo_filter_narrows(const lumo_filter *filter);
 
 /* Appends the filter as one whole BSON document: {} when there is no clause. Open groups count as closed. */
 void lumo_filter_write(const lumo_filter *filter, lumo_buf *out);

@@ -187,7 +187,7 @@ bool lumo_query_has(lumo_query *query, const lumo_way *way, lumo_comparison comp
     lumo_filter_begin(&query->filter); /* drops what stands there of the condition */
     return false;
   }
-  query->filter.clauses[query->filter.count - 1].vacuous = always && !negated;
+  query->filter.clauses[query->filter.count - 1].truth = always ? LUMO_TRUTH_ALWAYS : LUMO_TRUTH_DEPENDS;
   query->join_count += !always;
   return true;
 }

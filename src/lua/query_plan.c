@@ -76,7 +76,7 @@ static int query_count_plan(lua_State *L) {
 static void check_bulk(lua_State *L, const lumo_query_box *box, const char *method) {
   if (box->query.filter.depth > 0)
     lumo_raise_code(L, "E_ARGUMENT", "%s inside a where group: its filter is not finished", method);
-  if (lumo_filter_conditions(&box->query.filter) == 0 && !box->query.everything)
+  if (!lumo_filter_narrows(&box->query.filter) && !box->query.everything)
     lumo_raise_code(L, "E_ARGUMENT",
                     "%s without a filter would change every document; say everything() if that is meant",
                     method);

@@ -22,7 +22,7 @@ typedef struct {
   size_t path_len;
   size_t document, operators;
   lumo_side side;
-  bool vacuous;
+  lumo_truth truth;
   lumo_place outer; /* of an element: its array */
 } condition;
 
@@ -81,7 +81,7 @@ static int finish(const condition *c, lumo_join join, bool negated) {
     lumo_raise(c->L, &error);
   }
   struct lumo_filter *filter = &c->box->query.filter;
-  filter->clauses[filter->count - 1].vacuous = c->vacuous;
+  filter->clauses[filter->count - 1].truth = c->truth;
   lua_settop(c->L, 1);
   return 1;
 }
@@ -134,7 +134,7 @@ static void put_list(condition *c, const char *operator, int index, int arg) {
       lumo_raise_cast(L, &place, NULL, 0, "is a pattern, which no list of values can hold (see where_regex)");
     lua_pop(L, 1);
   }
-  c->vacuous = n == 0 && strcmp(operator, "$nin") == 0;
+  if (n == 0) c->truth = strcmp(operator, "$nin") == 0 ? LUMO_TRUTH_ALWAYS : LUMO_TRUTH_NEVER;
   lumo_bson_end(c->out, mark);
 }
 
