@@ -94,6 +94,12 @@ local function dispatch(arguments)
     return FINE
   end
   local command = COMMANDS[name] or usage("there is no command \"%s\"", name)
+  for _, word in ipairs(arguments) do
+    if word == "--help" or word == "-h" then
+      print(HELP)
+      return FINE
+    end
+  end
   local line = parse(arguments, command[1])
   if #line.words > command[2] then usage("\"%s\" is one word too many", line.words[command[2] + 1]) end
   return command[3](line)

@@ -50,6 +50,7 @@ describe("lumo", function()
     local text, status = command("help")
     assert.equal(0, status)
     assert.matches("lumo doctor APP", text, 1, true)
+    assert.equal(0, (select(2, command("doctor --help"))))
     for _, line in ipairs {
       "", "nope", "indexes", "indexes drop x.lua", "indexes plan", "shell", "doctor " .. app .. " --nope",
       "server --path", "shell " .. app .. " too many", "indexes plan " .. app .. " --drop",
@@ -140,6 +141,52 @@ CliPost:find(nil)
     text, status = command("doctor " .. app)
     assert.equal(0, status, text)
     assert.matches("nothing is wrong", text, 1, true)
+  end)
+
+  it("doctor leaves rows alone that are another relation's", function()
+    local file = helper.write_file(([[
+      local lumo = require "lumo"
+      lumo.connect(%q, { database = %q })
+      local function of_kind(kind) return function(q) q:where_pivot("kind", kind) end end
+      local function over(related, kind)
+        return lumo.many_to_many(related, {
+          pivot_table = "cli_marks", pivot_related_foreign_key = "item_id", on_query = kind and of_kind(kind),
+        })
+      end
+      lumo.model("CliUser", { columns = {}, relations = {
+        posts = over("CliPost", "post"), tags = over("CliTag", "tag"),
+        liked = lumo.many_to_many("CliPost", { pivot_table = "cli_likes", pivot_related_foreign_key = "item_id" }),
+        liked_tags = lumo.many_to_many("CliTag", { pivot_table = "cli_likes", pivot_related_foreign_key = "item_id" }),
+        broken = lumo.many_to_many("CliTag", { on_query = function() error("needs a request") end }),
+      } })
+      lumo.model("CliPost", { columns = {} })
+      lumo.model("CliTag", { columns = {} })
+    ]]):format(helper.uri(), helper.database))
+    local user, post, tag, gone = object_ids(1, 2, 3, 4)
+    helper.insert("cli_users", { { _id = user } })
+    helper.insert("cli_posts", { { _id = post } })
+    helper.insert("cli_tags", { { _id = tag } })
+    local function row(item, kind, n) return { cli_user_id = user, item_id = item, kind = kind, n = n } end
+    helper.insert("cli_marks", {
+      row(post, "post"), row(tag, "tag"), row(gone, "post"), row(gone, "tag"), row(gone, "other"),
+      row(post, "other", 1), row(post, "other", 1), row(tag, "tag", 1), row(tag, "tag", 2), row(tag, "tag", 2),
+    })
+    helper.insert("cli_likes", { row(post), row(tag), row(gone) })
+    local text = command("doctor " .. file .. " --fix")
+    os.remove(file)
+    assert.matches("mended: 1 rows of \"cli_marks\" whose CliPost is gone", text, 1, true)
+    assert.matches("mended: 1 rows of \"cli_marks\" whose CliTag is gone", text, 1, true)
+    assert.matches("CliUser.broken\n  skipped: .-needs a request", text)
+    local left = {}
+    for _, one in ipairs(helper.docs("cli_marks")) do
+      local name = one.item_id == post and "post" or one.item_id == tag and "tag" or "gone"
+      left[#left + 1] = name .. ":" .. one.kind .. (one.n or "")
+    end
+    table.sort(left)
+    assert.equal("gone:other post:other1 post:other1 post:post tag:tag tag:tag1 tag:tag2", table.concat(left, " "))
+    assert.equal(2, #helper.docs("cli_likes", { item_id = { ["$in"] = { post, tag } } }))
+    assert.equal(2, #helper.docs("cli_likes"))
+    for _, name in ipairs { "cli_marks", "cli_likes", "cli_users" } do helper.command { { "drop", name } } end
   end)
 
   it("doctor tells of keys of another type", function()

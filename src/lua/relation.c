@@ -658,6 +658,15 @@ static int relation_given(lua_State *L) {
   return 1;
 }
 
+/* core.relation_condition(relation): what it asks of the rows of its pivot as MongoDB's filter, a plain
+ * table; nil for nothing. */
+static int relation_condition(lua_State *L) {
+  const lumo_pivot *pivot = &lumo_check_relation(L, 1)->pivot;
+  if (!pivot->condition) return 0;
+  lumo_push_document(L, pivot->condition, pivot->condition_len);
+  return 1;
+}
+
 /* core.pairs_entries(plan, given): the ids that a plan was given, in order, with the attributes that the call
  * gave: { id =, attributes = }. */
 static int pairs_entries(lua_State *L) {
@@ -1130,6 +1139,7 @@ void lumo_open_relation(lua_State *L) {
       {"pairs_plan", pairs_plan},
       {"check_pair", check_pair},
       {"relation_given", relation_given},
+      {"relation_condition", relation_condition},
       {"pair_id", pair_id},
       {"pairs_entries", pairs_entries},
       {"pairs_row", pairs_row},
