@@ -26,6 +26,22 @@ local function check_request(path, callback, method)
   end
 end
 
+--- Raises E_UNDEFINED_RELATIONSHIP for a name that is none, before anything is sent.
+local function check_tree(state, tree)
+  for _, node in ipairs(tree) do
+    local relation = registry.relation(state, node.name)
+    if node.children[1] then check_tree(relation:boot().related_state, node.children) end
+  end
+end
+
+local function copy_of(tree)
+  local copy = {}
+  for i, node in ipairs(tree) do
+    copy[i] = { name = node.name, callback = node.callback, children = copy_of(node.children) }
+  end
+  return copy
+end
+
 --- Adds a dotted path; its callback belongs to its last part.
 local function add_path(tree, path, callback)
   local node
@@ -138,6 +154,7 @@ function load.into(list, path, callback, method)
   check_request(path, callback, method)
   local tree = {}
   add_path(tree, path, callback)
+  if list[1] then check_tree(core.record_is(list[1]), tree) end
   load.tree(list, tree)
 end
 
@@ -203,16 +220,23 @@ end
 ---@return lumo.Query self
 function Query:preload_once(path, callback)
   check_request(path, callback, "preload_once")
-  for _, node in ipairs(core.query_state(self).preloads or {}) do
-    if node.name == path then return self end
+  local tree, found = core.query_state(self).preloads or {}, nil
+  for name in path:gmatch("[^.]+") do
+    found = nil
+    for _, node in ipairs(tree) do
+      if node.name == name then found = node end
+    end
+    if not found then return self:preload(path, callback) end
+    tree = found.children
   end
-  return self:preload(path, callback)
+  return self
 end
 
 names.alias(Query)
 
 --- What a query calls before it is sent: the keys that its preloads and aggregates need must be read.
 function queries.before_read(q, kept)
+  check_tree(kept.state, kept.preloads or {})
   for _, node in ipairs(kept.preloads or {}) do
     core.query_also(q, registry.relation(kept.state, node.name):boot().parent_key)
   end
@@ -223,6 +247,9 @@ function queries.before_read(q, kept)
     core.query_also(q, asked.relation.parent_key)
   end
 end
+
+--- What a copy of a query is to load.
+queries.copy_of_preloads = copy_of
 
 --- What a query calls with the records that it has read; `policy` is that of the query around it.
 function queries.after_read(list, kept, policy)

@@ -205,7 +205,7 @@ end
 function Query:clone()
   local copy = core.query_clone(self)
   local kept = state_of(copy)
-  if kept.preloads then kept.preloads = { (table.unpack or unpack)(kept.preloads) } end
+  if kept.preloads then kept.preloads = query.copy_of_preloads(kept.preloads) end
   return copy
 end
 

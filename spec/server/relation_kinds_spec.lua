@@ -498,6 +498,28 @@ describe("loading", function()
     end
   end)
 
+  it("knows a wrong name anywhere in a path before it sends anything", function()
+    local author = Author:create { name = "a" }
+    author.books:create { title = "1" }
+    local n = commands(function()
+      refused("E_UNDEFINED_RELATIONSHIP", function() Author:query():preload("books.nope"):exec() end)
+      refused("E_UNDEFINED_RELATIONSHIP", function() author:load("books.notes.nope") end)
+      refused("E_UNDEFINED_RELATIONSHIP", function() lumo.load({ author }, "books.nope.notes") end)
+    end)
+    assert.equal(0, n)
+  end)
+
+  it("leaves a query alone whose copy loads more, and what is asked for once already", function()
+    Author:create({ name = "a" }).books:create({ title = "1" }).notes:create { text = "x" }
+    local query = Author:query():preload("books")
+    local copy = query:clone():preload("books.notes"):preload("books", function(q) q:where("title", "none") end)
+    assert.equal(0, #copy:first().books)
+    local book = query:first().books[1]
+    assert.is_nil(book.preloaded.notes)
+    local once = Author:query():preload("books.notes", function(q) q:where("text", "none") end)
+    assert.equal(0, #once:preload_once("books.notes"):preloadOnce("books"):first().books[1].notes)
+  end)
+
   it("runs on_query with what it preloads, and says what it is for", function()
     local seen = {}
     local Parent = lumo.model("KindOnQuery", { collection = "kind_authors", columns = { name = "string" }, relations = {
