@@ -220,9 +220,9 @@ end
 ---@return lumo.Query self
 function Query:preload_once(path, callback)
   check_request(path, callback, "preload_once")
-  local tree, found = core.query_state(self).preloads or {}, nil
+  local tree = core.query_state(self).preloads or {}
   for name in path:gmatch("[^.]+") do
-    found = nil
+    local found
     for _, node in ipairs(tree) do
       if node.name == name then found = node end
     end
