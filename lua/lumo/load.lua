@@ -112,19 +112,21 @@ local function prepare(list, node, relation, target, policy)
   }
 end
 
---- Makes records of what was read, and loads what is to be loaded into them.
+--- Makes records of what was read, loads what is to be loaded into them, and hands them out: a hook that raises keeps
+--- them from their parents.
 local function finish(one)
   local relation = one.relation
   local companion = records.companion(one.target, { relation = relation, partial = core.query_partial(one.query) })
   local lists = core.related_records(one.plan, relation.related_state.class, companion,
     ambient.connection(one.target).number, one.owners)
-  distribute(one.list, relation, lists, one.places)
   local kept = one.kept
-  if not (hooks.has(relation.related_state) or kept.preloads or kept.aggregates or one.node.children[1]) then return end
-  local all = joined(lists)
-  hooks.run(relation.related_state, "after", "fetch", all)
-  queries.after_read(all, one.kept, one.policy)
-  load.tree(all, one.node.children, one.policy)
+  if hooks.has(relation.related_state) or kept.preloads or kept.aggregates or one.node.children[1] then
+    local all = joined(lists)
+    hooks.run(relation.related_state, "after", "fetch", all)
+    queries.after_read(all, kept, one.policy)
+    load.tree(all, one.node.children, one.policy)
+  end
+  distribute(one.list, relation, lists, one.places)
 end
 
 local function prepare_node(loads, list, node, policy)

@@ -362,9 +362,9 @@ function Model:fetch_or_create_many(keys, rows, options)
   return create_missing(self, rows, stored, options)
 end
 
---- For each row the stored record with the same keys and the row's values, or a stored new one. Commands:
---- find, an update for each
---- record that changes, insert; in one transaction where there are any.
+--- For each row the stored record with the same keys and the row's values, or a stored new one. All before-hooks run
+--- before the first write. Commands: find, an update of those that change, insert; in one transaction where there are
+--- any.
 ---@param keys string|string[] names of the key columns
 ---@param rows table<string, any>[]
 ---@param options lumo.ClientOptions|nil
@@ -374,10 +374,21 @@ function Model:update_or_create_many(keys, rows, options)
   local explicit, default = same_client(state, options, "update_or_create_many")
   return records.in_transaction(explicit or default, function(client)
     local made, stored = match_rows(self, state, keys, rows, client, "update_or_create_many")
+    local there, missing, places = {}, {}, {}
     for i = 1, #made do
-      if stored[i] then stored[i]:merge(rows[i]):save() end
+      if stored[i] then
+        there[#there + 1] = stored[i]:merge(rows[i])
+      else
+        missing[#missing + 1], places[#missing + 1] = rows[i], i
+      end
     end
-    return create_missing(self, rows, stored, { client = client })
+    local new = core.records_new(state.class, missing, ambient.connection(client).number, core.now())
+    for n, one in ipairs(new) do stored[places[n]] = one end
+    local steps = {}
+    if #there > 0 then steps[1] = records.update_step(there, state) end
+    if #new > 0 then steps[#steps + 1] = records.insert_step(new, state, #new > 1) end
+    if #steps > 0 then records.write(steps, client) end
+    return stored
   end)
 end
 

@@ -61,6 +61,9 @@ local function define(spell, suffix)
     }),
   }, { { "title" }, { { "views", "desc" }, "title" } })
   model("Tag", { name = "string" })
+  model("Hooked", { name = "string", user_id = "objectid" })
+  m.Hooked[spell "belongs_to"](m.Hooked, "user", "User" .. suffix, options(spell, { foreign_key = "user_id" }))
+  m.User[spell "has_many"](m.User, "hooked", "Hooked" .. suffix, options(spell, { foreign_key = "user_id" }))
   return m
 end
 
@@ -207,7 +210,31 @@ function parts.streams(m, call, spell)
   return table.concat(types, " ") .. " " .. one.pivot.weight
 end
 
-local ORDER = { "belonging", "many", "through", "pairs", "deleting", "embedded", "indexes", "events", "streams" }
+--- Hooks that wait for the server, wherever they are called.
+function parts.hooks(m, call)
+  local told, refusing = {}, false
+  for _, event in ipairs { "save", "create", "update", "delete", "find", "fetch", "paginate" } do
+    for _, when in ipairs { "before", "after" } do
+      m.Hooked[when](m.Hooked, event, function()
+        told[#told + 1] = (when == "before" and "<" or ">") .. event .. call(m.Hooked:query():lean(), "count")
+        if refusing and when == "after" then error("no", 0) end
+      end)
+    end
+  end
+  local user = m.User:create { name = "hooked" }
+  local one = call(user.hooked, "create", { name = "a" })
+  call(one, "merge", { name = "b" }):save()
+  call(call(m.User, "query"):where("id", user.id):preload("hooked"), "first")
+  call(user.hooked, "paginate", 1)
+  for each in m.Hooked:query():each() do call(m.Hooked, "find", each.id) end
+  refusing = true
+  local ok = pcall(function() call(user.hooked, "create_many", { { name = "c" }, { name = "d" } }) end)
+  refusing = false
+  one:delete()
+  return ("%s %s %d"):format(table.concat(told, " "), tostring(ok), call(m.Hooked, "count"))
+end
+
+local ORDER = { "belonging", "many", "through", "pairs", "deleting", "embedded", "indexes", "events", "streams", "hooks" }
 
 --- Runs all parts in a spelling; `tell` gets a line for each.
 function relations.run(spelling, tell)

@@ -13,6 +13,9 @@ local STORY = {
   "indexes: 4 0 0",
   "events: insert insert,find find 2",
   "streams: insert update delete attached detached true nil 4",
+  "hooks: <create0 <save0 >create1 >save1 <update1 <save1 >update1 >save1 <fetch1 >fetch1"
+    .. " <paginate1 <fetch1 >fetch1 >paginate1 <fetch1 >fetch1 <find1 >find1"
+    .. " <create1 <create1 <save1 <save1 >create3 <delete1 >delete0 false 0",
 }
 
 local function lines_of(text)
