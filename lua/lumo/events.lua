@@ -169,8 +169,10 @@ end
 ---@param err any nil when it went well
 function events.after(client, plan, watch, err)
   local commands, op = core.plan_watched(plan)
-  local inspected = (watch.explanation or watch.scans) and explain.commands(core.plan_inspected(plan), op) or {}
+  local inspects = op and (watch.explanation or watch.scans)
+  local inspected = inspects and explain.commands(core.plan_inspected(plan), op) or {}
   local refused = watch.scans == "raise" and inspected[1] and err
+  op = op or core.is_error(err) and err.op -- of a plan that a thread was left with
   tell_commands(commands, op, ambient.connection(client), watch.place, not refused and err or nil)
   if watch.scans then
     tell_scans(inspected, inspected[1] and place_of_caller(), refused)

@@ -4,6 +4,8 @@
 #ifndef LUMO_DRIVER_DRIVER_H
 #define LUMO_DRIVER_DRIVER_H
 
+#include <stdatomic.h>
+
 #include "../core/error.h"
 #include "../core/explain.h"
 #include "../core/plan.h"
@@ -99,9 +101,9 @@ typedef enum { LUMO_RUN_DONE, LUMO_RUN_PAUSED, LUMO_RUN_FAILED } lumo_run_result
  * plan that is `atomic` gets a transaction of its own where the deployment has them: restarted after
  * transient errors and dead transactions, commit retried while its result is unknown, all within 120 s.
  * Otherwise each step goes by itself with libmongoc's retryable reads and writes. On failure *error is
- * complete: code, op, ns, outcome, labels, cause. */
+ * complete: code, op, ns, outcome, labels, cause. `answered` (or NULL) is set with the first reply. */
 lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_session *session,
-                         lumo_error *error);
+                         atomic_bool *answered, lumo_error *error);
 
 /* ---- jobs: the same on a thread of the connection's workers ---- */
 
@@ -124,6 +126,10 @@ typedef struct lumo_job {
   lumo_session *session;       /* a reference, or NULL; BEGIN: the result */
   lumo_policy *policy;         /* BEGIN: of the transaction, a reference, or NULL */
   lumo_line line;              /* of a plan that has its client already */
+  int64_t submitted_ms;
+  _Atomic int64_t started_ms; /* on its thread; 0: not yet */
+  atomic_bool answered;       /* a server has, so that it goes on */
+  bool given_up;              /* by who waited for it: what comes of it is dropped */
   /* When the job is done: */
   bool ok;     /* else `error` says why not */
   bool paused; /* RUN: LUMO_RUN_PAUSED */
@@ -139,8 +145,13 @@ lumo_job *lumo_job_new(lumo_job_kind kind, lumo_connection *connection, lumo_pla
 void lumo_jobs_submit(lumo_job *const *jobs, size_t count, lumo_slot *slot);
 /* False also for a job that was submitted before this process was forked: it is never done here. */
 bool lumo_job_done(lumo_job *job);
-/* Fails a job that waits for a thread: E_TIMEOUT. */
-void lumo_job_cancel(lumo_job *job);
+/* The connection's timeout has passed since these were submitted. Those that wait for a thread fail with
+ * E_TIMEOUT. One that got its thread late and has no answer yet has had its time, too, though libmongoc
+ * cannot be told: if none of the others goes on, such ones are given up. True: nothing is to be waited for.
+ */
+bool lumo_jobs_expire(lumo_job *const *jobs, size_t count);
+/* What is said of a job that was given up: E_TIMEOUT, and whether it may still change something. */
+void lumo_job_explain(const lumo_job *job, lumo_error *error);
 /* Takes that one reference, at any time; a job whose results were taken gives up its session at once. */
 void lumo_job_release(lumo_job *job);
 int32_t lumo_connection_timeout(const lumo_connection *connection);

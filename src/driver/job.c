@@ -8,15 +8,39 @@ static lumo_job *job_of(lumo_task *task) {
   return (lumo_job *)task; /* its head */
 }
 
+static void say_busy(const lumo_job *job, lumo_error *error) {
+  lumo_error_set(error, "E_TIMEOUT",
+                 "all %d threads of the connection stayed busy for its timeout (pool_size)",
+                 job->connection->pool_size);
+  error->retryable = true;
+}
+
+/* What is little beside the timeout. */
+static int64_t margin_ms(const lumo_job *job) {
+  return job->connection->timeout_ms / 10;
+}
+
+/* How long it has waited for its thread. */
+static int64_t waited_ms(const lumo_job *job) {
+  return atomic_load_explicit(&job->started_ms, memory_order_relaxed) - job->submitted_ms;
+}
+
+static void run_plan(lumo_job *job) {
+  /* Too late: nobody would wait for its answer. */
+  if (waited_ms(job) > job->connection->timeout_ms - margin_ms(job)) {
+    say_busy(job, &job->error);
+    return;
+  }
+  lumo_run_result result = lumo_run(job->connection, job->plan, job->session, &job->answered, &job->error);
+  job->ok = result != LUMO_RUN_FAILED;
+  job->paused = result == LUMO_RUN_PAUSED;
+}
+
 static void run_job(lumo_task *task) {
   lumo_job *job = job_of(task);
+  atomic_store_explicit(&job->started_ms, lumo_clock_ms(), memory_order_relaxed);
   switch (job->kind) {
-  case LUMO_JOB_RUN: {
-    lumo_run_result result = lumo_run(job->connection, job->plan, job->session, &job->error);
-    job->ok = result != LUMO_RUN_FAILED;
-    job->paused = result == LUMO_RUN_PAUSED;
-    break;
-  }
+  case LUMO_JOB_RUN: run_plan(job); break;
   case LUMO_JOB_BEGIN:
     job->session = lumo_session_new(job->connection, job->policy, &job->error);
     job->ok = job->session != NULL;
@@ -58,7 +82,9 @@ lumo_job *lumo_job_new(lumo_job_kind kind, lumo_connection *connection, lumo_pla
   job->plan = plan;
   job->session = session ? lumo_session_ref(session) : NULL;
   job->policy = policy ? lumo_policy_ref(policy) : NULL;
-  job->ok = job->paused = job->taken = false;
+  job->ok = job->paused = job->taken = job->given_up = false;
+  atomic_init(&job->started_ms, 0);
+  atomic_init(&job->answered, false);
   lumo_error_init(&job->error);
   return job;
 }
@@ -70,7 +96,9 @@ void lumo_jobs_submit(lumo_job *const *jobs, size_t count, lumo_slot *slot) {
   lumo_error_init(&error);
   lumo_workers *workers = lumo_connection_workers(jobs[0]->connection, true, &error);
   lumo_slot_expect(slot, count);
+  int64_t now = lumo_clock_ms();
   for (size_t i = 0; i < count; i++) {
+    jobs[i]->submitted_ms = now;
     if (workers) {
       jobs[i]->workers = lumo_workers_ref(workers);
       lumo_workers_submit(workers, &jobs[i]->task, slot);
@@ -92,15 +120,46 @@ bool lumo_job_done(lumo_job *job) {
   return job->workers ? lumo_workers_done(job->workers, &job->task) : job->task.state == LUMO_TASK_DONE;
 }
 
-void lumo_job_cancel(lumo_job *job) {
+static void cancel(lumo_job *job) {
   lumo_error error;
   if (!is_ours(job) || !job->workers) return;
   lumo_error_init(&error);
-  lumo_error_set(&error, "E_TIMEOUT",
-                 "all %d threads of the connection stayed busy for its timeout (pool_size)",
-                 job->connection->pool_size);
-  error.retryable = true;
+  say_busy(job, &error);
   lumo_workers_cancel(job->workers, &job->task, &error);
+}
+
+/* After a short wait for the thread libmongoc's own limit ends the wait for the answer soon enough, and its
+ * error says more. */
+static bool is_overdue(const lumo_job *job) {
+  return job->kind == LUMO_JOB_RUN && waited_ms(job) > margin_ms(job) &&
+         !atomic_load_explicit(&job->answered, memory_order_relaxed);
+}
+
+bool lumo_jobs_expire(lumo_job *const *jobs, size_t count) {
+  bool expired = false;
+  for (size_t i = 0; i < count; i++) cancel(jobs[i]);
+  for (size_t i = 0; i < count; i++)
+    if (!lumo_job_done(jobs[i]) && !is_overdue(jobs[i])) return false;
+  for (size_t i = 0; i < count; i++) {
+    jobs[i]->given_up = !lumo_job_done(jobs[i]);
+    expired |= jobs[i]->given_up;
+  }
+  return expired;
+}
+
+void lumo_job_explain(const lumo_job *job, lumo_error *error) {
+  const lumo_connection *connection = job->connection;
+  lumo_context context = {.op = job->plan->name,
+                          .database = connection->database,
+                          .to_write = job->plan->writes,
+                          .in_transaction = job->session != NULL};
+  lumo_error_set(error, "E_TIMEOUT",
+                 "%s: no answer within %d ms, of which %d were spent waiting for a thread "
+                 "(pool_size)",
+                 job->plan->name, connection->timeout_ms, (int)waited_ms(job));
+  if (job->plan->writes && !job->session) error->outcome = LUMO_UNKNOWN;
+  error->retryable = !job->plan->writes && !job->session;
+  lumo_error_complete(error, &context);
 }
 
 void lumo_job_release(lumo_job *job) {

@@ -226,6 +226,7 @@ typedef struct lumo_run_state {
   unsigned generation;                  /* of the client */
   mongoc_client_session_t *transaction; /* NULL: none */
   bool own_transaction;                 /* begun by this run, and so restarted by it */
+  atomic_bool *answered;                /* NULL: nobody asks */
   unsigned steps;                       /* sent since the start or the last restart */
   bool written;                         /* a step has changed data since then */
   bool gave_up; /* the last failure was a wait for a server or for its answer: another try waits again */

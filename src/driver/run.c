@@ -52,6 +52,7 @@ static progress do_step(lumo_run_state *run, const lumo_step *step) {
     sent = lumo_step_send(run, step, &reply);
   }
   if (sent == LUMO_SEND_FAILED) return FAILED;
+  if (run->answered) atomic_store_explicit(run->answered, true, memory_order_relaxed);
   bool fed = run->plan->class->feed(run->plan, &reply, run->error);
   lumo_free(reply.data);
   if (!fed) return fail(run, step);
@@ -219,8 +220,8 @@ static void settle(lumo_run_state *run, lumo_session *session, progress result) 
 }
 
 lumo_run_result lumo_run(lumo_connection *connection, lumo_plan *plan, lumo_session *session,
-                         lumo_error *error) {
-  lumo_run_state run = {.connection = connection, .plan = plan, .error = error};
+                         atomic_bool *answered, lumo_error *error) {
+  lumo_run_state run = {.connection = connection, .plan = plan, .answered = answered, .error = error};
   progress result;
   lumo_log_begin(plan->log);
   if (plan->ended) plan->class->restart(plan); /* a transaction around it is tried again */

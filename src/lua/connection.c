@@ -296,8 +296,13 @@ static int plan_watch(lua_State *L) {
   return 0;
 }
 
-/* core.plan_watched(plan): → those since the last call, as commands_end's; the plan's name. */
+/* core.plan_watched(plan): → those since the last call, as commands_end's; the plan's name. Of a plan that a
+ * thread was left with: none, nil. */
 static int plan_watched(lua_State *L) {
+  if (lumo_plan_is_lent(L, 1)) {
+    lua_newtable(L);
+    return 1;
+  }
   lumo_plan *plan = lumo_check_any_plan(L, 1);
   size_t count = 0;
   lumo_command_event **events = push_events(L);

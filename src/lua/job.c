@@ -207,10 +207,15 @@ static int jobs_submit(lua_State *L) {
   return 0;
 }
 
-/* core.jobs_cancel(job, …): those that wait for a thread fail with E_TIMEOUT. */
-static int jobs_cancel(lua_State *L) {
-  for (int i = 1; i <= lua_gettop(L); i++) lumo_job_cancel(check_job(L, i));
-  return 0;
+/* core.jobs_expire(job, …): their time is over. True: they are not waited for any more, though some may still
+ * run; their slot is used up. */
+static int jobs_expire(lua_State *L) {
+  lumo_job *jobs[JOBS_LIMIT];
+  int count = lua_gettop(L);
+  luaL_argcheck(L, count > 0 && count <= JOBS_LIMIT, 1, "too few or too many jobs");
+  for (int i = 0; i < count; i++) jobs[i] = check_job(L, i + 1);
+  lua_pushboolean(L, lumo_jobs_expire(jobs, (size_t)count));
+  return 1;
 }
 
 /* Pushes what the call gives that a job stands for. */
@@ -230,10 +235,20 @@ static int push_result(lua_State *L, lumo_job *job) {
   return 0;
 }
 
+/* The plan stays with the thread that is at it. */
+static int raise_given_up(lua_State *L, lumo_job *job) {
+  lumo_error error;
+  lumo_error_init(&error);
+  lumo_job_explain(job, &error);
+  job_gc(L);
+  return lumo_raise(L, &error);
+}
+
 /* core.job_result(job, plan): what the call that it stands for gives; raises what that raises. The job is
  * used up, and the plan its owner's again. */
 static int job_result(lua_State *L) {
   lumo_job *job = check_job(L, 1);
+  if (job->given_up) return raise_given_up(L, job);
   if (!lumo_job_done(job)) lumo_raise_code(L, "E_ARGUMENT", "the job is not done");
   if (job->plan) {
     lumo_return_plan(L, 2, job->plan);
@@ -283,7 +298,7 @@ void lumo_open_job(lua_State *L) {
       {"job_result", job_result},
       {"job_timeout", job_timeout},
       {"jobs_submit", jobs_submit},
-      {"jobs_cancel", jobs_cancel},
+      {"jobs_expire", jobs_expire},
       {NULL, NULL},
   };
   lumo_newud(L, 1);

@@ -38,6 +38,11 @@ lumo_plan *lumo_check_any_plan(lua_State *L, int i) {
   return box->plan;
 }
 
+bool lumo_plan_is_lent(lua_State *L, int i) {
+  plan_box *box = lumo_test(L, i, &LUMO_MT_PLAN);
+  return box && box->lent;
+}
+
 void lumo_lend_plan(lua_State *L, int i) {
   plan_box *box = lua_touserdata(L, i);
   box->plan = NULL;

@@ -251,6 +251,7 @@ lumo_plan *lumo_check_any_plan(lua_State *L, int i);
 /* The plan of the userdata at i is somebody else's from now on, until it is returned. Neither raises. */
 void lumo_lend_plan(lua_State *L, int i);
 void lumo_return_plan(lua_State *L, int i, lumo_plan *plan);
+bool lumo_plan_is_lent(lua_State *L, int i);
 
 /* ---- policy.c ---- */
 lumo_policy *lumo_opt_policy(lua_State *L, int i); /* NULL for nil */

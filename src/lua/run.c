@@ -12,7 +12,7 @@ static int run(lua_State *L) {
   lumo_connection *connection = lumo_check_connection(L, 1);
   lumo_plan *plan = lumo_check_any_plan(L, 2);
   lumo_refuse_in_column_function(L);
-  lumo_run_result result = lumo_run(connection, plan, lumo_opt_session(L, 3), &error);
+  lumo_run_result result = lumo_run(connection, plan, lumo_opt_session(L, 3), NULL, &error);
   if (result == LUMO_RUN_FAILED) lumo_raise(L, &error);
   lua_pushboolean(L, result == LUMO_RUN_DONE);
   return 1;

@@ -24,12 +24,12 @@ function waiter.current()
   return core.can_yield()
 end
 
-waiter.take, waiter.give = places(function()
+waiter.take, waiter.give, waiter.drop = places(function()
   local slot = core.slot_new()
   return setmetatable({ slot = slot, fd = core.slot_fd(slot) }, Place)
 end)
 
---- The older ones have no clock: an operation then waits for a thread as long as it takes.
+--- The older ones have no clock: an operation then hears that it waited too long for a thread when it is its turn.
 function waiter.wait(place)
   copas.receive(place, 1)
   return true

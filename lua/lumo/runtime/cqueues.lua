@@ -15,7 +15,7 @@ function waiter.current()
   return is_own and core.can_yield()
 end
 
-waiter.take, waiter.give = places(function()
+waiter.take, waiter.give, waiter.drop = places(function()
   local slot = core.slot_new()
   return { slot = slot, pollfd = core.slot_fd(slot), events = "r" }
 end, function(place) cqueues.cancel(place.pollfd) end)

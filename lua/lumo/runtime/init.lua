@@ -13,13 +13,14 @@ local runtime = {}
 ---@field take fun(): table a place to wait in: { slot = userdata, … }
 ---@field wait fun(place: table, ms: number|nil): boolean true when woken, false after `ms`
 ---@field give fun(place: table) gives a place back that was woken
+---@field drop fun(place: table) forgets one that may still be woken
 ---@field pause fun(ms: number)
 
 -- On this thread, for a session that threads know: its commands must stay in their order.
 local blocking = {
   wait = function(place, ms) return core.slot_wait(place.slot, ms or -1) end,
 }
-blocking.take, blocking.give = places(function() return { slot = core.slot_new() } end)
+blocking.take, blocking.give, blocking.drop = places(function() return { slot = core.slot_new() } end)
 
 -- Which waiter ----------------------------------------------------------------------------------------------
 
@@ -83,12 +84,12 @@ end
 
 -- Waiting ---------------------------------------------------------------------------------------------------
 
---- Submits the jobs and waits until all are done. What runs has its own limits of time; what still waits for a
---- thread after the connection's timeout is given up.
+--- Submits the jobs and waits until all are done. What runs has its own limits of time; what after the connection's
+--- timeout still waits for a thread, or for a first answer as it got its thread late, is given up.
 local function await(waiter, place, ...)
   core.jobs_submit(place.slot, ...)
   if not waiter.wait(place, core.job_timeout((...))) then
-    core.jobs_cancel(...)
+    if core.jobs_expire(...) then return waiter.drop(place) end
     waiter.wait(place)
   end
   waiter.give(place)

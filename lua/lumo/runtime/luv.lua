@@ -14,7 +14,7 @@ function waiter.current()
   return core.can_yield()
 end
 
-waiter.take, waiter.give = places(function()
+waiter.take, waiter.give, waiter.drop = places(function()
   local slot = core.slot_new()
   return { slot = slot, poll = uv.new_poll(core.slot_fd(slot)), timer = uv.new_timer() }
 end, function(place)

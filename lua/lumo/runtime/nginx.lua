@@ -105,6 +105,10 @@ function nginx.give(place)
   end
 end
 
+function nginx.drop(place)
+  place.sock:close()
+end
+
 function nginx.pause(ms)
   ngx.sleep(ms / 1000)
 end
