@@ -156,6 +156,12 @@ function app.gc()
   ngx.say(collectgarbage("count"))
 end
 
+--- In the middle of a TLS handshake.
+function app.certificate()
+  sleep(800)
+  app.try("ssl_certificate")
+end
+
 --- Where nginx is asked for something in each phase; what came of it is told by /report.
 app.reports = {}
 function app.report() ngx.say(app.reports[ngx.var.arg_phase] or "nothing") end

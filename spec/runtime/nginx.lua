@@ -82,6 +82,7 @@ http {
       log_by_lua_block { app.try("log") }
     }
     location = /balanced { proxy_pass http://upstream; }
+    @tls@
     location ~ ^/(?<name>\w+)$ {
       lua_check_client_abort @abort@;
       content_by_lua_block { lumo.guard(app[ngx.var.name]) }
@@ -94,6 +95,11 @@ http {
 }
 ]]
 
+local TLS = [[
+    listen 127.0.0.1:@tls_port@ ssl; ssl_certificate @folder@/cert.pem; ssl_certificate_key @folder@/key.pem;
+    ssl_certificate_by_lua_block { app.certificate() }
+]]
+
 --- Whether a process runs; one that has ended may wait for its parent for long.
 function nginx.is_alive(pid)
   local state = nginx.read(("/proc/%d/stat"):format(pid)):match("%) (%u)")
@@ -103,7 +109,8 @@ end
 local Server = {}
 Server.__index = Server
 
---- Starts one. Options: workers, connections, shutdown, abort, main (lines of the configuration), env, ulimit.
+--- Starts one. Options: workers, connections, shutdown, abort, tls (a tls_port beside the port), main (lines of the
+--- configuration), env, ulimit.
 function nginx.start(options)
   local folder = command("mktemp -d"):match("%S+")
   local self = setmetatable({ folder = folder, port = free_port(), pids = {} }, Server)
@@ -114,7 +121,15 @@ function nginx.start(options)
     connections = options.connections or 512, root = command("pwd"):match("%S+"),
     cpath = os.getenv("LUMO_LUAJIT_MODULES"), port = self.port, abort = options.abort or "off",
   }
-  write(folder .. "/nginx.conf", (TEMPLATE:gsub("@(%w+)@", values)))
+  values.tls = ""
+  if options.tls then
+    self.tls_port = free_port()
+    values.tls_port = self.tls_port
+    values.tls = TLS:gsub("@([%w_]+)@", values)
+    command(("cd %s && openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out cert.pem")
+      :format(folder))
+  end
+  write(folder .. "/nginx.conf", (TEMPLATE:gsub("@([%w_]+)@", values)))
   local env = {}
   for name, value in pairs(options.env or {}) do
     env[#env + 1] = ("%s='%s'"):format(name, value)

@@ -83,6 +83,19 @@ describe("nginx", function()
       end)
     end
 
+    it("waits in ssl_certificate, while others are served", function()
+      local one = start { tls = true }
+      one:get("/phase")
+      local began = nginx.now()
+      nginx.command(("curl -sk https://127.0.0.1:%d/phase >%s/answer 2>/dev/null &"):format(one.tls_port, one.folder))
+      nginx.sleep(0.1)
+      assert.equal(200, one:get("/pid").status)
+      assert.is_true(nginx.now() - began < 0.7) -- the handshake takes 0.8
+      assert.equal("", nginx.read(one.folder .. "/answer"))
+      assert.is_truthy(nginx.eventually(function() return nginx.read(one.folder .. "/answer") == "content\n" end))
+      assert.equal("ssl_certificate", one:get("/report?phase=ssl_certificate").body)
+    end)
+
     it("waits in exit_worker", function()
       local other = start()
       assert.equal("content", other:get("/phase").body)
