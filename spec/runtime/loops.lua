@@ -215,6 +215,21 @@ function cases.exhausted()
   print(ok >= 1, late >= 1, ok + late)
 end
 
+--- A thread that came late, and a server that does not answer.
+function cases.late()
+  lumo.use_runtime(name)
+  local told, err
+  lumo.on("error", function(event) told = event.op end)
+  local began = loop.now()
+  loop.spawn(function() sleep_on_server(1000) end)
+  loop.spawn(function()
+    loop.sleep(0.1)
+    err = select(2, pcall(sleep_on_server, 6000))
+  end)
+  loop.run()
+  print(err.code, err.message:match("%(pool_size%)"), told, loop.now() - began < 2.7) -- 2.1; else 3
+end
+
 --- The end of the process while threads are at work.
 function cases.leave()
   lumo.use_runtime(name)

@@ -49,6 +49,11 @@ describe("an event loop", function()
             it("exhausted", function()
               assert.equal("true\ttrue\t6", (run(lua, loop, "exhausted", "POOL_SIZE=1 TIMEOUT_MS=600")))
             end)
+
+            it("late", function()
+              local output = run(lua, loop, "late", "POOL_SIZE=1 TIMEOUT_MS=2000")
+              assert.equal("E_TIMEOUT\t(pool_size)\tcommand\ttrue", output)
+            end)
           end
 
           it("leave", function()
