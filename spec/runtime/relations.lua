@@ -234,7 +234,9 @@ function parts.hooks(m, call)
   return ("%s %s %d"):format(table.concat(told, " "), tostring(ok), call(m.Hooked, "count"))
 end
 
-local ORDER = { "belonging", "many", "through", "pairs", "deleting", "embedded", "indexes", "events", "streams", "hooks" }
+local ORDER = {
+  "belonging", "many", "through", "pairs", "deleting", "embedded", "indexes", "events", "streams", "hooks",
+}
 
 --- Runs all parts in a spelling; `tell` gets a line for each.
 function relations.run(spelling, tell)
