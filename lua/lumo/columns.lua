@@ -65,6 +65,36 @@ local function check_functions(context, column)
   end
 end
 
+--- The types of which `min` and `max` bound a number or a length.
+local BOUNDED = {
+  string = true, array = true, any = true, integer = true, int32 = true, int64 = true, number = true, decimal = true,
+}
+
+local function check_bounds(context, column)
+  for _, bound in ipairs { "min", "max" } do
+    if column[bound] and not BOUNDED[column.type] then
+      raise("E_ARGUMENT", "column \"%s\": only a number, a text or an array has \"%s\"", context, bound)
+    end
+  end
+end
+
+--- Raises E_ARGUMENT if two columns that stand side by side have one name in documents or in JSON.
+---@param context string
+---@param list table[]
+local function check_distinct(context, list)
+  for _, what in ipairs { "stored", "serialized" } do
+    local owner = {}
+    for _, column in ipairs(list) do
+      local name = column[what]
+      if name and owner[name] then
+        raise("E_ARGUMENT", "columns \"%s\" and \"%s\" of \"%s\" are %s under one name, \"%s\"",
+          owner[name], column.name, context, what, name)
+      end
+      if name then owner[name] = column.name end
+    end
+  end
+end
+
 local function refuse_outer(context, column)
   for _, option in ipairs(OUTER) do
     if column[option] then
@@ -124,9 +154,11 @@ local function normalise(context, name, given, named, inside)
       raise("E_ARGUMENT", "column \"%s\": only an object has \"columns\"", context)
     end
     column.columns, column.by_name = normalise_list(context, options.columns, named, true), {}
+    check_distinct(context, column.columns)
     for _, one in ipairs(column.columns) do column.by_name[one.name] = one end
   end
   check_functions(context, column)
+  check_bounds(context, column)
   if not inside then column.complete = defaults.completer(column) end
   return column
 end
@@ -186,6 +218,7 @@ columns.check_name = check_name
 columns.normalise = normalise
 columns.normalise_list = normalise_list
 columns.has_primary = has_primary
+columns.check_distinct = check_distinct
 columns.at = at
 columns.complete = defaults.complete
 

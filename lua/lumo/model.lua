@@ -150,14 +150,8 @@ local function compile_columns(state, definition, base, reserved)
   if not columns.has_primary(list) then
     table.insert(list, 1, columns.normalise(name, "_id", "objectid", named))
   end
-  local stored = {}
+  columns.check_distinct(name, list)
   for _, column in ipairs(list) do
-    local other = stored[column.stored]
-    if other then
-      raise("E_ARGUMENT", "columns \"%s\" and \"%s\" of \"%s\" are stored under one name, \"%s\"",
-        other, column.name, name, column.stored)
-    end
-    stored[column.stored] = column.name
     if reserved[column.name] ~= nil then
       raise("E_ARGUMENT", "column \"%s.%s\" has a name that records use themselves", name, column.name)
     end

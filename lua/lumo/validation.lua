@@ -9,11 +9,17 @@ local function length_of_text(text)
   return select(2, text:gsub("[^\128-\191]", ""))
 end
 
-local function length_or_value(value)
+-- The columns whose values may be userdata that stand for a number.
+local WIDE = { decimal = true, integer = true, int64 = true, number = true }
+local ENDLESS = { Infinity = math.huge, ["-Infinity"] = -math.huge }
+
+local function length_or_value(value, column)
   if type(value) == "string" then return length_of_text(value), " characters" end
   if type(value) == "table" then return #value, " elements" end
   if type(value) == "number" then return value, "" end
-  return nil
+  if type(value) ~= "userdata" or not WIDE[column.type] then return nil end
+  local text = tostring(value)
+  return ENDLESS[text] or tonumber(text), ""
 end
 
 local rules = {}
@@ -25,18 +31,23 @@ function rules.enum(value, allowed)
   return "is not one of the allowed values"
 end
 
-function rules.min(value, least)
-  local n, unit = length_or_value(value)
+function rules.min(value, least, column)
+  local n, unit = length_or_value(value, column)
   if n and n < least then return ("is below the minimum of %s%s"):format(tostring(least), unit) end
 end
 
-function rules.max(value, most)
-  local n, unit = length_or_value(value)
+function rules.max(value, most, column)
+  local n, unit = length_or_value(value, column)
   if n and n > most then return ("is above the maximum of %s%s"):format(tostring(most), unit) end
 end
 
-function rules.match(value, pattern)
-  if type(value) ~= "string" or not value:find(pattern) then return "does not match its pattern" end
+function rules.match(value, pattern, column)
+  if type(value) ~= "string" then return "does not match its pattern" end
+  local ok, found = pcall(string.find, value, pattern)
+  if not ok then
+    core.raise("E_ARGUMENT", ("option \"match\" of column \"%s\" is no pattern of Lua: %s"):format(column.name, found))
+  end
+  return not found and "does not match its pattern" or nil
 end
 
 function rules.validate(value, fn)
@@ -74,7 +85,7 @@ local function check_value(column, value, path, errors)
   end
   for _, rule in ipairs(ORDER) do
     local setting = column[rule]
-    local message = setting ~= nil and rules[rule](value, setting)
+    local message = setting ~= nil and rules[rule](value, setting, column)
     if message then errors[#errors + 1] = { attribute = path, rule = rule, message = message } end
   end
   if type(value) ~= "table" then return end

@@ -535,10 +535,32 @@ describe("validation", function()
   it("rules must be well made", function()
     for _, bad in ipairs {
       { "string", min = "2" }, { "string", match = 5 }, { "string", enum = "a" }, { "string", validate = "x" },
-      { "string", required = "yes" },
+      { "string", required = "yes" }, { "date", min = 1 }, { "binary", max = 1 }, { "object", min = 1 },
     } do
       expect_refused("E_ARGUMENT", function() lumo.model("StaticBad", { columns = { key = bad } }) end)
     end
+  end)
+
+  it("of bounds hold for decimals and large integers", function()
+    local Bounded = lumo.model("StaticBounded", { collection = "plain", columns = {
+      price = { "decimal", min = 0, max = 10 }, n = { "integer", max = 100 },
+    } })
+    local function broken(values)
+      return helper.pluck(expect_refused("E_VALIDATION", function() Bounded:create(values) end).errors, "rule")
+    end
+    assert.same({ "min" }, broken { price = lumo.decimal("-0.01") })
+    assert.same({ "max" }, broken { price = lumo.decimal("10.01") })
+    assert.same({ "max" }, broken { price = lumo.decimal("Infinity") })
+    assert.same({ "max" }, broken { n = lumo.int64("9223372036854775807") })
+    assert.equal("9.99", tostring(Bounded:create { price = lumo.decimal("9.99"), n = 100 }.price))
+  end)
+
+  it("a malformed pattern is the definition's mistake, and says whose", function()
+    local Malformed = lumo.model("StaticMalformed", {
+      collection = "plain", columns = { key = { "string", match = "a[" } },
+    })
+    local err = expect_refused("E_ARGUMENT", function() Malformed:create { key = "a" } end)
+    assert.is_truthy(err.message:find('"match" of column "key"', 1, true))
   end)
 end)
 

@@ -14,6 +14,22 @@ local function contains(err, text)
   assert.is_truthy(err.message:find(text, 1, true), ("%q is not in %q"):format(text, err.message))
 end
 
+describe("columns side by side", function()
+  it("have different names in documents and in JSON, inside of an object, too", function()
+    local function twice(option)
+      local pair = { a = { "string", [option] = "x" }, b = { "string", [option] = "x" } }
+      contains(refused("DefinitionTwice", { columns = pair }), "under one name, \"x\"")
+      contains(refused("DefinitionTwice", { columns = { o = { "object", columns = pair } } }), "under one name, \"x\"")
+    end
+    twice("column")
+    twice("serialize_as")
+    lumo.model("DefinitionTwice", { columns = {
+      a = { "string", serialize_as = false }, b = { "string", serialize_as = false },
+      c = { "string", serialize_as = "a" },
+    } })
+  end)
+end)
+
 describe("a model's collection", function()
   it("is the plural in snake_case unless the definition names it", function()
     local User = lumo.model("User", { columns = { name = "string" } })
