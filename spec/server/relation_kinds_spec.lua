@@ -380,6 +380,24 @@ describe("keys", function()
     assert.equal("x", Child:query():preload("parent"):first().parent.name)
   end)
 
+  it("of types that are never equal are told, instead of finding nothing for ever", function()
+    local Child = lumo.model("KindTextChild", { columns = { up_id = "string", n = "integer", any = "any" } })
+    local Up = lumo.model("KindTextUp", { columns = { f = "number" }, relations = {
+      children = lumo.has_many(Child, { foreign_key = "up_id" }),
+      low = lumo.has_many_through("KindTextUp", Child, {
+        foreign_key = "any", through_local_key = "up_id", through_foreign_key = "f",
+      }),
+      numbers = lumo.has_many(Child, { local_key = "f", foreign_key = "n" }),
+      anything = lumo.has_many(Child, { foreign_key = "any" }),
+    } })
+    local up = Up:create { f = 3 }
+    Child:create { n = 3, any = up._id }
+    local err = refused("E_ARGUMENT", function() up.children:exec() end)
+    assert.matches("\"KindTextUp._id\" (objectid) with \"KindTextChild.up_id\" (string)", err.message, 1, true)
+    refused("E_ARGUMENT", function() Up:query():has("low"):exec() end)
+    assert.same({ 1, 1 }, { #up.numbers:exec(), #up.anything:exec() })
+  end)
+
   it("may be columns with prepare and consume", function()
     local columns = {
       owner = {

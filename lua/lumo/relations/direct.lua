@@ -50,6 +50,7 @@ local function boot(self)
   self.local_key = base.check_key(self, options.local_key or owner.primary, owner)
   self.foreign_key = base.check_key(self,
     options.foreign_key or naming.make(parent.naming, "foreign_key", owner.name, owner.primary), holder)
+  base.check_types(self, { state = owner, key = self.local_key }, { state = holder, key = self.foreign_key })
   self.related_state = related
   -- As the core compares them: an attribute of the parent with one of the related model.
   self.parent_key = belongs and self.foreign_key or self.local_key

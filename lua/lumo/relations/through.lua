@@ -42,9 +42,11 @@ local MOST_BETWEEN = 7 -- as many hops as a query takes, without the last
 --- The two attributes that lead from the documents of one model to those of the next.
 local function link(self, from, to, local_key, foreign_key)
   foreign_key = foreign_key or naming.make(self.state.naming, "foreign_key", from.name, from.primary)
-  return {
+  local found = {
     from = base.check_key(self, local_key or from.primary, from), to = base.check_key(self, foreign_key, to),
   }
+  base.check_types(self, { state = from, key = found.from }, { state = to, key = found.to })
+  return found
 end
 
 --- The models on the way, the parent first, and the links from each to the next.
