@@ -12,6 +12,7 @@ local raise = errors.raise
 
 local aggregates = {}
 
+---@class lumo.Query
 local Query = core.query_methods
 
 -- What is asked for ------------------------------------------------------------------------------------------
@@ -63,6 +64,9 @@ local function aggregate_of(state, name, callback, method)
   end
   return asked
 end
+
+---@class lumo.Query
+---@field count_distinct fun(self: lumo.Query, column: string): any inside of with_aggregate: of different values
 
 --- The builder's methods that are aggregates: of a sub-query they say what is asked for, and send nothing.
 for _, operator in ipairs { "count", "sum", "avg", "min", "max", "count_distinct" } do

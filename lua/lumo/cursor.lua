@@ -115,6 +115,9 @@ end
 
 local OPTIONS = { per_page = true, cursor = true }
 
+---@class lumo.Query
+local Query = core.query_methods
+
 --- A page by key. Without a cursor it is the first one; with one, which an earlier page of the same query gave as
 --- next_cursor or prev_cursor, the one that it names. The order may have any number of columns in either direction;
 --- the primary key, added at its end, tells apart what is equal. Raises E_ARGUMENT for a cursor of another query
@@ -122,11 +125,11 @@ local OPTIONS = { per_page = true, cursor = true }
 --- Commands: as exec.
 ---@param options { per_page: integer?, cursor: string? }|nil per_page: 20 when nil
 ---@return lumo.CursorPage
-function core.query_methods.cursor_paginate(query, options)
-  core.query_state(query) -- raises if it is no query
+function Query:cursor_paginate(options)
+  core.query_state(self) -- raises if it is no query
   options = names.options("cursor_paginate", options, OPTIONS)
   local per_page = paginate.whole(options.per_page == nil and 20 or options.per_page, "cursor_paginate", "per_page")
-  local q = query:clone()
+  local q = self:clone()
   local kept = queries.to_send(q, "cursor_paginate")
   if kept.parents then raise("E_UNSUPPORTED", "cursor_paginate is not for the query of many parents") end
   local state, cursor = kept.state, options.cursor
@@ -148,6 +151,6 @@ function core.query_methods.cursor_paginate(query, options)
   return page
 end
 
-names.alias(core.query_methods)
+names.alias(Query)
 
 return Page

@@ -1,6 +1,23 @@
 --- Raising from Lua. The error objects themselves are made in C, in one place for both.
 local core = require "lumo.core"
 
+---@class lumo.Error what lumo raises; `tostring` gives code and message
+---@field code string "E_…"
+---@field message string without values of documents, credentials and addresses
+---@field op string|nil what was being done: "insert", "sync"
+---@field model string|nil
+---@field attribute string|nil the path of the value that was refused
+---@field key string|nil of E_DUPLICATE_KEY: the fields of the index
+---@field value any of E_DUPLICATE_KEY: what was there already
+---@field ns string|nil database and collection
+---@field labels string[]|nil the server's
+---@field retryable boolean|nil the same call may succeed later
+---@field outcome "not_applied"|"applied"|"unknown"|nil of a write
+---@field server_code integer|nil
+---@field cause string|nil the server's own words, which may hold values
+---@field where string|nil of misuse: the caller's file and line
+---@field errors table[]|nil of E_VALIDATION: all failures
+
 local errors = {}
 
 local SHOWN = 80 -- bytes of a name in a message

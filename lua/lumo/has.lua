@@ -5,6 +5,7 @@ local names = require "lumo.names"
 local registry = require "lumo.registry"
 local raise = require("lumo.errors").raise
 
+---@class lumo.Query
 local Query = core.query_methods
 
 --- The first name of a dotted path, and the rest or nil.

@@ -26,7 +26,7 @@ local transactions = require "lumo.transaction"
 local values = require "lumo.values"
 local raise = errors.raise
 
----@class lumo
+---@class lumo: lumo.Values
 local lumo = {
   connect = connections.connect,
   connection = connections.get,

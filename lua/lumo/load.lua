@@ -160,6 +160,11 @@ function load.into(list, path, callback, method)
   load.tree(list, tree)
 end
 
+---@class lumo.Record
+---@field load fun(self: lumo.Record, path: string, fn: fun(query: lumo.Query)|nil): lumo.Record
+---@field load_once fun(self: lumo.Record, path: string, fn: fun(query: lumo.Query)|nil): lumo.Record
+---@field related fun(self: lumo.Record, name: string): lumo.AnyClient the relation's client, loaded or not
+
 --- Loads a relation, or a dotted path of relations, whether it was loaded before or not. Commands: 2 for each
 --- part.
 records.method("load", function(self, path, callback)
@@ -200,6 +205,7 @@ end
 
 -- With a query ----------------------------------------------------------------------------------------------
 
+---@class lumo.Query
 local Query = core.query_methods
 
 --- Loads a relation (or a dotted path of them) into what the query finds. Commands: 2 more for each part of

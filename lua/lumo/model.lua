@@ -11,6 +11,7 @@ local place_of_caller = require "lumo.place"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
 local relations = require "lumo.relations.many_to_many"
+---@class lumo.Model
 local Model = require "lumo.statics"
 local through = require "lumo.relations.through"
 local validation = require "lumo.validation"
@@ -56,6 +57,11 @@ function Model:many_to_many(name, ...)
   registry.check(self, "many_to_many")
   return Model.add_relation(self, name, relations.many_to_many(...))
 end
+
+---@class lumo.Model
+---@field has_one fun(self: lumo.Model, name: string, related: any, options: lumo.DirectOptions|nil): lumo.Model
+---@field has_many fun(self: lumo.Model, name: string, related: any, options: lumo.DirectOptions|nil): lumo.Model
+---@field belongs_to fun(self: lumo.Model, name: string, related: any, options: lumo.DirectOptions|nil): lumo.Model
 
 for _, kind in ipairs { "has_one", "has_many", "belongs_to" } do
   --- add_relation with lumo.has_one (has_many, belongs_to) of the other arguments.

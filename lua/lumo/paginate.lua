@@ -193,16 +193,23 @@ end
 
 local MOST = 2 ^ 53 - 1 -- documents that a limit can let through
 
-core.query_methods.paginate = function(query, page, per_page)
+---@class lumo.Query
+local Query = core.query_methods
+
+--- One page of what is found, and how many there are in all. Commands: a count, and as exec.
+---@param page integer|nil from 1, which it is when nil
+---@param per_page integer|nil 20 when nil
+---@return lumo.Page
+function Query:paginate(page, per_page)
   page = paginate.whole(page == nil and 1 or page, "paginate", "the page")
   per_page = paginate.whole(per_page == nil and 20 or per_page, "paginate", "the page size")
-  local kept = core.query_state(query)
-  local state, count_query = kept.state, query:clone()
-  local limit, offset = core.query_bounds(query)
+  local kept = core.query_state(self)
+  local state, count_query = kept.state, self:clone()
+  local limit, offset = core.query_bounds(self)
   if limit > 0 or offset > 0 then count_query:for_page(1, MOST) end -- pages are of all that matches
-  hooks.run(state, "before", "paginate", count_query, query)
+  hooks.run(state, "before", "paginate", count_query, self)
   local total = count_query:count()
-  local list = query:clone():for_page(page, per_page):exec()
+  local list = self:clone():for_page(page, per_page):exec()
   local made = make(list, page, per_page, total, kept.lean)
   hooks.run(state, "after", "paginate", made)
   return made

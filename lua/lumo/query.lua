@@ -15,11 +15,6 @@ local transactions = require "lumo.transaction"
 local raise = require("lumo.errors").raise
 
 ---@class lumo.Query
---- Across a relation, by columns of the pair:
----@field order_by_pivot fun(self: lumo.Query, column: string|table, direction: string|nil): lumo.Query
---- In a preload so many records of each parent, by that order (the related key, descending); elsewhere limit, order_by:
----@field group_limit fun(self: lumo.Query, n: integer): lumo.Query
----@field group_order_by fun(self: lumo.Query, column: string|table, direction: string|nil): lumo.Query
 ---@field is_related_query boolean|nil over the related records of one parent
 ---@field is_related_preload_query boolean|nil over those of many
 ---@field is_related_sub_query boolean|nil standing inside of another query

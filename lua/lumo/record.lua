@@ -20,6 +20,20 @@ local not_called_on = errors.not_called_on
 local record = {}
 
 ---@class lumo.Record
+---@field is_persisted boolean it is stored
+---@field is_new boolean it is not stored yet
+---@field is_local boolean it was made here, not read
+---@field is_deleted boolean
+---@field is_dirty boolean something has changed since it was read or saved
+---@field dirty table<string, any> what has, by attribute
+---@field original table<string, any> the attributes as they were read or saved
+---@field attributes table<string, any>
+---@field extras table<string, any> what came beside the columns: counts, pivot data, and what is put there
+---@field pivot table<string, any>|lumo.Record|nil the pair by which it was read
+---@field preloaded table<string, any> relations that are loaded
+---@field model lumo.Model
+---@field trx lumo.Transaction|nil the transaction it was read or saved in, until that ends
+---@field primary_key_value any
 local Record = {}
 
 --- What is searched for and what comes with it, as the values of one new record.

@@ -21,6 +21,7 @@ local core = require "lumo.core"
 ---@field t integer|nil of a timestamp: seconds
 ---@field i integer|nil of a timestamp: its number within the second
 
+---@class lumo.Values
 local values = {}
 
 --- A new ObjectId, or the one of these 24 hex digits. E_ARGUMENT for other text, and for nil.
@@ -77,6 +78,7 @@ values.ordered = core.ordered
 ---@type lightuserdata
 values.null = core.null
 
+---@class lumo.bson
 values.bson = {
   --- The BSON bytes of a table with string keys (sorted bytewise) or of a `lumo.ordered`. E_CAST, with the
   --- path, for what

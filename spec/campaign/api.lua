@@ -29,6 +29,11 @@ end
 -- What other parts of lumo call.
 local INTERNAL = { ["transaction.remember"] = true, ["stream.take"] = true }
 
+--- Whether a name is a function that only other parts of lumo call.
+function api.is_internal(group, name)
+  return INTERNAL[group .. "." .. name] == true
+end
+
 --- The functions of a table, sorted, each once.
 local function functions(group, methods)
   local list = {}

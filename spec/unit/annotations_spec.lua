@@ -120,7 +120,7 @@ local function check(one, known, failures)
 end
 
 describe("the annotations", function()
-  it("of every public function are complete, and name types that there are", function()
+  it("of every public function are complete, and name types that there are, those of fields too", function()
     local known, failures, count = declared(), {}, 0
     for _, path in ipairs(files()) do
       for _, one in ipairs(functions_of(path)) do
@@ -129,6 +129,14 @@ describe("the annotations", function()
       end
     end
     assert.is_true(count > 150, ("only %d functions were found"):format(count))
+    for _, path in ipairs(files()) do
+      for at, line in ipairs(lines_of(path)) do
+        local name, rest = line:match("^%s*%-%-%-@field%s+([%w_]+)%s+(.*)$")
+        for _, unknown in ipairs(name and unknown_types(type_at(rest), known) or {}) do
+          failures[#failures + 1] = ("%s:%d: the field %s names the unknown type %s"):format(path, at, name, unknown)
+        end
+      end
+    end
     assert(#failures == 0, "\n" .. table.concat(failures, "\n"))
   end)
 end)

@@ -18,7 +18,8 @@ local base = {}
 ---@field serialize_as string|false its name in JSON; false hides it
 ---@field booted boolean
 ---@field model table the parent model
----@field on_query fun(query: lumo.Query)|nil
+---@field on_query (fun(query: lumo.Query))|nil
+---@field boot fun(self: lumo.Relation): lumo.Relation resolves the models and keys, once
 
 --- What lumo.has_many and its like give: a relation that no model has yet.
 local Definition = { __name = "lumo.relation_definition" }
@@ -176,6 +177,7 @@ function base.apply_on_query(self, q)
   return q
 end
 
+---@class lumo.Relation
 local shared = {}
 
 --- The related model.

@@ -118,6 +118,7 @@ end
 
 -- Of what holds the parent's key ----------------------------------------------------------------------------
 
+---@class lumo.OwnedClient: lumo.AnyClient
 local Owned = {}
 
 --- A new related record, stored with the parent's key; a parent that is new is saved first. All or nothing. Commands:
@@ -200,6 +201,7 @@ function Owned:update_or_create(search, values)
   return found:merge(without(values or {}, relation.foreign_key)):save()
 end
 
+---@class lumo.OwnedManyClient: lumo.ManyClient, lumo.OwnedClient
 local OwnedMany = {}
 
 --- New related records, stored with the parent's key: all or none. Commands: as create.
@@ -274,6 +276,7 @@ end
 
 -- Of belongs_to ---------------------------------------------------------------------------------------------
 
+---@class lumo.BelongingClient: lumo.AnyClient
 local Belonging = {}
 
 --- Makes the parent belong to this record, which is saved first: both are stored, or neither. Commands: an insert or

@@ -18,7 +18,7 @@ end
 ---@param method string for the message
 ---@return lumo.Record parent
 ---@return lumo.Relation relation
----@return lumo.Client client
+---@return lumo.AnyClient client
 function handle.open(self, method)
   local state = core.handle_state(self)
   if not state and type(self) == "table" then

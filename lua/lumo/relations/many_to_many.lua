@@ -300,6 +300,7 @@ local BOOTED = {
   hops = true, timestamps = true,
 }
 
+---@class lumo.PivotRelation
 local methods = {}
 
 --- The pivot model, or nil.

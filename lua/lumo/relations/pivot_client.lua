@@ -16,7 +16,7 @@ local raise = errors.raise
 
 local client = {}
 
----@class lumo.Client
+---@class lumo.PivotClient: lumo.ManyClient
 local Client = {}
 
 local open, refuse_deleted = handle.open, reading.refuse_deleted

@@ -44,7 +44,8 @@ end
 
 -- Of relations to many --------------------------------------------------------------------------------------
 
----@class lumo.ManyClient
+---@class lumo.ThroughClient: lumo.ManyClient of a relation through other models
+---@class lumo.ManyClient: lumo.AnyClient
 local Many = {}
 
 --- The related record of that primary key, or nil. Commands: as exec.

@@ -1,0 +1,110 @@
+---@meta
+
+-- What editors are told of the methods of queries that are written in C, in src/lua/where.c and src/lua/query.c;
+-- nothing loads this file. All of them give the query itself, and send nothing. They raise E_ARGUMENT for a value that
+-- is nil and for an empty table, E_UNDEFINED_COLUMN, and E_CAST for what the column cannot hold.
+
+---@alias lumo.where
+---| fun(self: lumo.Query, column: string|table|fun(query: lumo.Query), operator_or_value: any, value: any): lumo.Query
+---@alias lumo.where_in fun(self: lumo.Query, column: string, list: any[]): lumo.Query
+---@alias lumo.where_null fun(self: lumo.Query, column: string): lumo.Query
+---@alias lumo.where_between fun(self: lumo.Query, column: string, low: any, high: any): lumo.Query
+---@alias lumo.where_exists fun(self: lumo.Query, column: string): lumo.Query
+---@alias lumo.where_like fun(self: lumo.Query, column: string, pattern: string): lumo.Query
+---@alias lumo.where_ilike fun(self: lumo.Query, column: string, pattern: string): lumo.Query
+---@alias lumo.where_regex fun(self: lumo.Query, column: string, pattern: string|lumo.value): lumo.Query
+---@alias lumo.where_column fun(self: lumo.Query, column: string, operator: string, other: string): lumo.Query
+---@alias lumo.where_size fun(self: lumo.Query, column: string, n: integer): lumo.Query
+---@alias lumo.where_all fun(self: lumo.Query, column: string, list: any[]): lumo.Query
+---@alias lumo.where_elem_match fun(self: lumo.Query, column: string, fn: fun(element: lumo.Query)): lumo.Query
+---@alias lumo.where_raw fun(self: lumo.Query, filter: table): lumo.Query
+---@alias lumo.select fun(self: lumo.Query, ...: string|string[]): lumo.Query
+---@alias lumo.order_by fun(self: lumo.Query, column: string|table, direction: "asc"|"desc"|nil): lumo.Query
+---@alias lumo.with_number fun(self: lumo.Query, n: integer): lumo.Query
+
+---@class lumo.Query
+---@field where lumo.where the column has the value; with an operator (`= != <> > >= < <= in not_in like ilike
+--- exists regex`) stands so to it; a table: all of its attributes are so, those that are named must be there; a
+--- function: a group of its own
+---@field and_where lumo.where the same
+---@field or_where lumo.where or: of what stands before it and this one
+---@field where_not lumo.where not that of where
+---@field and_where_not lumo.where the same
+---@field or_where_not lumo.where or: of what stands before it and this one
+---@field where_pivot lumo.where the same of the columns of the pair, across a relation
+---@field and_where_pivot lumo.where the same
+---@field or_where_pivot lumo.where or: of what stands before it and this one
+---@field where_not_pivot lumo.where the same of the columns of the pair, across a relation
+---@field and_where_not_pivot lumo.where the same
+---@field or_where_not_pivot lumo.where or: of what stands before it and this one
+---@field where_in lumo.where_in the column has one of these values; none of an empty list
+---@field and_where_in lumo.where_in the same
+---@field or_where_in lumo.where_in or: of what stands before it and this one
+---@field where_not_in lumo.where_in none of these values; an empty list lets all pass
+---@field and_where_not_in lumo.where_in the same
+---@field or_where_not_in lumo.where_in or: of what stands before it and this one
+---@field where_in_pivot lumo.where_in the same of the columns of the pair, across a relation
+---@field and_where_in_pivot lumo.where_in the same
+---@field or_where_in_pivot lumo.where_in or: of what stands before it and this one
+---@field where_not_in_pivot lumo.where_in the same of the columns of the pair, across a relation
+---@field and_where_not_in_pivot lumo.where_in the same
+---@field or_where_not_in_pivot lumo.where_in or: of what stands before it and this one
+---@field where_null lumo.where_null the column is null or missing
+---@field and_where_null lumo.where_null the same
+---@field or_where_null lumo.where_null or: of what stands before it and this one
+---@field where_not_null lumo.where_null the column is there, and not null
+---@field and_where_not_null lumo.where_null the same
+---@field or_where_not_null lumo.where_null or: of what stands before it and this one
+---@field where_null_pivot lumo.where_null the same of the columns of the pair, across a relation
+---@field and_where_null_pivot lumo.where_null the same
+---@field or_where_null_pivot lumo.where_null or: of what stands before it and this one
+---@field where_not_null_pivot lumo.where_null the same of the columns of the pair, across a relation
+---@field and_where_not_null_pivot lumo.where_null the same
+---@field or_where_not_null_pivot lumo.where_null or: of what stands before it and this one
+---@field where_between lumo.where_between from the first to the second, both included; also as one list of two
+---@field and_where_between lumo.where_between the same
+---@field or_where_between lumo.where_between or: of what stands before it and this one
+---@field where_not_between lumo.where_between below the first or above the second
+---@field and_where_not_between lumo.where_between the same
+---@field or_where_not_between lumo.where_between or: of what stands before it and this one
+---@field where_exists lumo.where_exists the document has the field, be it null
+---@field and_where_exists lumo.where_exists the same
+---@field or_where_exists lumo.where_exists or: of what stands before it and this one
+---@field where_not_exists lumo.where_exists the document has no such field
+---@field and_where_not_exists lumo.where_exists the same
+---@field or_where_not_exists lumo.where_exists or: of what stands before it and this one
+---@field where_like lumo.where_like the text is like the pattern: `%` stands for any text, `_` for one character,
+--- `\\` makes them plain
+---@field and_where_like lumo.where_like the same
+---@field or_where_like lumo.where_like or: of what stands before it and this one
+---@field where_ilike lumo.where_ilike the same, whatever the case
+---@field and_where_ilike lumo.where_ilike the same
+---@field or_where_ilike lumo.where_ilike or: of what stands before it and this one
+---@field where_regex lumo.where_regex the text matches a regular expression
+---@field and_where_regex lumo.where_regex the same
+---@field or_where_regex lumo.where_regex or: of what stands before it and this one
+---@field where_column lumo.where_column a column stands so to another one
+---@field and_where_column lumo.where_column the same
+---@field or_where_column lumo.where_column or: of what stands before it and this one
+---@field where_size lumo.where_size the array has so many elements
+---@field and_where_size lumo.where_size the same
+---@field or_where_size lumo.where_size or: of what stands before it and this one
+---@field where_all lumo.where_all the array has all of these
+---@field and_where_all lumo.where_all the same
+---@field or_where_all lumo.where_all or: of what stands before it and this one
+---@field where_elem_match lumo.where_elem_match one element meets all conditions that the function makes
+---@field and_where_elem_match lumo.where_elem_match the same
+---@field or_where_elem_match lumo.where_elem_match or: of what stands before it and this one
+---@field where_raw lumo.where_raw MongoDB's own filter, its operators included
+---@field and_where_raw lumo.where_raw the same
+---@field or_where_raw lumo.where_raw or: of what stands before it and this one
+---@field select lumo.select reads these columns only, and the keys that are needed
+---@field order_by lumo.order_by by a column, or a list of `{ column, direction }`, behind what is there
+---@field limit lumo.with_number at most so many, from 1
+---@field offset lumo.with_number leaves out so many
+---@field for_page fun(self: lumo.Query, page: integer, per_page: integer): lumo.Query limit and offset of a page
+---@field everything fun(self: lumo.Query): lumo.Query lets update and delete do without a condition
+---@field order_by_pivot lumo.order_by by a column of the pair, across a relation
+---@field group_limit lumo.with_number in a preload so many records of each parent; elsewhere limit
+---@field group_order_by lumo.order_by in a preload the order of each parent's records (the related key, descending,
+--- where there is none); elsewhere order_by
