@@ -8,7 +8,7 @@ local core = require "lumo.core"
 ---@field model string|nil
 ---@field attribute string|nil the path of the value that was refused
 ---@field key string|nil of E_DUPLICATE_KEY: the fields of the index
----@field value any of E_DUPLICATE_KEY: what was there already
+---@field value any of E_DUPLICATE_KEY: the values that were refused
 ---@field ns string|nil database and collection
 ---@field labels string[]|nil the server's
 ---@field retryable boolean|nil the same call may succeed later
