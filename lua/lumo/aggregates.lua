@@ -72,8 +72,7 @@ end
 for _, operator in ipairs { "count", "sum", "avg", "min", "max", "count_distinct" } do
   local terminal = Query[operator]
   Query[operator] = function(q, column, ...)
-    local kept = core.query_state(q)
-    local asked = kept.asked
+    local asked = core.query_kept(q).asked
     if not asked then
       if terminal then return terminal(q, column, ...) end
       raise("E_ARGUMENT", "%s is for with_aggregate", operator)
@@ -95,7 +94,7 @@ end
 ---@param alias string
 ---@return lumo.Query self
 function Query:as(alias)
-  local asked = core.query_state(self).asked
+  local asked = core.query_kept(self).asked
   if not asked then raise("E_ARGUMENT", "as is for the functions of with_count and with_aggregate") end
   if type(alias) ~= "string" or alias == "" then
     raise("E_ARGUMENT", "as needs a name, got %s", alias == "" and "an empty text" or type(alias))

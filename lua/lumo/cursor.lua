@@ -126,7 +126,7 @@ local Query = core.query_methods
 ---@param options { per_page: integer?, cursor: string? }|nil per_page: 20 when nil
 ---@return lumo.CursorPage
 function Query:cursor_paginate(options)
-  core.query_state(self) -- raises if it is no query
+  core.query_kept(self) -- raises if it is no query
   options = names.options("cursor_paginate", options, OPTIONS)
   local per_page = paginate.whole(options.per_page == nil and 20 or options.per_page, "cursor_paginate", "per_page")
   local q = self:clone()

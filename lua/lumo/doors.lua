@@ -122,6 +122,17 @@ local function iterating(fn, client_of)
   return through
 end
 
+local WITHOUT = setmetatable({}, { __mode = "k" })
+
+--- Says of a function that it needs no door: it sends nothing, runs no code of the program's, and all that it raises
+--- are the program's mistakes.
+---@param fn function
+---@return function fn
+function doors.without(fn)
+  WITHOUT[fn] = true
+  return fn
+end
+
 local RUNS = { transaction = true, run = true }
 local ITERATES = { each = true }
 
@@ -131,7 +142,7 @@ local ITERATES = { each = true }
 function doors.wrap(methods, client_of)
   local made = {}
   for name, fn in pairs(methods) do
-    if type(fn) == "function" and debug.getinfo(fn, "S").what ~= "C" and name:sub(1, 2) ~= "__" then
+    if type(fn) == "function" and not WITHOUT[fn] and debug.getinfo(fn, "S").what ~= "C" and name:sub(1, 2) ~= "__" then
       local make = RUNS[name] and running or ITERATES[name] and iterating or door
       made[fn] = made[fn] or make(fn, client_of)
     end

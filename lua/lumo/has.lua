@@ -21,7 +21,7 @@ end
 local function add(q, how, path, callback, compared)
   local method = how[1]
   local name, rest = split(path, method)
-  local relation = registry.relation(core.query_state(q).state, name):boot()
+  local relation = registry.relation(core.query_kept(q).state, name):boot()
   local inner = relation:sub_query()
   if rest then
     add(inner, { method, "and", false }, rest, callback, compared)

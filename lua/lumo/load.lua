@@ -215,8 +215,8 @@ local Query = core.query_methods
 ---@return lumo.Query self
 function Query:preload(path, callback)
   check_request(path, callback, "preload")
-  local kept = queries.to_send(self, "preload")
-  registry.relation(kept.state, path:match("^[^.]+"))
+  registry.relation(queries.to_send(self, "preload").state, path:match("^[^.]+"))
+  local kept = core.query_state(self)
   kept.preloads = kept.preloads or {}
   add_path(kept.preloads, path, callback)
   return self
@@ -228,7 +228,7 @@ end
 ---@return lumo.Query self
 function Query:preload_once(path, callback)
   check_request(path, callback, "preload_once")
-  local tree = core.query_state(self).preloads or {}
+  local tree = core.query_kept(self).preloads or {}
   for name in path:gmatch("[^.]+") do
     local found
     for _, node in ipairs(tree) do

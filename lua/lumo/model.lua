@@ -211,6 +211,7 @@ local function add_columns(state)
 end
 
 local function compile(state, definition)
+  state.query_companion = nil -- it has the schema
   state.names = records.names()
   state.columns = compile_columns(state, definition, state.base, state.names)
   state.by_attribute, state.by_stored, state.prepares = {}, {}, false
@@ -266,19 +267,25 @@ local properties = {
 }
 names.alias(properties)
 
-local Model_mt = { __name = "lumo.model", __metatable = false }
-
-function Model_mt.__index(self, key)
-  local static = Model[key]
-  if static then return static end
-  local property = properties[key]
-  local state = registry.of(self)
-  if property then return property(state) end
-  return state.base and state.base.model[key] or nil
+--- What a model answers to beside its own fields. The statics are kept in the table as they are asked for: Lua finds
+--- them there without a call.
+local function answers_of(state)
+  return setmetatable({}, {
+    __index = function(answers, key)
+      local static = Model[key]
+      if static then
+        answers[key] = static
+        return static
+      end
+      local property = properties[key]
+      if property then return property(state) end
+      return state.base and state.base.model[key] or nil
+    end,
+  })
 end
 
 --- A function that a script puts on a model is a method of its records.
-function Model_mt.__newindex(self, key, value)
+local function add_method(self, key, value)
   local state = registry.of(self)
   if type(value) == "function" and type(key) == "string" then
     local taken = state.names[key]
@@ -291,8 +298,17 @@ function Model_mt.__newindex(self, key, value)
   rawset(self, key, value)
 end
 
-function Model_mt.__tostring(self)
+local function model_tostring(self)
   return ("Model(%s)"):format(registry.of(self).name)
+end
+
+--- Gives a state its model, as scripts see it.
+local function with_model(state)
+  state.model = setmetatable({}, {
+    __name = "lumo.model", __metatable = false, __tostring = model_tostring, __newindex = add_method,
+    __index = answers_of(state),
+  })
+  return state
 end
 
 --- Defines a model, or gives the one of that name when there is no definition. A name that is defined already
@@ -312,8 +328,8 @@ function model.model(name, ...)
   local strict = definition.strict
   if strict == nil and base then strict = base.strict end
   local strategy = naming.strategy(("naming of model \"%s\""):format(name), definition.naming, base and base.naming)
-  local state = {
-    name = name, place = place, base = base, model = setmetatable({}, Model_mt), relations = {}, strict = strict,
+  local state = with_model {
+    name = name, place = place, base = base, relations = {}, strict = strict,
     naming = strategy, collection = definition.collection or collection_of(name, strategy),
     connection = definition.connection or (base and base.connection),
   }
@@ -336,11 +352,10 @@ end
 ---@param name string
 ---@param schema userdata
 function model.plain_state(name, schema)
-  local state = {
+  local state = with_model {
     name = name, collection = name, schema = schema, names = records.names(), relations = {}, columns = {},
     by_attribute = { _id = { primary = true, type = "any" } }, by_stored = {}, strict = false,
   }
-  state.model = setmetatable({}, Model_mt)
   registry.attach(state)
   add_columns(state)
   state.class = core.record_class(schema, state, state.names, missing(state))

@@ -4,6 +4,7 @@ local accessors = require "lumo.accessors"
 local ambient = require "lumo.ambient"
 local connections = require "lumo.connection"
 local core = require "lumo.core"
+local doors = require "lumo.doors"
 local events = require "lumo.events"
 local explain = require "lumo.explain"
 local hooks = require "lumo.hooks"
@@ -24,12 +25,15 @@ local Query = core.query_methods
 
 local query = {}
 
--- What lua/lumo keeps with a query: model state, connection, relation.
+-- What lua/lumo keeps with a query (model state, connection, relation), to be added to.
 local state_of = core.query_state
+
+--- The same, to be read alone.
+local kept_of = core.query_kept
 
 --- The same of a query that is sent, or loads something when it is.
 function query.to_send(q, method)
-  local kept = state_of(q)
+  local kept = kept_of(q)
   if kept.flags and kept.flags.is_related_sub_query then
     raise("E_ARGUMENT", "%s: this query stands inside of another one and is not sent itself", method)
   end
@@ -47,7 +51,15 @@ end
 ---@param q lumo.Query
 ---@return lumo.Client
 function query.client(q)
-  return client_of(state_of(q))
+  return client_of(kept_of(q))
+end
+
+local READ_ONLY = { __newindex = function() error("what the queries of a model share is read alone", 2) end }
+
+--- What the queries of a model begin with, made once for each schema that it gets.
+local function companion_of(state)
+  state.query_companion = setmetatable({ state.schema, state = state }, READ_ONLY)
+  return state.query_companion
 end
 
 --- A query over all documents of a model.
@@ -55,9 +67,9 @@ end
 ---@param options table|nil { client =, connection = }
 ---@return lumo.Query
 function query.of_model(state, options)
-  local q, kept = core.query_new(state.schema)
-  kept.state = state
+  local q = core.query_of(state.query_companion or companion_of(state))
   if options == nil then return q end
+  local kept = state_of(q)
   options = names.options("query", options, transactions.CLIENT_OPTIONS)
   if options.client or options.connection then
     kept.client = transactions.client { client = options.client, connection = options.connection }
@@ -86,10 +98,10 @@ end
 function query.of_relation(q, state, relation, client, flag)
   local kept = state_of(q)
   kept.state, kept.relation, kept.client = state, relation, client
-  kept.flags = names.alias {
+  core.query_flag(q, names.alias {
     is_related_query = false, is_related_preload_query = false, is_related_sub_query = false,
     is_pivot_only_query = false, [flag] = true,
-  }
+  })
   return q
 end
 
@@ -135,6 +147,10 @@ local function demand(t, wanted, method)
   end
 end
 
+--- The forms that take a function, by name. surface.lua puts doors before them; all that the others raise is a
+--- mistake of the program, so that they need none.
+query.groups = {}
+
 for _, form in ipairs {
   { "where", "and", false }, { "and_where", "and", false }, { "or_where", "or", false },
   { "where_not", "and", true }, { "and_where_not", "and", true }, { "or_where_not", "or", true },
@@ -143,15 +159,18 @@ for _, form in ipairs {
 } do
   local name, join, negated = form[1], form[2], form[3]
   local condition = Query[name]
-  Query[name] = function(q, first, ...)
-    local kind = type(first)
-    if kind == "function" and select("#", ...) == 0 then return group(q, first, join, negated) end
-    if kind == "table" and select("#", ...) == 1 then
-      demand(first, (...), name)
-      return condition(q, first)
-    end
-    return condition(q, first, ...)
+  query.groups[name] = function(q, fn) return group(q, fn, join, negated) end
+  local function rest(q, first, wanted)
+    if type(first) == "function" then return query.groups[name](q, first) end
+    demand(first, wanted, name)
+    return condition(q, first)
   end
+  -- The number of arguments counts, so it takes all of them; where in C leaves two forms to rest, by giving nil.
+  Query[name] = doors.without(function(...)
+    local q = condition(...)
+    if q then return q end
+    return rest(...)
+  end)
 end
 
 --- where_elem_match(column, fn): an array column with an element for which all conditions of fn hold together. fn gets
@@ -287,7 +306,7 @@ query.first = Query.first
 function Query:first_or_fail()
   local found = first(self, "first_or_fail")
   if found == nil then
-    local kept = state_of(self)
+    local kept = kept_of(self)
     core.raise("E_ROW_NOT_FOUND", ("no \"%s\" matches the query"):format(kept.state.name), { model = kept.state.name })
   end
   return found
@@ -338,7 +357,10 @@ function Query:each()
   local kept = query.to_send(self, "each")
   local client = client_of(kept)
   if kept.parents then return each_of_many(self) end
-  if not kept.lean then hooks.run(kept.state, "before", "fetch", self) end
+  if not kept.lean then
+    hooks.run(kept.state, "before", "fetch", self)
+    kept = kept_of(self) -- with what a hook has asked for
+  end
   query.before_read(self, kept)
   local plan = core.query_find_plan(self, "each", 0, true)
   local batch, i, done = {}, 0, false
@@ -358,7 +380,7 @@ function Query:each()
 end
 
 local function bulk(q, plan, counter)
-  local kept = state_of(q)
+  local kept = kept_of(q)
   run(client_of(kept), plan)
   return kept.relation and core.related_count(plan) or core.plan_written(plan, counter)
 end
@@ -369,7 +391,7 @@ end
 ---@param values table<string, any> lumo.null stores null
 ---@return integer matched
 function Query:update(values)
-  local stored = accessors.prepared(state_of(self).state, values)
+  local stored = accessors.prepared(kept_of(self).state, values)
   return bulk(self, core.query_update_plan(self, stored), "nMatched")
 end
 
@@ -518,7 +540,7 @@ function Query:find_one_and_update(values)
   if type(values) ~= "table" then
     raise("E_ARGUMENT", "find_one_and_update needs a table of attributes, got %s", type(values))
   end
-  return modify(self, accessors.prepared(state_of(self).state, values), "find_one_and_update")
+  return modify(self, accessors.prepared(kept_of(self).state, values), "find_one_and_update")
 end
 
 --- Removes the first document that matches, in the query's order, and gives it as it was; nil when there was
@@ -528,7 +550,7 @@ end
 function Query:find_one_and_delete()
   local found = modify(self, nil, "find_one_and_delete")
   if found then
-    record.remember({ found }, client_of(state_of(self)))
+    record.remember({ found }, client_of(kept_of(self)))
     core.record_deleted(found)
   end
   return found
@@ -565,7 +587,7 @@ end
 --- Prints the command that exec would send, to stderr.
 ---@return lumo.Query self
 function Query:debug()
-  state_of(self) -- raises if it is no query
+  kept_of(self) -- raises if it is no query
   io.stderr:write(tostring(self), "\n")
   return self
 end
@@ -643,7 +665,7 @@ end
 ---@param list string[]
 ---@return lumo.Query self
 function Query:pivot_columns(list)
-  local relation = state_of(self).relation
+  local relation = kept_of(self).relation
   if not (relation and relation.fields_with) then
     raise("E_ARGUMENT", "pivot_columns is for queries across a many-to-many relation")
   end
@@ -659,7 +681,7 @@ end
 ---@param ... any for the scope
 ---@return lumo.Query self
 function Query:apply(scope, ...)
-  local state = state_of(self).state
+  local state = kept_of(self).state
   local fn = scope
   if type(scope) ~= "function" then
     local from = state
@@ -680,7 +702,7 @@ end
 ---@param ... table|function pairs { condition, function }, and perhaps a function for all other cases
 ---@return lumo.Query self
 function Query:match(...)
-  state_of(self) -- raises if it is no query
+  kept_of(self) -- raises if it is no query
   for i = 1, select("#", ...) do
     local case = select(i, ...)
     if type(case) == "function" then

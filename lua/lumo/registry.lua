@@ -75,15 +75,14 @@ end
 --- The state behind a model, or nil if the value is not one.
 ---@return lumo.State|nil
 function registry.of(model)
-  return type(model) == "table" and states[model] or nil
+  return states[model]
 end
 
 --- The state of the model that a static was called on.
 ---@param method string for the message
 ---@return lumo.State
 function registry.check(model, method)
-  return registry.of(model)
-    or not_called_on(method, "a model")
+  return states[model] or not_called_on(method, "a model")
 end
 
 local LONGEST_NAME = 64 -- a longer one resembles nothing, and looking would take long

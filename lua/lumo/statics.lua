@@ -2,6 +2,7 @@
 local accessors = require "lumo.accessors"
 local ambient = require "lumo.ambient"
 local core = require "lumo.core"
+local doors = require "lumo.doors"
 local hooks = require "lumo.hooks"
 local index_plan = require "lumo.index_plan"
 local key_text = require "lumo.key_text"
@@ -16,6 +17,8 @@ local raise = require("lumo.errors").raise
 
 ---@class lumo.Model
 local Model = {}
+
+local check_model, of_model = registry.check, queries.of_model
 
 local CLIENT_OPTIONS = transactions.CLIENT_OPTIONS
 
@@ -79,8 +82,10 @@ end
 ---@param options { client: lumo.Connection?, connection: string? }|nil
 ---@return lumo.Query
 function Model:query(options)
-  return queries.of_model(registry.check(self, "query"), options)
+  return of_model(check_model(self, "query"), options)
 end
+
+doors.without(Model.query)
 
 --- All records. Commands: find.
 ---@param options lumo.ClientOptions|nil

@@ -48,6 +48,7 @@ end
 return function(lumo)
   doors.wrap(statics, of_model)
   doors.wrap(core.query_methods, queries.client)
+  doors.wrap(queries.groups, queries.client)
   doors.wrap(records.methods, of_record)
   doors.wrap(require("lumo.relations.pivot_client").methods_of(), of_handle)
   for _, methods in pairs(require("lumo.relations.clients").classes) do doors.wrap(methods, of_handle) end

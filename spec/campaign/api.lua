@@ -67,7 +67,7 @@ function api.groups(s)
     lumo = functions("lumo", lumo),
     bson = functions("bson", lumo.bson),
     datetime = functions("datetime", lumo.datetime),
-    model = functions("model", upvalue(index_of(s.Post), "Model")),
+    model = functions("model", require("lumo.statics")),
     query = functions("query", core.query_methods),
     record = functions("record", record_methods),
     client = functions("client", client_methods(s.post:related("tags"), s.Post:get_relation("tags"))),

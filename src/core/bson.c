@@ -8,7 +8,7 @@
 /* ---- the buffer ---- */
 
 void lumo_buf_free(lumo_buf *buf) {
-  lumo_free(buf->data);
+  if (buf->data && !buf->lent) lumo_free(buf->data);
   *buf = (lumo_buf){0};
 }
 
@@ -21,13 +21,15 @@ static bool buf_grow(lumo_buf *buf, size_t more) {
   if (buf->failed) return false;
   size_t cap = buf->cap < 64 ? 64 : buf->cap;
   while (cap - buf->len < more && cap <= SIZE_MAX / 2) cap *= 2;
-  uint8_t *data = cap - buf->len < more ? NULL : lumo_realloc(buf->data, cap);
+  uint8_t *data = cap - buf->len < more ? NULL : lumo_realloc(buf->lent ? NULL : buf->data, cap);
   if (!data) {
     buf->failed = true;
     return false;
   }
+  if (buf->lent && buf->len > 0) memcpy(data, buf->data, buf->len);
   buf->data = data;
   buf->cap = cap;
+  buf->lent = false;
   return true;
 }
 
@@ -47,8 +49,9 @@ void lumo_buf_append(lumo_buf *buf, const void *bytes, size_t len) {
   buf->len += len;
 }
 
-/* NULL after a failure. */
+/* NULL after a failure. What lies in lent memory moves out of it. */
 uint8_t *lumo_buf_take(lumo_buf *buf, size_t *len) {
+  if (buf->lent) buf_grow(buf, buf->cap - buf->len);
   if (buf->failed) lumo_buf_free(buf);
   uint8_t *data = buf->data;
   *len = buf->len;
@@ -626,13 +629,15 @@ uint64_t lumo_value_hash(const lumo_value *v) {
 
 size_t lumo_bson_begin(lumo_buf *buf) {
   size_t mark = buf->len;
-  lumo_buf_append(buf, "\0\0\0", 4);
+  if (!has_room(buf, 4)) return mark;
+  lumo_store32(buf->data + mark, 0);
+  buf->len = mark + 4;
   return mark;
 }
 
 void lumo_bson_end(lumo_buf *buf, size_t mark) {
-  lumo_buf_append(buf, "", 1);
-  if (buf->failed) return;
+  if (!has_room(buf, 1)) return;
+  buf->data[buf->len++] = 0;
   if (buf->len - mark > INT32_MAX)
     buf->failed = true; /* a length that BSON cannot state */
   else

@@ -70,7 +70,14 @@ typedef struct lumo_buf {
   uint8_t *data;
   size_t len, cap;
   bool failed;
+  bool lent; /* the bytes are in memory of somebody else's: never freed, and left when there are more of them
+              */
 } lumo_buf;
+
+/* An empty buffer that begins in memory that somebody lends it for as long as it is used. */
+static inline lumo_buf lumo_buf_lend(void *memory, size_t size) {
+  return (lumo_buf){.data = (uint8_t *)memory, .cap = size, .lent = true};
+}
 
 void lumo_buf_free(lumo_buf *buf);                 /* frees and zeroes */
 void lumo_buf_clear(lumo_buf *buf);                /* len = 0, failed = false, memory kept */

@@ -4,9 +4,14 @@
 
 #include "mem.h"
 
+lumo_filter lumo_filter_lend(void *bytes, size_t size, struct lumo_clause *clauses, uint32_t capacity) {
+  return (lumo_filter){
+      .bytes = lumo_buf_lend(bytes, size), .clauses = clauses, .capacity = capacity, .lent = true};
+}
+
 void lumo_filter_free(lumo_filter *filter) {
   lumo_buf_free(&filter->bytes);
-  lumo_free(filter->clauses);
+  if (!filter->lent) lumo_free(filter->clauses);
   memset(filter, 0, sizeof *filter);
 }
 
@@ -38,8 +43,10 @@ static uint32_t finished(const lumo_filter *filter) {
 static bool add(lumo_filter *filter, struct lumo_clause clause) {
   if (filter->count == filter->capacity) {
     uint32_t capacity = filter->capacity ? filter->capacity * 2 : 8;
-    struct lumo_clause *grown = lumo_realloc(filter->clauses, capacity * sizeof *grown);
+    struct lumo_clause *grown = lumo_realloc(filter->lent ? NULL : filter->clauses, capacity * sizeof *grown);
     if (!grown) return false;
+    if (filter->lent) memcpy(grown, filter->clauses, filter->count * sizeof *grown);
+    filter->lent = false;
     filter->clauses = grown;
     filter->capacity = capacity;
   }

@@ -44,11 +44,14 @@ typedef struct lumo_filter {
     lumo_truth truth;     /* of a condition, before it is negated */
     uint32_t offset, len; /* a condition's document in `bytes` */
   } * clauses;
+  bool lent; /* the clauses are in memory that somebody lends, as the bytes may be */
   uint32_t count, capacity;
   uint32_t depth; /* groups that are open */
   uint32_t base;  /* so many first clauses stand for themselves: an `or` behind them does not reach them */
 } lumo_filter;
 
+/* An empty filter that begins in memory that somebody lends it for as long as it is used. */
+lumo_filter lumo_filter_lend(void *bytes, size_t size, struct lumo_clause *clauses, uint32_t capacity);
 void lumo_filter_free(lumo_filter *filter);
 bool lumo_filter_copy(lumo_filter *to, const lumo_filter *from);
 

@@ -104,17 +104,24 @@ bool lumo_plan_suits(const lumo_plan *plan, lumo_error *error) {
                         plan->name);
 }
 
-/* A plan and the copy of its collection's name behind it are one block. */
+/* A plan, the copies of its collection's name and of the bytes of a lent buffer behind it are one block. Not
+ * calloc: glibc's does not give again what has just been freed. */
 static void *plan_new(size_t size, const lumo_plan_class *class, const char *name, const char *text,
-                      char **copy, lumo_error *error) {
-  size_t text_len = text ? strlen(text) + 1 : 0;
-  uint8_t *block = lumo_calloc(1, size + text_len);
+                      char **copy, lumo_buf *bytes, lumo_error *error) {
+  size_t text_len = text ? strlen(text) + 1 : 0, lent = bytes->lent ? bytes->len : 0;
+  uint8_t *block = lumo_malloc(size + text_len + lent);
   if (!block) {
+    lumo_buf_free(bytes);
     lumo_error_memory(error);
     return NULL;
   }
+  memset(block, 0, size);
   lumo_plan_init((lumo_plan *)block, class, name);
   *copy = text ? memcpy(block + size, text, text_len) : NULL;
+  if (bytes->lent) {
+    bytes->data = memcpy(block + size + text_len, bytes->data, lent);
+    bytes->cap = lent;
+  }
   return block;
 }
 
@@ -308,11 +315,8 @@ static const lumo_plan_class read_class = {read_next, read_feed, read_restart, r
 lumo_read_plan *lumo_read_plan_new(const char *name, const char *collection, lumo_buf *command, bool single,
                                    bool streaming, lumo_error *error) {
   char *copy;
-  lumo_read_plan *read = plan_new(sizeof *read, &read_class, name, collection, &copy, error);
-  if (!read) {
-    lumo_buf_free(command);
-    return NULL;
-  }
+  lumo_read_plan *read = plan_new(sizeof *read, &read_class, name, collection, &copy, command, error);
+  if (!read) return NULL;
   read->collection = read->first_collection = copy;
   read->single = single;
   read->streaming = streaming;
@@ -373,11 +377,8 @@ static const lumo_plan_class write_class = {write_next, write_feed, write_restar
 lumo_write_plan *lumo_write_plan_new(const char *name, const char *collection, lumo_buf *statements,
                                      bool ordered, bool atomic, lumo_error *error) {
   char *copy;
-  lumo_write_plan *write = plan_new(sizeof *write, &write_class, name, collection, &copy, error);
-  if (!write) {
-    lumo_buf_free(statements);
-    return NULL;
-  }
+  lumo_write_plan *write = plan_new(sizeof *write, &write_class, name, collection, &copy, statements, error);
+  if (!write) return NULL;
   write->plan.atomic = atomic;
   write->plan.writes = true;
   write->collection = copy;
@@ -445,11 +446,8 @@ static const lumo_plan_class command_class = {command_next, command_feed, comman
 lumo_command_plan *lumo_command_plan_new(const char *name, const char *database, lumo_buf *command,
                                          bool writes, lumo_error *error) {
   char *copy;
-  lumo_command_plan *plan = plan_new(sizeof *plan, &command_class, name, database, &copy, error);
-  if (!plan) {
-    lumo_buf_free(command);
-    return NULL;
-  }
+  lumo_command_plan *plan = plan_new(sizeof *plan, &command_class, name, database, &copy, command, error);
+  if (!plan) return NULL;
   plan->database = copy;
   plan->writes = plan->plan.writes = writes;
   if (take_buffer(&plan->command, command, error)) return plan;

@@ -136,8 +136,8 @@ void lumo_plan_free(lumo_plan *plan);
 
 /* ---- plain plans, from which most operations are made ---- */
 
-/* In all of them a buffer that is taken is emptied
- * even on failure. */
+/* In all of them a buffer that is taken is emptied even on failure. Of a lent one the bytes are copied, in
+ * one block with the plan. */
 
 /* Documents of one or more replies, in order; views into the replies that the list owns. */
 typedef struct lumo_docs {

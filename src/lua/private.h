@@ -48,6 +48,9 @@ void lumo_register_metatable(lua_State *L, const char *slot);
  * `__metatable` is set, so that scripts cannot reach it. */
 void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL_Reg *methods,
                     const luaL_Reg *metamethods);
+/* Makes the metatable on the top of the stack one of those by which lumo_test knows what belongs to the slot.
+ */
+void lumo_mark_metatable(lua_State *L, const char *slot);
 /* Calls a function of a column's definition (default, validate, …), with `arguments` on the stack above it,
  * for one result. While it runs, lumo sends nothing: lumo_in_column_function says so. */
 void lumo_call_column_function(lua_State *L, int arguments);

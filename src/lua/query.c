@@ -32,15 +32,23 @@ static int query_gc(lua_State *L) {
   return 0;
 }
 
-lumo_query_box *lumo_push_query(lua_State *L, int schema, lumo_query_kind kind) {
-  schema = lua_absindex(L, schema);
-  const lumo_schema *compiled = lumo_check_schema(L, schema);
+/* A query without a companion. */
+static lumo_query_box *push_box(lua_State *L, const lumo_schema *schema, lumo_query_kind kind) {
   lumo_query_box *box = lumo_newud(L, sizeof *box);
-  memset(box, 0, sizeof *box);
-  box->query.schema = compiled;
+  memset(box, 0, offsetof(lumo_query_box, clauses));
+  box->query.schema = schema;
+  box->query.filter = lumo_filter_lend(box->conditions, sizeof box->conditions, box->clauses,
+                                       sizeof box->clauses / sizeof *box->clauses);
+  box->query.sort = lumo_buf_lend(box->sort, sizeof box->sort);
   box->kind = kind;
   lumo_get(L, &LUMO_MT_QUERY);
   lua_setmetatable(L, -2);
+  return box;
+}
+
+lumo_query_box *lumo_push_query(lua_State *L, int schema, lumo_query_kind kind) {
+  schema = lua_absindex(L, schema);
+  lumo_query_box *box = push_box(L, lumo_check_schema(L, schema), kind);
   lua_createtable(L, 1, 4); /* what most queries come to need */
   lua_pushvalue(L, schema);
   lua_rawseti(L, -2, 1);
@@ -55,9 +63,51 @@ static int query_new(lua_State *L) {
   return 2;
 }
 
+/* core.query_of(companion): an empty query that shares the companion table, which has the schema at [1],
+ * until it needs one of its own: making a table costs as much as all else of a query. */
+static int query_of(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lua_rawgeti(L, 1, 1);
+  lumo_query_box *box = push_box(L, lumo_check_schema(L, 2), LUMO_QUERY_MODEL);
+  lua_pushvalue(L, 1);
+  lumo_setuv(L, 3);
+  box->shares = true;
+  return 1;
+}
+
+/* Copies what the table at `from` holds into the one on the top of the stack. */
+static void copy_companion(lua_State *L, int from) {
+  int to = lua_gettop(L);
+  for (lua_pushnil(L); lua_next(L, from);) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, to);
+  }
+}
+
+/* Pushes the companion of the query at 1, as the query's own. */
+static void push_own_companion(lua_State *L, lumo_query_box *box) {
+  lumo_getuv(L, 1);
+  if (!box->shares) return;
+  int shared = lua_gettop(L);
+  lua_createtable(L, 1, 4);
+  copy_companion(L, shared);
+  lua_remove(L, shared);
+  lua_pushvalue(L, -1);
+  lumo_setuv(L, 1);
+  box->shares = false;
+}
+
 /* core.query_state(query): the companion table, in which lua/lumo keeps model, connection and the like under
- * names. */
+ * names; from now on the query's own. */
 static int query_state(lua_State *L) {
+  push_own_companion(L, lumo_check_query(L, 1, "query"));
+  return 1;
+}
+
+/* core.query_kept(query): the companion table for reading alone. */
+static int query_kept(lua_State *L) {
   lumo_check_query(L, 1, "query");
   lumo_getuv(L, 1);
   return 1;
@@ -87,12 +137,10 @@ static int query_clone(lua_State *L) {
     lumo_error_memory(&error);
     lumo_raise(L, &error);
   }
+  lua_getmetatable(L, 1);
+  lua_setmetatable(L, 4);
   lumo_getuv(L, 4); /* 5 */
-  for (lua_pushnil(L); lua_next(L, 2);) {
-    lua_pushvalue(L, -2);
-    lua_insert(L, -2);
-    lua_rawset(L, 5);
-  }
+  copy_companion(L, 2);
   lua_settop(L, 4);
   return 1;
 }
@@ -143,6 +191,14 @@ const lumo_column *lumo_resolve_column(lua_State *L, const lumo_query_box *box, 
   }
   if (!lumo_schema_resolve(schema, name, len, path, &column, &error)) lumo_raise(L, &error);
   return column;
+}
+
+/* No column has a dot in its name, so none of the other meanings of a name comes before this one. */
+const lumo_column *lumo_declared_column(lua_State *L, const lumo_query_box *box, int index) {
+  size_t len;
+  if (lua_type(L, index) != LUA_TSTRING) return NULL;
+  const char *name = lua_tolstring(L, index, &len);
+  return lumo_schema_find(box->query.schema, name, len);
 }
 
 const lumo_column *lumo_resolve_own_column(lua_State *L, const lumo_query_box *box, const char *method,
@@ -267,9 +323,25 @@ typedef struct {
   lumo_buf *draft;
 } sorting;
 
+static void put_order(lua_State *L, const sorting *s, const char *path, size_t len, int sign) {
+  if (!lumo_buf_reserve(s->draft, len + sizeof(int32_t) + 2)) {
+    lumo_error error;
+    s->draft->failed = false; /* it may be the query's own */
+    lumo_error_init(&error);
+    lumo_error_memory(&error);
+    lumo_raise(L, &error);
+  }
+  lumo_query_order(s->draft, path, len, sign);
+}
+
 /* Across a relation an order speaks of paired documents. */
 static void order_one(lua_State *L, const sorting *s, int column, int direction) {
   int sign = direction_of(L, s->method, direction);
+  const lumo_column *declared = s->side == LUMO_SIDE_RELATED ? lumo_declared_column(L, s->box, column) : NULL;
+  if (declared) {
+    put_order(L, s, declared->stored, declared->stored_len, sign);
+    return;
+  }
   lumo_side side = s->side;
   lumo_buf *path = lumo_scratch(L);
   const size_t prefix = sizeof LUMO_PIVOT_FIELD;
@@ -277,14 +349,7 @@ static void order_one(lua_State *L, const sorting *s, int column, int direction)
   lumo_resolve_column(L, s->box, s->method, 1, column, path, &side);
   lumo_check_buffer(L, path);
   size_t from = side == LUMO_SIDE_PIVOT ? 0 : prefix;
-  if (!lumo_buf_reserve(s->draft, path->len + sizeof(int32_t) + 2)) {
-    lumo_error error;
-    s->draft->failed = false; /* it may be the query's own */
-    lumo_error_init(&error);
-    lumo_error_memory(&error);
-    lumo_raise(L, &error);
-  }
-  lumo_query_order(s->draft, (const char *)path->data + from, path->len - from, sign);
+  put_order(L, s, (const char *)path->data + from, path->len - from, sign);
 }
 
 /* (column, "asc"|"desc") or { {"a", "desc"}, {"b"}, "c" } at the stack places 2 and 3; nothing else is there.
@@ -445,7 +510,23 @@ static int query_resolve(lua_State *L) {
 
 /* ---- the method table ---- */
 
-/* A method, or one of the flags that lua/lumo has put into the companion's `flags`. Upvalue: the methods. */
+/* The metatable of queries with flags: they are looked for after the methods. All others have the methods as
+ * a table in `__index`, which Lua looks into without a call. */
+static const char slot_flagged;
+
+/* core.query_flag(query, flags): what the query answers to beside its methods. */
+static int query_flag(lua_State *L) {
+  lumo_query_box *box = lumo_check_query(L, 1, "query");
+  lua_settop(L, 2);
+  push_own_companion(L, box);
+  lua_insert(L, 2);
+  lua_setfield(L, 2, "flags");
+  lumo_get(L, &slot_flagged);
+  lua_setmetatable(L, 1);
+  return 0;
+}
+
+/* Upvalue: the methods. */
 static int query_index(lua_State *L) {
   lua_pushvalue(L, 2);
   lua_rawget(L, lua_upvalueindex(1));
@@ -474,21 +555,33 @@ void lumo_open_query(lua_State *L) {
   static const luaL_Reg metamethods[] = {
       {"__gc", query_gc}, {"__tostring", lumo_query_tostring}, {NULL, NULL}};
   static const luaL_Reg functions[] = {
-      {"query_new", query_new},       {"query_state", query_state},
-      {"query_clone", query_clone},   {"query_bounds", query_bounds},
-      {"query_also", query_also},     {"query_partial", query_partial},
-      {"query_extra", query_extra},   {"query_resolve", query_resolve},
-      {"query_filter", query_filter}, {NULL, NULL},
+      {"query_new", query_new},
+      {"query_of", query_of},
+      {"query_state", query_state},
+      {"query_kept", query_kept},
+      {"query_flag", query_flag},
+      {"query_clone", query_clone},
+      {"query_bounds", query_bounds},
+      {"query_also", query_also},
+      {"query_partial", query_partial},
+      {"query_extra", query_extra},
+      {"query_resolve", query_resolve},
+      {"query_filter", query_filter},
+      {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);
   lumo_open_query_plan(L);
-  lumo_metatable(L, &LUMO_MT_QUERY, "lumo.query", NULL, metamethods);
   lua_newtable(L); /* the methods: lua/lumo/query.lua adds its own to this table */
   luaL_setfuncs(L, methods, 0);
-  lumo_open_where(L, -3);
-  lua_pushvalue(L, -1);
+  lumo_open_where(L, -2);
+  lumo_metatable(L, &LUMO_MT_QUERY, "lumo.query", NULL, metamethods);
+  lua_pushvalue(L, -2);
+  lua_setfield(L, -2, "__index");
+  lumo_metatable(L, &slot_flagged, "lumo.query", NULL, metamethods);
+  lumo_mark_metatable(L, &LUMO_MT_QUERY);
+  lua_pushvalue(L, -3);
   lua_pushcclosure(L, query_index, 1);
-  lua_setfield(L, -3, "__index");
-  lua_setfield(L, -3, "query_methods");
-  lua_pop(L, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 2);
+  lua_setfield(L, -2, "query_methods");
 }

@@ -13,6 +13,9 @@ const lumo_column *lumo_resolve_column(lua_State *L, const lumo_query_box *box, 
 /* The same where only the query's own collection will do. */
 const lumo_column *lumo_resolve_own_column(lua_State *L, const lumo_query_box *box, const char *method,
                                            int arg, int index, lumo_buf *path);
+/* The column named at `index` if it is what nearly all are: an attribute of the query's own collection, whose
+ * path is its stored name. NULL: something else, or nothing, stands there. */
+const lumo_column *lumo_declared_column(lua_State *L, const lumo_query_box *box, int index);
 /* Any query userdata, a builder over the elements of an array included. */
 lumo_query_box *lumo_check_builder(lua_State *L, int i, const char *method);
 bool lumo_is_empty_table(lua_State *L, int index);

@@ -8,8 +8,6 @@
 #include "../core/json.h"
 #include "relation.h"
 
-enum { USUAL_COMMAND = 256 }; /* bytes that are made room for at once */
-
 static const uint8_t *bound_of(const lumo_query_box *box, uint32_t *len) {
   *len = (uint32_t)box->bound.len;
   return box->bound.len ? box->bound.data : NULL;
@@ -38,9 +36,9 @@ static int query_find_plan(lua_State *L) {
     return 1;
   }
   lumo_prepare_plan(L);
-  lumo_buf command = {0}; /* the plan's before anything can raise */
+  uint8_t usual[512];
+  lumo_buf command = lumo_buf_lend(usual, sizeof usual); /* the plan's before anything can raise */
   const uint8_t *bound = bound_of(box, &bound_len);
-  lumo_buf_reserve(&command, USUAL_COMMAND);
   lumo_query_find(&box->query, bound, bound_len, most, streaming ? 1000 : 0, &command);
   lumo_fill_plan(
       L, lua_gettop(L), LUMO_PLAN_READ,

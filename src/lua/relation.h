@@ -31,6 +31,7 @@ uint32_t lumo_read_hops(lua_State *L, int index, lumo_hop *hops);
 struct lumo_query_box {
   lumo_query query;
   lumo_query_kind kind;
+  bool shares;             /* the companion is its model's, which all such queries read and none writes */
   lumo_relation *relation; /* RELATED, PIVOT; kept alive by the companion */
   lumo_buf owner;          /* the owner's key, one BSON element "k"; empty while unbound (eager loading) */
   lumo_buf bound;          /* PIVOT: the filter that binds it to the owner, a document */
@@ -41,6 +42,9 @@ struct lumo_query_box {
   lumo_buf group_sort; /* RELATED, preloading: elements as the query's sort, by which group_limit counts */
   int64_t group_limit; /* 0: none */
   const lumo_column *array; /* ELEMENT, VALUE: the column whose elements these are */
+  /* Where the filter and the sort begin: most queries need no other memory. */
+  struct lumo_clause clauses[4];
+  uint8_t conditions[160], sort[48];
 };
 /* A query that can be sent: E_ARGUMENT for an ELEMENT or VALUE. */
 lumo_query_box *lumo_check_query(lua_State *L, int i, const char *method);

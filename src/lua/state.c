@@ -19,9 +19,13 @@ void lumo_set(lua_State *L, const char *slot) {
   lua_rawset(L, LUA_REGISTRYINDEX);
 }
 
-void lumo_register_metatable(lua_State *L, const char *slot) {
+void lumo_mark_metatable(lua_State *L, const char *slot) {
   lua_pushlightuserdata(L, (void *)slot);
   lua_rawseti(L, -2, 1);
+}
+
+void lumo_register_metatable(lua_State *L, const char *slot) {
+  lumo_mark_metatable(L, slot);
   lumo_set(L, slot);
 }
 
@@ -42,11 +46,12 @@ void lumo_metatable(lua_State *L, const char *slot, const char *name, const luaL
   lumo_register_metatable(L, slot);
 }
 
+/* No program can put a slot's address into a metatable, and the first element is nearer than the registry. */
 void *lumo_test(lua_State *L, int i, const char *slot) {
   void *found = lua_touserdata(L, i);
-  if (!found || lua_islightuserdata(L, i) || !lua_getmetatable(L, i)) return NULL;
-  lua_rawgeti(L, -1, 1); /* nearer than the registry, and no program can put it there */
-  if (lua_touserdata(L, -1) != slot) found = NULL;
+  if (!found || !lua_getmetatable(L, i)) return NULL;
+  lua_rawgeti(L, -1, 1);
+  if (lua_touserdata(L, -1) != (const void *)slot) found = NULL;
   lua_pop(L, 2);
   return found;
 }

@@ -12,95 +12,123 @@ static const lumo_column *compared(lua_State *L, const lumo_column *column, int 
   return column && column->type == LUMO_ARRAY && !lua_istable(L, index) ? column->of : column;
 }
 
+/* What a where method is beside its name: the second of its upvalues, as one number. */
+typedef struct {
+  lumo_join join;
+  bool negated;
+  lumo_side side; /* whose fields it names */
+} where_method;
+
+static lua_Integer pack_method(where_method m) {
+  return (lua_Integer)m.join | (lua_Integer)m.negated << 1 | (lua_Integer)m.side << 2;
+}
+
+static where_method this_method(lua_State *L) {
+  unsigned packed = (unsigned)lua_tointeger(L, lua_upvalueindex(2));
+  return (where_method){(lumo_join)(packed & 1), packed >> 1 & 1, (lumo_side)(packed >> 2)};
+}
+
+static const char *method_name(lua_State *L) {
+  return lua_tostring(L, lua_upvalueindex(1));
+}
+
+static lumo_query_box *check_box(lua_State *L) {
+  lumo_query_box *box = lumo_test(L, 1, &LUMO_MT_QUERY);
+  return box ? box : lumo_check_builder(L, 1, method_name(L));
+}
+
 /* A condition that is being written: { path: { operator: … } }. */
 typedef struct {
   lua_State *L;
   lumo_query_box *box;
   lumo_buf *out;
   const lumo_column *column;
-  const char *path;
-  size_t path_len;
   size_t document, operators;
+  where_method method;
   lumo_side side;
   lumo_truth truth;
   lumo_place outer; /* of an element: its array */
 } condition;
 
-/* Upvalues of every where method: its name, the join, whether it is negated, and whose fields it names. */
-static const char *method_name(lua_State *L) {
-  return lua_tostring(L, lua_upvalueindex(1));
+/* The query. Of the elements of an array that are values no column is named: something stands in its place,
+ * so that all arguments are where they are in other queries. */
+static lumo_query_box *fill_column(lua_State *L) {
+  lumo_query_box *box = check_box(L);
+  if (box->kind == LUMO_QUERY_VALUE) {
+    lua_pushliteral(L, "");
+    lua_insert(L, 2);
+  }
+  return box;
 }
 
-static lumo_join method_join(lua_State *L) {
-  return (lumo_join)lua_tointeger(L, lua_upvalueindex(2));
-}
-
-static bool method_negated(lua_State *L) {
-  return lua_toboolean(L, lua_upvalueindex(3));
-}
-
-static lumo_side method_side(lua_State *L) {
-  return (lumo_side)lua_tointeger(L, lua_upvalueindex(4));
-}
-
-/* Of the elements of an array that are values no column is named: something stands in its place, so that all
- * arguments are where they are in other queries. */
-static void fill_column(lua_State *L) {
-  if (lumo_check_builder(L, 1, method_name(L))->kind != LUMO_QUERY_VALUE) return;
-  lua_pushliteral(L, "");
-  lua_insert(L, 2);
-}
-
-/* Begins a condition on the column named at `index`. The path is copied to the scratch buffer, which must not
- * be used before open_operators. */
-static condition begin(lua_State *L, int index) {
-  condition c = {.L = L, .box = lumo_check_builder(L, 1, method_name(L)), .side = method_side(L)};
-  lumo_buf *path = lumo_scratch(L);
-  if (c.box->kind != LUMO_QUERY_VALUE)
-    c.column = lumo_resolve_column(L, c.box, method_name(L), 1, index, path, &c.side);
-  else if (c.side == LUMO_SIDE_PIVOT)
-    lumo_raise_code(L, "E_ARGUMENT", "%s is for queries across a many-to-many relation", method_name(L));
+/* Appends the path of the column named at `index`. */
+static void put_path(condition *c, int index) {
+  lua_State *L = c->L;
+  if (c->box->kind == LUMO_QUERY_VALUE) {
+    if (c->side == LUMO_SIDE_PIVOT)
+      lumo_raise_code(L, "E_ARGUMENT", "%s is for queries across a many-to-many relation", method_name(L));
+    c->column = c->box->array->of;
+    return;
+  }
+  c->column = c->side == LUMO_SIDE_RELATED ? lumo_declared_column(L, c->box, index) : NULL;
+  if (c->column)
+    lumo_buf_append(c->out, c->column->stored, c->column->stored_len);
   else
-    c.column = c.box->array->of;
-  lumo_check_buffer(L, path);
-  c.out = &c.box->query.filter.bytes;
-  lumo_filter_begin(&c.box->query.filter);
+    c->column = lumo_resolve_column(L, c->box, method_name(L), 1, index, c->out, &c->side);
+}
+
+/* Begins a condition on the column named at `index`. */
+static condition begin(lua_State *L, lumo_query_box *box, int index) {
+  condition c = {.L = L, .box = box, .out = &box->query.filter.bytes, .method = this_method(L)};
+  const uint8_t head = LUMO_BSON_DOCUMENT;
+  c.side = c.method.side;
+  lumo_filter_begin(&box->query.filter);
   c.document = lumo_bson_begin(c.out);
-  c.operators = lumo_bson_begin_document(c.out, (const char *)path->data, path->len);
+  lumo_buf_append(c.out, &head, 1);
+  put_path(&c, index);
+  lumo_buf_append(c.out, "", 1);
+  c.operators = lumo_bson_begin(c.out);
+  lumo_check_buffer(L, c.out);
   return c;
 }
 
-static int finish(const condition *c, lumo_join join, bool negated) {
+static int finish_as(const condition *c, bool negated) {
+  lumo_filter *filter = &c->box->query.filter;
   lumo_bson_end(c->out, c->operators);
   lumo_bson_end(c->out, c->document);
   lumo_check_buffer(c->L, c->out);
-  if (!lumo_filter_end(&c->box->query.filter, join, negated, c->side)) {
+  if (!lumo_filter_end(filter, c->method.join, negated, c->side)) {
     lumo_error error;
     lumo_error_init(&error);
     lumo_error_memory(&error);
     lumo_raise(c->L, &error);
   }
-  struct lumo_filter *filter = &c->box->query.filter;
   filter->clauses[filter->count - 1].truth = c->truth;
   lua_settop(c->L, 1);
   return 1;
 }
 
+static int finish(const condition *c) {
+  return finish_as(c, c->method.negated);
+}
+
 static lumo_place place_of(condition *c) {
   const char *name = c->column ? c->column->name : "value";
+  size_t len = c->column ? c->column->name_len : 5;
   const lumo_column *array = c->box->array;
-  if (!array) return (lumo_place){.model = c->box->query.schema->model, .key = name, .key_len = strlen(name)};
+  if (!array) return (lumo_place){.model = c->box->query.schema->model, .key = name, .key_len = len};
   c->outer =
-      (lumo_place){.model = c->box->query.schema->model, .key = array->name, .key_len = strlen(array->name)};
+      (lumo_place){.model = c->box->query.schema->model, .key = array->name, .key_len = array->name_len};
   if (c->box->kind == LUMO_QUERY_VALUE) return c->outer;
-  return (lumo_place){.parent = &c->outer, .key = name, .key_len = strlen(name)};
+  return (lumo_place){.parent = &c->outer, .key = name, .key_len = len};
 }
 
 /* Refuses what would silently widen or empty a filter. */
 static void check_value(lua_State *L, int arg, int index) {
-  if (lua_isnoneornil(L, index))
+  int type = lua_type(L, index);
+  if (type == LUA_TNIL || type == LUA_TNONE)
     lumo_raise_argument(L, method_name(L), arg, "a value (lumo.null matches null)", index);
-  if (lumo_is_empty_table(L, index))
+  if (type == LUA_TTABLE && lumo_is_empty_table(L, index))
     lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table as a value", method_name(L));
 }
 
@@ -187,7 +215,7 @@ static const struct {
 /* where(column, operator, value) */
 static void put_operation(condition *c, const char *operator, int index) {
   for (size_t i = 0; i < sizeof comparisons / sizeof *comparisons; i++) {
-    if (strcmp(operator, comparisons[i].name) != 0) continue;
+    if (*operator!= * comparisons[i].name || strcmp(operator, comparisons[i].name) != 0) continue;
     check_value(c->L, 3, index);
     put_value(c, comparisons[i].operator, index);
     return;
@@ -213,7 +241,8 @@ static void put_operation(condition *c, const char *operator, int index) {
 /* where{a = 1, b = 2}: one clause of several equalities, by name, so that the same table always gives the
  * same filter. */
 static int where_table(lua_State *L) {
-  lumo_query_box *box = lumo_check_builder(L, 1, method_name(L));
+  lumo_query_box *box = check_box(L);
+  const where_method m = this_method(L);
   lua_settop(L, 2);
   if (lumo_is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty table", method_name(L));
   lua_newtable(L); /* 3: the names, sorted */
@@ -238,13 +267,12 @@ static int where_table(lua_State *L) {
   lumo_error error;
   lumo_error_init(&error);
   for (int round = 0; round < 2; round++) {
-    if (round == 1 && !lumo_filter_open(&box->query.filter, method_join(L), method_negated(L), &error))
-      lumo_raise(L, &error);
+    if (round == 1 && !lumo_filter_open(&box->query.filter, m.join, m.negated, &error)) lumo_raise(L, &error);
     for (int i = 1; i <= n; i++) {
       lua_rawgeti(L, 3, i);
       lua_pushvalue(L, -1);
       lua_rawget(L, 2);
-      condition c = begin(L, 4);
+      condition c = begin(L, box, 4);
       check_value(L, 1, 5);
       put_value(&c, "$eq", 5);
       lua_settop(L, 3);
@@ -261,18 +289,20 @@ static int where_table(lua_State *L) {
   return 1;
 }
 
+/* where(column, value), where(column, operator, value), where(table). where(function) and where(table, names)
+ * are left to lua/lumo/query.lua, which is told by nothing being returned. */
 static int where(lua_State *L) {
-  fill_column(L);
-  int n = lua_gettop(L);
+  int n = lua_gettop(L), first = lua_type(L, 2);
+  if ((n == 2 && first == LUA_TFUNCTION) || (n == 3 && first == LUA_TTABLE)) return 0;
+  lumo_query_box *box = fill_column(L);
+  n = lua_gettop(L);
   if (n <= 2 && lua_istable(L, 2)) return where_table(L);
-  if (n == 3 && lua_istable(L, 2))
-    lumo_raise_code(L, "E_ARGUMENT", "%s(table, names) needs a list of names", method_name(L));
   if (n < 3) {
     if (n == 2 && lua_type(L, 2) == LUA_TSTRING)
       lumo_raise_code(L, "E_ARGUMENT", "%s(\"%s\") needs a value", method_name(L), lua_tostring(L, 2));
     lumo_raise_argument(L, method_name(L), 1, "a column and a value, a table, or a function", 2);
   }
-  condition c = begin(L, 2);
+  condition c = begin(L, box, 2);
   if (n == 3) {
     check_value(L, 2, 3);
     put_value(&c, "$eq", 3);
@@ -283,85 +313,77 @@ static int where(lua_State *L) {
     if (lua_type(L, 3) != LUA_TSTRING) lumo_raise_argument(L, method_name(L), 2, "an operator", 3);
     put_operation(&c, lua_tostring(L, 3), 4);
   }
-  return finish(&c, method_join(L), method_negated(L));
+  return finish(&c);
 }
 
 static int where_in(lua_State *L) {
-  fill_column(L);
-  condition c = begin(L, 2);
-  put_list(&c, method_negated(L) ? "$nin" : "$in", 3, 2);
-  return finish(&c, method_join(L), false);
+  condition c = begin(L, fill_column(L), 2);
+  put_list(&c, c.method.negated ? "$nin" : "$in", 3, 2);
+  return finish_as(&c, false);
 }
 
 static int where_null(lua_State *L) {
-  fill_column(L);
-  condition c = begin(L, 2);
-  if (method_negated(L))
+  condition c = begin(L, fill_column(L), 2);
+  if (c.method.negated)
     lumo_bson_null(c.out, LUMO_KEY("$ne"));
   else
     lumo_bson_null(c.out, LUMO_KEY("$eq"));
-  return finish(&c, method_join(L), false);
+  return finish_as(&c, false);
 }
 
 /* where_between(column, {low, high}) or where_between(column, low, high); both ends belong to it */
 static int where_between(lua_State *L) {
-  fill_column(L);
+  lumo_query_box *box = fill_column(L);
   if (lua_gettop(L) == 3 && lua_istable(L, 3)) {
     if (lua_rawlen(L, 3) != 2) lumo_raise_argument(L, method_name(L), 2, "a list of two values", 3);
     lua_rawgeti(L, 3, 1);
     lua_rawgeti(L, 3, 2);
     lua_remove(L, 3);
   }
-  condition c = begin(L, 2);
+  condition c = begin(L, box, 2);
   check_value(L, 2, 3);
   check_value(L, 3, 4);
   put_value(&c, "$gte", 3);
   put_value(&c, "$lte", 4);
-  return finish(&c, method_join(L), method_negated(L));
+  return finish(&c);
 }
 
 static int where_like(lua_State *L) {
-  fill_column(L);
-  condition c = begin(L, 2);
+  condition c = begin(L, fill_column(L), 2);
   put_like(&c, 3, 2, false);
-  return finish(&c, method_join(L), method_negated(L));
+  return finish(&c);
 }
 
 static int where_ilike(lua_State *L) {
-  fill_column(L);
-  condition c = begin(L, 2);
+  condition c = begin(L, fill_column(L), 2);
   put_like(&c, 3, 2, true);
-  return finish(&c, method_join(L), method_negated(L));
+  return finish(&c);
 }
 
 static int where_exists(lua_State *L) {
-  fill_column(L);
-  condition c = begin(L, 2);
-  lumo_bson_boolean(c.out, LUMO_KEY("$exists"), !method_negated(L));
-  return finish(&c, method_join(L), false);
+  condition c = begin(L, fill_column(L), 2);
+  lumo_bson_boolean(c.out, LUMO_KEY("$exists"), !c.method.negated);
+  return finish_as(&c, false);
 }
 
 static int where_size(lua_State *L) {
-  fill_column(L);
-  condition c = begin(L, 2);
+  condition c = begin(L, fill_column(L), 2);
   if (!lumo_isinteger(L, 3) || lua_tointeger(L, 3) < 0)
     lumo_raise_argument(L, method_name(L), 2, "a length", 3);
   lumo_bson_int64(c.out, LUMO_KEY("$size"), (int64_t)lua_tointeger(L, 3));
-  return finish(&c, method_join(L), method_negated(L));
+  return finish(&c);
 }
 
 static int where_all(lua_State *L) {
-  fill_column(L);
-  condition c = begin(L, 2);
+  condition c = begin(L, fill_column(L), 2);
   put_list(&c, "$all", 3, 2);
-  return finish(&c, method_join(L), method_negated(L));
+  return finish(&c);
 }
 
 static int where_regex(lua_State *L) {
-  fill_column(L);
-  condition c = begin(L, 2);
+  condition c = begin(L, fill_column(L), 2);
   put_regex(&c, 3, 2);
-  return finish(&c, method_join(L), method_negated(L));
+  return finish(&c);
 }
 
 /* Conditions that MongoDB takes about documents only. */
@@ -373,7 +395,7 @@ static void refuse_element(lua_State *L, const lumo_query_box *box) {
 /* where_column(a, operator, b): { $expr: { $op: ["$a", "$b"] } }, with a column of the pivot over joined
  * documents */
 static int where_column(lua_State *L) {
-  lumo_query_box *box = lumo_check_builder(L, 1, method_name(L));
+  lumo_query_box *box = check_box(L);
   refuse_element(L, box);
   const char *operator= NULL, *given = lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "";
   for (size_t i = 0; i < sizeof comparisons / sizeof *comparisons; i++)
@@ -399,8 +421,14 @@ static int where_column(lua_State *L) {
     lumo_bson_string(out, i ? "1" : "0", 1, (const char *)path->data + from, path->len - from);
   }
   lumo_bson_end(out, operands);
-  condition c = {.L = L, .box = box, .out = out, .document = document, .operators = expression, .side = both};
-  return finish(&c, method_join(L), method_negated(L));
+  condition c = {.L = L,
+                 .box = box,
+                 .out = out,
+                 .document = document,
+                 .operators = expression,
+                 .method = this_method(L),
+                 .side = both};
+  return finish(&c);
 }
 
 /* core.query_element(query, column, method): a builder for conditions on the elements of the array column. */
@@ -437,18 +465,18 @@ static int where_elem_match(lua_State *L) {
   if (!element || !element->array) lumo_raise_argument(L, method_name(L), 2, "a function", 3);
   if (element->query.filter.count == 0)
     lumo_raise_code(L, "E_ARGUMENT", "%s got no condition from its function", method_name(L));
-  condition c = begin(L, 2);
+  condition c = begin(L, check_box(L), 2);
   lumo_bson_key(c.out, LUMO_BSON_DOCUMENT, LUMO_KEY("$elemMatch"));
   if (element->kind == LUMO_QUERY_VALUE)
     lumo_filter_write_element(&element->query.filter, c.out);
   else
     lumo_filter_write(&element->query.filter, c.out);
-  return finish(&c, method_join(L), method_negated(L));
+  return finish(&c);
 }
 
 /* where_raw(filter): MongoDB's own filter, operators and all. */
 static int where_raw(lua_State *L) {
-  condition c = {.L = L, .box = lumo_check_builder(L, 1, method_name(L))};
+  condition c = {.L = L, .box = check_box(L), .method = this_method(L)};
   if (c.box->kind == LUMO_QUERY_VALUE) refuse_element(L, c.box);
   if (!lua_istable(L, 2)) lumo_raise_argument(L, method_name(L), 1, "a filter document", 2);
   if (lumo_is_empty_table(L, 2)) lumo_raise_code(L, "E_ARGUMENT", "%s got an empty filter", method_name(L));
@@ -457,7 +485,7 @@ static int where_raw(lua_State *L) {
   c.out = &c.box->query.filter.bytes;
   lumo_encode_document(L, 2, NULL, NULL, c.out, &place, LUMO_ENCODE_RAW);
   lumo_check_buffer(L, c.out);
-  if (!lumo_filter_end(&c.box->query.filter, method_join(L), method_negated(L), LUMO_SIDE_RELATED)) {
+  if (!lumo_filter_end(&c.box->query.filter, c.method.join, c.method.negated, LUMO_SIDE_RELATED)) {
     lumo_error error;
     lumo_error_init(&error);
     lumo_error_memory(&error);
@@ -517,10 +545,8 @@ static void add_family(lua_State *L, const char *family, lua_CFunction function,
       const char *suffix = side == LUMO_SIDE_PIVOT ? "_pivot" : "";
       const char *name = lua_pushfstring(L, "%s%s%s", forms[i].prefix, family, suffix);
       lua_pushvalue(L, -1);
-      lua_pushinteger(L, forms[i].join);
-      lua_pushboolean(L, negated);
-      lua_pushinteger(L, side);
-      lua_pushcclosure(L, function, 4);
+      lua_pushinteger(L, pack_method((where_method){forms[i].join, negated, (lumo_side)side}));
+      lua_pushcclosure(L, function, 2);
       lua_setfield(L, -3, name);
       lua_pop(L, 1);
     }
