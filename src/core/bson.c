@@ -17,7 +17,7 @@ void lumo_buf_clear(lumo_buf *buf) {
   buf->failed = false;
 }
 
-static bool buf_grow(lumo_buf *buf, size_t more) {
+bool lumo_buf_grow(lumo_buf *buf, size_t more) {
   if (buf->failed) return false;
   size_t cap = buf->cap < 64 ? 64 : buf->cap;
   while (cap - buf->len < more && cap <= SIZE_MAX / 2) cap *= 2;
@@ -33,25 +33,9 @@ static bool buf_grow(lumo_buf *buf, size_t more) {
   return true;
 }
 
-/* A failed buffer may still have room, so `failed` is asked first. */
-static inline bool has_room(lumo_buf *buf, size_t more) {
-  if (!buf->failed && buf->cap - buf->len >= more) return true;
-  return buf_grow(buf, more);
-}
-
-bool lumo_buf_reserve(lumo_buf *buf, size_t more) {
-  return has_room(buf, more);
-}
-
-void lumo_buf_append(lumo_buf *buf, const void *bytes, size_t len) {
-  if (len == 0 || !has_room(buf, len)) return;
-  memcpy(buf->data + buf->len, bytes, len);
-  buf->len += len;
-}
-
 /* NULL after a failure. What lies in lent memory moves out of it. */
 uint8_t *lumo_buf_take(lumo_buf *buf, size_t *len) {
-  if (buf->lent) buf_grow(buf, buf->cap - buf->len);
+  if (buf->lent) lumo_buf_grow(buf, buf->cap - buf->len);
   if (buf->failed) lumo_buf_free(buf);
   uint8_t *data = buf->data;
   *len = buf->len;
@@ -629,14 +613,14 @@ uint64_t lumo_value_hash(const lumo_value *v) {
 
 size_t lumo_bson_begin(lumo_buf *buf) {
   size_t mark = buf->len;
-  if (!has_room(buf, 4)) return mark;
+  if (!lumo_buf_reserve(buf, 4)) return mark;
   lumo_store32(buf->data + mark, 0);
   buf->len = mark + 4;
   return mark;
 }
 
 void lumo_bson_end(lumo_buf *buf, size_t mark) {
-  if (!has_room(buf, 1)) return;
+  if (!lumo_buf_reserve(buf, 1)) return;
   buf->data[buf->len++] = 0;
   if (buf->len - mark > INT32_MAX)
     buf->failed = true; /* a length that BSON cannot state */
@@ -646,7 +630,7 @@ void lumo_bson_end(lumo_buf *buf, size_t mark) {
 
 /* Writes an element's header and returns the place for `size` bytes of value, NULL if there is no room. */
 static inline uint8_t *element(lumo_buf *buf, uint8_t type, const char *key, size_t key_len, size_t size) {
-  if (!has_room(buf, key_len + 2 + size)) return NULL;
+  if (!lumo_buf_reserve(buf, key_len + 2 + size)) return NULL;
   uint8_t *p = buf->data + buf->len;
   *p++ = type;
   if (key_len) memcpy(p, key, key_len);

@@ -79,10 +79,18 @@ static inline lumo_buf lumo_buf_lend(void *memory, size_t size) {
   return (lumo_buf){.data = (uint8_t *)memory, .cap = size, .lent = true};
 }
 
-void lumo_buf_free(lumo_buf *buf);                 /* frees and zeroes */
-void lumo_buf_clear(lumo_buf *buf);                /* len = 0, failed = false, memory kept */
-bool lumo_buf_reserve(lumo_buf *buf, size_t more); /* room for `more` bytes beyond len */
-void lumo_buf_append(lumo_buf *buf, const void *bytes, size_t len);
+void lumo_buf_free(lumo_buf *buf);              /* frees and zeroes */
+void lumo_buf_clear(lumo_buf *buf);             /* len = 0, failed = false, memory kept */
+bool lumo_buf_grow(lumo_buf *buf, size_t more); /* lumo_buf_reserve, where there is no room yet */
+/* Room for `more` bytes beyond len. A failed buffer may still have it, so `failed` is asked first. */
+static inline bool lumo_buf_reserve(lumo_buf *buf, size_t more) {
+  return (!buf->failed && buf->cap - buf->len >= more) || lumo_buf_grow(buf, more);
+}
+static inline void lumo_buf_append(lumo_buf *buf, const void *bytes, size_t len) {
+  if (len == 0 || !lumo_buf_reserve(buf, len)) return;
+  memcpy(buf->data + buf->len, bytes, len);
+  buf->len += len;
+}
 /* Gives the bytes away (free with lumo_free) and leaves the buffer empty. */
 uint8_t *lumo_buf_take(lumo_buf *buf, size_t *len);
 

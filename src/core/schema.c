@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "json.h"
 #include "mem.h"
 
 static const char *const type_names[] = {
@@ -59,6 +60,18 @@ void lumo_schema_free(lumo_schema *schema) {
   lumo_free(schema);
 }
 
+/* False: no memory. */
+static bool make_json_name(lumo_column *column) {
+  lumo_buf json = {0};
+  size_t len;
+  if (!column->serialized) return true;
+  lumo_json_string(&json, column->serialized, column->serialized_len);
+  lumo_buf_append(&json, ":", 1);
+  column->json = lumo_buf_take(&json, &len);
+  column->json_len = (uint32_t)len;
+  return column->json != NULL;
+}
+
 static lumo_column *column_new(const char *name, const char *stored, const char *serialized, lumo_type type,
                                lumo_error *error) {
   lumo_column *column = lumo_calloc(1, sizeof *column);
@@ -71,7 +84,7 @@ static lumo_column *column_new(const char *name, const char *stored, const char 
       column->name_len = (uint32_t)strlen(name);
       column->stored_len = (uint32_t)strlen(stored);
       column->serialized_len = serialized ? (uint32_t)strlen(serialized) : 0;
-      return column;
+      if (make_json_name(column)) return column;
     }
   }
   lumo_column_free(column);
@@ -90,6 +103,7 @@ void lumo_column_free(lumo_column *column) {
   lumo_free((char *)column->name);
   lumo_free((char *)column->stored);
   lumo_free((char *)column->serialized);
+  lumo_free(column->json);
   lumo_free(column);
 }
 

@@ -40,6 +40,8 @@ struct lumo_column {
   const char *stored;     /* field of the document */
   const char *serialized; /* name in JSON; NULL: hidden */
   uint32_t name_len, stored_len, serialized_len;
+  uint8_t *json; /* the serialized name as JSON text with its colon: `"title":`; NULL: hidden */
+  uint32_t json_len;
   uint32_t index; /* place in the schema, from 0 */
   lumo_type type;
   bool primary, auto_create, auto_update;

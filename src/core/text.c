@@ -246,7 +246,7 @@ bool lumo_date_parse(const char *text, size_t len, int64_t *ms) {
 }
 
 /* Writes a number of so many digits, and what follows it. */
-static char *put_digits(char *p, uint64_t number, int digits, char next) {
+static inline char *put_digits(char *p, uint64_t number, int digits, char next) {
   for (int i = digits; i-- > 0; number /= 10) p[i] = (char)('0' + number % 10);
   p[digits] = next;
   return p + digits + 1;

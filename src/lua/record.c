@@ -1511,31 +1511,75 @@ static void write_column(lua_State *L, int i, uint32_t number, bool serialized, 
   }
 }
 
+/* The fields that no column declares, with changes applied, as elements; nothing where the model is strict.
+ */
+static void write_undeclared(lua_State *L, int i, lumo_buf *out) {
+  lumo_record *record = lua_touserdata(L, i);
+  const lumo_schema *schema = record->schema;
+  if (schema->strict) return;
+  lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *whole = lumo_push_buffer(L);
+  changes(L, i, set, unset);
+  lumo_record_apply(record->doc, record->doc_len, set, unset, whole);
+  lumo_check_buffer(L, whole);
+  lumo_iter it;
+  lumo_iter_init(&it, whole->data, whole->len);
+  while (lumo_iter_next(&it))
+    if (!lumo_schema_find_stored(schema, it.key, it.key_len))
+      lumo_bson_value(out, it.key, it.key_len, &it.value);
+  lua_pop(L, 3);
+}
+
 /* The current document (changes applied) under the attribute names of its columns, or the serialized ones.
  * Fields that no column declares come along only where the model is not strict. */
 static void write_document(lua_State *L, int i, bool serialized, lumo_buf *out) {
-  lumo_record *record = lua_touserdata(L, i);
-  const lumo_schema *schema = record->schema;
+  const lumo_schema *schema = ((lumo_record *)lua_touserdata(L, i))->schema;
   size_t mark = lumo_bson_begin(out);
   for (uint32_t n = 0; n < schema->count; n++) {
     const lumo_column *column = schema->columns[n];
     const char *name = serialized ? column->serialized : column->name;
     if (name) write_column(L, i, n, serialized, name, out);
   }
-  if (!schema->strict) {
-    lumo_buf *set = lumo_push_buffer(L), *unset = lumo_push_buffer(L), *whole = lumo_push_buffer(L);
-    changes(L, i, set, unset);
-    lumo_record_apply(record->doc, record->doc_len, set, unset, whole);
-    lumo_check_buffer(L, whole);
-    lumo_iter it;
-    lumo_iter_init(&it, whole->data, whole->len);
-    while (lumo_iter_next(&it))
-      if (!lumo_schema_find_stored(schema, it.key, it.key_len))
-        lumo_bson_value(out, it.key, it.key_len, &it.value);
-    lua_pop(L, 3);
-  }
+  write_undeclared(L, i, out);
   lumo_bson_end(out, mark);
   lumo_check_buffer(L, out);
+}
+
+/* What is to become a column's JSON; type LUMO_BSON_END: nothing. What is as it was read is not copied. */
+static lumo_value json_value(lua_State *L, int i, uint32_t number, lumo_buf *element) {
+  const lumo_record *record = lua_touserdata(L, i);
+  const lumo_column *column = record->schema->columns[number];
+  bool as_stored = !(record->places[number] & ~LUMO_PLACE_OFFSET);
+  if (as_stored && !column->functions && !column->renamed) return lumo_record_value(record, number);
+  lumo_buf_clear(element);
+  write_column(L, i, number, true, "", element);
+  lumo_check_buffer(L, element);
+  lumo_iter it = lumo_iter_elements(element);
+  return lumo_iter_next(&it) ? it.value : (lumo_value){0};
+}
+
+/* The members of the object that the record is in JSON. `element` is a buffer to work in. */
+static void write_members(lua_State *L, int i, lumo_buf *element, lumo_buf *out) {
+  const lumo_schema *schema = ((lumo_record *)lua_touserdata(L, i))->schema;
+  const size_t first = out->len;
+  for (uint32_t n = 0; n < schema->count; n++) {
+    const lumo_column *column = schema->columns[n];
+    if (!column->json) continue;
+    lumo_value value = json_value(L, i, n, element);
+    if (value.type == LUMO_BSON_END) continue;
+    if (out->len > first) lumo_buf_append(out, ",", 1);
+    lumo_buf_append(out, column->json, column->json_len);
+    lumo_json_value(out, &value, LUMO_JSON_PLAIN);
+  }
+  lumo_buf_clear(element);
+  write_undeclared(L, i, element);
+  lumo_check_buffer(L, element);
+  lumo_iter it = lumo_iter_elements(element);
+  while (lumo_iter_next(&it)) {
+    if (out->len > first) lumo_buf_append(out, ",", 1);
+    lumo_json_string(out, it.key, it.key_len);
+    lumo_buf_append(out, ":", 1);
+    lumo_json_value(out, &it.value, LUMO_JSON_PLAIN);
+  }
 }
 
 /* core.record_json(record, members): the JSON text of the record; `members` is JSON text to stand inside the
@@ -1543,17 +1587,16 @@ static void write_document(lua_State *L, int i, bool serialized, lumo_buf *out) 
 static int record_json(lua_State *L) {
   check_record(L, 1);
   lua_settop(L, 2);
-  lumo_buf *work = push_work(L), *document = &work[0], *text = &work[1]; /* 3 */
-  write_document(L, 1, true, document);
-  lumo_json_document(text, document->data, document->len, false, LUMO_JSON_PLAIN);
+  lumo_buf *work = push_work(L), *text = &work[1]; /* 3 */
+  lumo_buf_append(text, "{", 1);
+  write_members(L, 1, &work[0], text);
   if (lua_isstring(L, 2)) {
     size_t len;
     const char *members = lua_tolstring(L, 2, &len);
-    if (text->len) text->len--;
-    if (document->len > 5) lumo_buf_append(text, ",", 1);
+    if (text->len > 1) lumo_buf_append(text, ",", 1);
     lumo_buf_append(text, members, len);
-    lumo_buf_append(text, "}", 1);
   }
+  lumo_buf_append(text, "}", 1);
   lumo_check_buffer(L, text);
   lua_pushlstring(L, (const char *)text->data, text->len);
   keep_work(L, 3);
