@@ -137,6 +137,36 @@ static void test_out_of_memory(void) {
   lumo_buf_free(&buf);
 }
 
+/* Bytes begin in lent memory, move out when there are more of them, and only then are freed. */
+static void test_lent(void) {
+  char memory[8];
+  size_t len;
+  lumo_buf buf = lumo_buf_lend(memory, sizeof memory);
+  lumo_buf_append(&buf, "1234567", 7);
+  CHECK(buf.data == (uint8_t *)memory && buf.lent);
+  lumo_mem_fail_at(1);
+  lumo_buf_append(&buf, "89", 2);
+  lumo_mem_fail_at(0);
+  CHECK(buf.failed && buf.lent && memcmp(memory, "1234567", 7) == 0);
+  lumo_buf_clear(&buf);
+  buf.len = 7;
+  lumo_buf_append(&buf, "89", 2);
+  CHECK(!buf.lent && buf.len == 9 && memcmp(buf.data, "123456789", 9) == 0);
+  lumo_buf_free(&buf);
+  buf = lumo_buf_lend(memory, sizeof memory);
+  lumo_buf_append(&buf, "abc", 3);
+  uint8_t *taken = lumo_buf_take(&buf, &len);
+  CHECK(taken != (uint8_t *)memory && len == 3 && memcmp(taken, "abc", 3) == 0 && !buf.data);
+  lumo_free(taken);
+  buf = lumo_buf_lend(memory, sizeof memory);
+  lumo_mem_fail_at(1);
+  CHECK(lumo_buf_take(&buf, &len) == NULL && len == 0);
+  lumo_mem_fail_at(0);
+  buf = lumo_buf_lend(memory, sizeof memory);
+  lumo_buf_free(&buf);
+  CHECK(!buf.data && !buf.lent);
+}
+
 static void test_memory(void) {
   lumo_mem_fail_at(2);
   void *first = lumo_malloc(0), *second = lumo_calloc(1, 8), *third = lumo_calloc(2, 4);
@@ -531,6 +561,7 @@ int main(void) {
   test_writer();
   test_copy();
   test_out_of_memory();
+  test_lent();
   test_reader();
   test_find();
   test_damaged();

@@ -126,12 +126,36 @@ static void test_both(void) {
   CHECK(!lumo_filter_splits(&filter));
 }
 
+/* A filter outgrows the memory that it was lent, and a copy has its own. */
+static void test_lent(void) {
+  char bytes[40];
+  struct lumo_clause clauses[2];
+  lumo_filter copy = {0};
+  setup();
+  filter = lumo_filter_lend(bytes, sizeof bytes, clauses, 2);
+  add(LUMO_AND, LUMO_SIDE_RELATED, "{'n':{'$eq':1}}");
+  CHECK(filter.lent && filter.bytes.lent && lumo_filter_copy(&copy, &filter));
+  add(LUMO_AND, LUMO_SIDE_RELATED, "{'m':{'$eq':2}}");
+  CHECK(filter.lent && !filter.bytes.lent);
+  lumo_mem_fail_at(1);
+  CHECK(!lumo_filter_open(&filter, LUMO_OR, false, &error) && filter.count == 2 && filter.lent);
+  lumo_mem_fail_at(0);
+  lumo_error_init(&error);
+  add(LUMO_OR, LUMO_SIDE_RELATED, "{'o':{'$eq':3}}");
+  CHECK(!filter.lent);
+  SIDE(LUMO_SIDE_RELATED, "{'$or':[{'$and':[{'n':{'$eq':1}},{'m':{'$eq':2}}]},{'o':{'$eq':3}}]}");
+  setup();
+  filter = copy;
+  SIDE(LUMO_SIDE_RELATED, "{'n':{'$eq':1}}");
+}
+
 int main(void) {
   test_and();
   test_or();
   test_groups();
   test_negated();
   test_both();
+  test_lent();
   setup();
   return check_report();
 }

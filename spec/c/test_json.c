@@ -116,6 +116,39 @@ static void test_string(void) {
   lumo_buf_free(&out);
 }
 
+/* A character to be escaped at every place of texts of every length: they are looked at in words of several
+ * sizes. The text is copied, so that a sanitizer sees what is read beyond it. */
+static void test_every_place(void) {
+  static const char special[] = {'"', '\\', '\n', 0x1F, 0x7F, ' ', (char)0xC3};
+  for (size_t len = 0; len <= 70; len++)
+    for (size_t at = 0; at <= len; at++)
+      for (size_t k = 0; k < sizeof special; k++) {
+        char *text = malloc(len + 1), expected[160], *p = expected;
+        memset(text, 'x', len);
+        char *exact = malloc(len ? len : 1);
+        if (at < len) text[at] = special[k];
+        memcpy(exact, text, len);
+        *p++ = '"';
+        for (size_t i = 0; i < len; i++) {
+          unsigned char c = (unsigned char)text[i];
+          if (c == '\n' || c == '"' || c == '\\') *p++ = '\\';
+          if (c == 0x1F) {
+            memcpy(p, "\\u001f", 6);
+            p += 6;
+          } else {
+            *p++ = c == '\n' ? 'n' : (char)c;
+          }
+        }
+        *p++ = '"';
+        lumo_buf out = {0};
+        lumo_json_string(&out, exact, len);
+        CHECK(out.len == (size_t)(p - expected) && memcmp(out.data, expected, out.len) == 0);
+        lumo_buf_free(&out);
+        free(exact);
+        free(text);
+      }
+}
+
 /* ---- parsing ---- */
 
 /* What is read, written again in canonical form. */
@@ -385,6 +418,7 @@ static void test_out_of_memory(void) {
 int main(void) {
   test_modes();
   test_string();
+  test_every_place();
   test_parse();
   test_refused();
   test_cut();

@@ -97,6 +97,25 @@ static void gathered_read(void) {
   lumo_plan_free(&read->plan);
 }
 
+/* A command in lent memory is copied into the plan, which outlives that memory. */
+static void lent_command(void) {
+  char memory[64];
+  lumo_buf command = lumo_buf_lend(memory, sizeof memory), same = document("find", 1);
+  lumo_buf_append(&command, same.data, same.len);
+  lumo_read_plan *read = lumo_read_plan_new("all", "posts", &command, false, false, &error);
+  CHECK(command.data == NULL);
+  memset(memory, 'x', sizeof memory);
+  lumo_step step = next(&read->plan);
+  CHECK(step.command_len == same.len && memcmp(step.command, same.data, same.len) == 0);
+  CHECK_TEXT(step.collection, strlen(step.collection), "posts");
+  lumo_plan_free(&read->plan);
+  command = lumo_buf_lend(memory, sizeof memory);
+  command.failed = true;
+  CHECK(lumo_read_plan_new("all", "posts", &command, false, false, &error) == NULL);
+  lumo_error_reset(&error);
+  lumo_buf_free(&same);
+}
+
 static void many_replies(void) {
   lumo_buf command = document("find", 1);
   lumo_read_plan *read = lumo_read_plan_new("all", "posts", &command, false, false, &error);
@@ -364,6 +383,7 @@ static void no_memory(void) {
 int main(void) {
   lumo_error_init(&error);
   gathered_read();
+  lent_command();
   many_replies();
   streamed_read();
   single_read();
