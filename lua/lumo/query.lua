@@ -272,13 +272,19 @@ local function refuse_lean(kept, method)
   if kept.lean then raise("E_ARGUMENT", "%s gives records, and the query is lean", method) end
 end
 
+--- Runs the hooks before a query is sent, and gives what is kept with the query then: a hook may have added to it.
+local function before(q, kept, event)
+  hooks.run(kept.state, "before", event, q)
+  return kept_of(q)
+end
+
 --- All records that match. Commands: find; across a relation one on the pivot and one on the related
 --- collection.
 ---@return table[]
 function Query:exec()
   local kept = query.to_send(self, "exec")
   if kept.lean then return read(self, kept, "exec", 0) end
-  hooks.run(kept.state, "before", "fetch", self)
+  kept = before(self, kept, "fetch")
   local list = read(self, kept, "exec", 0)
   hooks.run(kept.state, "after", "fetch", list)
   return list
@@ -287,7 +293,7 @@ end
 local function first(q, method)
   local kept = query.to_send(q, method)
   if kept.lean then return read(q, kept, method, 1)[1] end
-  hooks.run(kept.state, "before", "find", q)
+  kept = before(q, kept, "find")
   local found = read(q, kept, method, 1)[1]
   if found ~= nil then hooks.run(kept.state, "after", "find", found) end
   return found
@@ -357,10 +363,7 @@ function Query:each()
   local kept = query.to_send(self, "each")
   local client = client_of(kept)
   if kept.parents then return each_of_many(self) end
-  if not kept.lean then
-    hooks.run(kept.state, "before", "fetch", self)
-    kept = kept_of(self) -- with what a hook has asked for
-  end
+  if not kept.lean then kept = before(self, kept, "fetch") end
   query.before_read(self, kept)
   local plan = core.query_find_plan(self, "each", 0, true)
   local batch, i, done = {}, 0, false

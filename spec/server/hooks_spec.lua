@@ -671,6 +671,38 @@ describe("hooks across relations", function()
     assert.equal(0, #helper.docs("logs"))
   end)
 
+  it("before a query is sent add to it what they like, and to no other query", function()
+    local Asking = lumo.model("HookAsking", {
+      collection = "owners", columns = { name = "string" },
+      relations = {
+        tags = lumo.many_to_many(function() return Tag end, {
+          pivot_table = "owner_tags", pivot_foreign_key = "owner_id", pivot_related_foreign_key = "tag_id",
+        }),
+      },
+    })
+    local asks = true
+    local function ask(q)
+      if asks then q:preload("tags"):with_count("tags") end
+    end
+    Asking:before("fetch", ask)
+    Asking:before("find", ask)
+    owner.tags:create { title = "a" }
+    local plain = Asking:query()
+    local function check(found)
+      assert.equal("a", found.tags[1].title)
+      assert.equal(1, found.extras.tags_count)
+    end
+    check(Asking:query():exec()[1])
+    check(Asking:query():first())
+    check(Asking:find(owner.id))
+    for found in Asking:query():each() do check(found) end
+    asks = false
+    for _, found in ipairs { plain:exec()[1], Asking:query():first() } do
+      assert.is_nil(found.extras.tags_count)
+      expect_error("E_NOT_LOADED", function() return found.tags[1] end)
+    end
+  end)
+
   it("find the pairs gone that a deleted owner takes along, at whatever try", function()
     local Leaving = lumo.model("HookLeaving", {
       collection = "owners", columns = { name = "string" },
