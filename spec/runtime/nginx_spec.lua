@@ -274,6 +274,16 @@ describe("nginx", function()
       assert.is_true(time_of_end("TERM") < 0.3)
     end)
 
+    it("let a transaction come to its end", function()
+      local one = start()
+      local worker = one:get("/pid").body
+      nginx.command(("(sleep 0.2; kill -HUP %d) >/dev/null 2>&1 &"):format(one:pid()))
+      assert.equal("committed", one:get("/hold?text=finished&s=1").body)
+      assert.equal(1, notes("finished"))
+      assert.is_truthy(nginx.eventually(function() return not nginx.is_alive(worker) end))
+      assert.is_not.equal(worker, one:get("/pid").body)
+    end)
+
     it("roll back the transaction that they cut off", function()
       local one = start { shutdown = "300ms" }
       local paths = { "/hold?text=held&s=3", "/pid" }
