@@ -519,7 +519,7 @@ function Record:delete(options)
   delete(self, options, "delete", false)
 end
 
---- delete without hooks.
+--- delete without hooks, those of what on_delete of its relations takes along included.
 ---@param options { write_concern: lumo.WriteConcern? }|nil
 function Record:delete_quietly(options)
   delete(self, options, "delete_quietly", true)

@@ -85,8 +85,8 @@ path("save_quietly", "", function(s) s.post:save_quietly() end, function(s) s.po
 path("delete", "p<delete p>delete", function(s) s.post:delete() end)
 path("delete_quietly", "", function(s) s.post:delete_quietly() end)
 path("refresh, fresh, increment", "", function(s) s.post:refresh() s.post:fresh() s.post:increment("n") end)
-path("delete, cascade and detach", "p<fetch p>fetch p<delete u<delete p>delete u>delete",
-  function(s) s.user:delete() end)
+path("delete, cascade and detach", "p<delete u<delete p>delete u>delete", function(s) s.user:delete() end)
+path("delete_quietly, cascade and detach", "", function(s) s.user:delete_quietly() end)
 path("delete, nullify", "l<delete l>delete", function(s) s.land:delete() end)
 
 for method, argument in pairs {

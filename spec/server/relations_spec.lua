@@ -560,6 +560,94 @@ describe("on_delete", function()
     assert.same({ 0, 0, 1 }, { Top:count(), Middle:count(), Low:count() })
   end)
 
+  it("sees what fetch hooks hide: no orphans stay behind, nothing is forgotten", function()
+    for _, method in ipairs { "delete", "delete_quietly" } do
+      for _, on_delete in ipairs { "cascade", "nullify", "restrict" } do
+        local parent, Child = pair(on_delete)
+        local fetched, deleted, hidden = 0, 0, true
+        for _, event in ipairs { "find", "fetch" } do
+          Child:before(event, function(q)
+            fetched = fetched + 1
+            if hidden then q:where_null("parent_id") end
+          end)
+        end
+        Child:after("fetch", function() fetched = fetched + 1 end)
+        Child:before("delete", function() deleted = deleted + 1 end)
+        local ok = pcall(parent[method], parent)
+        assert.equal(on_delete ~= "restrict", ok)
+        assert.equal(0, fetched)
+        assert.equal(on_delete == "cascade" and method == "delete" and 2 or 0, deleted)
+        hidden = false
+        local left = Child:query():where("parent_id", parent._id):count()
+        assert.equal(on_delete == "restrict" and 2 or 0, left)
+        assert.equal(on_delete == "cascade" and 1 or 3, Child:count())
+      end
+    end
+  end)
+
+  it("quietly detaches without hooks of the pivot model, too", function()
+    lumo.model("RelLabel", { columns = {} })
+    local told = 0
+    local Row = lumo.model("RelLabelled", { collection = "rel_labelled", columns = { rel_holder_id = "objectid", rel_label_id = "objectid" } })
+    Row:before("delete", function() told = told + 1 end)
+    local Holder = lumo.model("RelHolder", { columns = {}, relations = {
+      labels = lumo.many_to_many("RelLabel", {
+        pivot_model = "RelLabelled", pivot_table = "rel_labelled", pivot_foreign_key = "rel_holder_id",
+        pivot_related_foreign_key = "rel_label_id", on_delete = "detach",
+      }),
+    } })
+    local loud, quiet = Holder:create {}, Holder:create {}
+    for _, one in ipairs { loud, quiet } do one.labels:create {} end
+    quiet:delete_quietly()
+    assert.equal(0, told)
+    loud:delete()
+    assert.equal(1, told)
+    assert.equal(0, Row:count())
+  end)
+
+  it("restrict anywhere below is known before the first write, with transactions or without", function()
+    local function tree(options)
+      local number = tostring(math.random(1e9))
+      local Leaf = lumo.model("RelLeaf" .. number, { columns = { branch_id = "objectid" } })
+      local Twig = lumo.model("RelTwig" .. number, { columns = { branch_id = "objectid" } })
+      local Branch = lumo.model("RelBranch" .. number, { columns = { tree_id = "objectid" }, relations = {
+        a_twigs = lumo.has_many(Twig, { foreign_key = "branch_id", on_delete = "cascade" }),
+        b_leaves = lumo.has_many(Leaf, { foreign_key = "branch_id", on_delete = "restrict" }),
+      } })
+      local Ring = lumo.model("RelRing" .. number, { columns = { tree_id = "objectid" } })
+      local Tree = lumo.model("RelTree" .. number, { columns = {}, relations = {
+        a_rings = lumo.has_many(Ring, { foreign_key = "tree_id", on_delete = "nullify" }),
+        b_branches = lumo.has_many(Branch, { foreign_key = "tree_id", on_delete = "cascade" }),
+      } })
+      local one = Tree:create({}, options)
+      one.a_rings:create {}
+      one.b_branches:create({}).a_twigs:create {}
+      one.b_branches:create({}).b_leaves:create {}
+      return one, Ring
+    end
+    local function check(options)
+      local one, Ring = tree(options)
+      local ok, err
+      local _, list = lumo.count_commands(function() ok, err = pcall(one.delete, one) end)
+      assert.is_false(ok)
+      assert.equal("E_ARGUMENT", err.code)
+      assert.matches("b_leaves", err.message, 1, true)
+      for _, command in ipairs(list) do
+        assert.is_true(command.name == "find" or command.name == "abortTransaction", command.name)
+      end
+      assert.equal(1, Ring:query(options):where("tree_id", one._id):count())
+      assert.is_false(one.is_deleted)
+    end
+    check {}
+    local server = helper.start_mongod()
+    local alone = lumo.connect(server.address, { name = "rel_standalone", database = "x" })
+    finally(function()
+      alone:close()
+      server:remove()
+    end)
+    check { client = alone }
+  end)
+
   it("refuses an owner whose key was not selected, rather than forget what belongs to it", function()
     local Part = lumo.model("RelPart", { columns = { whole = "string" } })
     local Whole = lumo.model("RelWhole", { columns = { code = "string", n = "integer" }, relations = {

@@ -1,4 +1,5 @@
---- What deleting a record does with what belongs to it: the options on_delete of its relations.
+--- What deleting a record does with what belongs to it: the options on_delete of its relations. What belongs to it is
+--- read and written without fetch hooks: one that hides records is not to leave them behind with nobody to belong to.
 local core = require "lumo.core"
 local queries = require "lumo.query"
 local records = require "lumo.record"
@@ -48,12 +49,18 @@ end
 
 local add
 
+--- What belongs to these records, hidden by hooks or not.
+local function all_related(list, relation)
+  local q = relation:eager_query(list)
+  return queries.read(q, core.query_kept(q), "delete", 0)
+end
+
 -- What is done for a list of records, all of which have the relation's key.
 local acts = {}
 
 --- The related records go first, with what hangs on them: by then nothing points to what is gone.
 function acts.cascade(list, relation, walk)
-  local children = without_seen(relation:eager_query(list):exec(), relation.related_state, walk.seen)
+  local children = without_seen(all_related(list, relation), relation.related_state, walk.seen)
   if #children == 0 then return end
   add(children, relation.related_state, walk)
   table.insert(walk.steps, delete_step(children, relation.related_state, walk.quiet))
@@ -79,7 +86,7 @@ end
 
 function acts.detach(list, relation, walk)
   for _, one in ipairs(list) do
-    local detach = require("lumo.relations.pairs").detach(one, relation, walk.client, "delete", true)
+    local detach = require("lumo.relations.pairs").detach(one, relation, walk.client, "delete", true, nil, walk.quiet)
     table.insert(walk.steps, { list = {}, state = relation.state, events = {}, write = detach })
   end
 end

@@ -337,11 +337,12 @@ function pairs_of.row(write, related, number)
 end
 
 --- Removes pairs: of some ids (one, or a list of them), or with `all` those of the parent.
+---@param quiet boolean|nil without hooks of the pivot model
 ---@return fun(client: lumo.Client): integer send
-function pairs_of.detach(parent, relation, client, method, all, ids)
+function pairs_of.detach(parent, relation, client, method, all, ids, quiet)
   local handle = relation:bound_handle(method, client)
   local plan = all and core.detach_all_plan(handle, parent) or core.detach_plan(handle, parent, ids)
-  if not has_hooks(relation) then
+  if quiet or not has_hooks(relation) then
     return function(inner)
       run(inner, plan)
       return core.plan_written(plan, "nRemoved")
