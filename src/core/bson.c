@@ -198,11 +198,30 @@ bool lumo_iter_next(lumo_iter *it) {
   return step_over(it, find_nul(it->next + 1, it->end));
 }
 
-bool lumo_iter_next_expecting(lumo_iter *it, const char *key, uint32_t key_len, bool *expected) {
+/* memcmp(a, b, n) == 0 for the length of a key, for which a call would be most of the work. */
+static inline bool same_bytes(const uint8_t *a, const uint8_t *b, size_t n) {
+  size_t at = 0;
+  if (n < 8) {
+    if (n >= 4) return lumo_load32(a) == lumo_load32(b) && lumo_load32(a + n - 4) == lumo_load32(b + n - 4);
+    while (at < n && a[at] == b[at]) at++;
+    return at == n;
+  }
+  for (; at + 8 < n; at += 8)
+    if (lumo_load64(a + at) != lumo_load64(b + at)) return false;
+  return lumo_load64(a + n - 8) == lumo_load64(b + n - 8);
+}
+
+bool lumo_iter_pass(lumo_iter *it, const char *key, uint32_t key_len) {
   const uint8_t *start = it->next, *end = it->end;
   /* Type, key and NUL must lie before the document's own NUL. */
-  *expected = (size_t)(end - start) >= (size_t)key_len + 2 && memcmp(start + 1, key, key_len + 1) == 0;
-  return *expected ? step_over(it, start + 1 + key_len) : lumo_iter_next(it);
+  if ((size_t)(end - start) < (size_t)key_len + 2 ||
+      !same_bytes(start + 1, (const uint8_t *)key, (size_t)key_len + 1))
+    return false;
+  const uint8_t *p = start + 2 + key_len;
+  int64_t size = size_of_value(start[0], p, end);
+  if (size < 0) return false;
+  it->next = p + size;
+  return true;
 }
 
 lumo_value lumo_element_value(const uint8_t *element, uint32_t key_len, const uint8_t *end) {

@@ -160,9 +160,9 @@ bool lumo_iter_value(lumo_iter *it, const lumo_value *v);
 /* Over elements without a header around them, as they stand in a buffer. */
 lumo_iter lumo_iter_elements(const lumo_buf *elements);
 bool lumo_iter_next(lumo_iter *it);
-/* The same for a caller who thinks to know the next key (NUL-terminated): if it is that, which *expected
- * tells, its end needs no search. */
-bool lumo_iter_next_expecting(lumo_iter *it, const char *key, uint32_t key_len, bool *expected);
+/* For a caller who thinks to know the next key (NUL-terminated): steps over its element, without looking at
+ * the value. False, and nothing has happened, if it is another, or malformed. */
+bool lumo_iter_pass(lumo_iter *it, const char *key, uint32_t key_len);
 /* The value of an element whose key is key_len long; type LUMO_BSON_END if it does not fit before `end`, the
  * place of the document's last NUL. */
 lumo_value lumo_element_value(const uint8_t *element, uint32_t key_len, const uint8_t *end);

@@ -10,21 +10,31 @@ uint8_t *lumo_record_room(lumo_record *record) {
   return (uint8_t *)(record->places + record->schema->count);
 }
 
+static void keep_place(lumo_record *record, uint32_t column, const uint8_t *element) {
+  if (!(record->places[column] & LUMO_PLACE_OFFSET))
+    record->places[column] |= (uint32_t)(element - record->doc);
+}
+
 bool lumo_record_index(lumo_record *record) {
   const lumo_schema *schema = record->schema;
   lumo_iter it;
-  uint32_t next = 0; /* documents mostly hold their fields in the schema's order */
-  for (uint32_t i = 0; i < schema->count; i++) record->places[i] &= ~LUMO_PLACE_OFFSET;
+  uint32_t next = 0, count = schema->count;
+  for (uint32_t i = 0; i < count; i++) record->places[i] &= ~LUMO_PLACE_OFFSET;
   if (!record->doc) return true;
   if (!lumo_iter_init(&it, record->doc, record->doc_len)) return false;
   for (;;) {
-    const lumo_column *column = schema->columns[next < schema->count ? next : 0];
-    bool expected;
-    if (!lumo_iter_next_expecting(&it, column->stored, column->stored_len, &expected)) return !it.bad;
-    if (!expected) column = lumo_schema_find_stored(schema, it.key, it.key_len);
+    /* Documents mostly hold their fields in the schema's order. */
+    for (; next < count; next++) {
+      const lumo_column *column = schema->columns[next];
+      const uint8_t *element = it.next;
+      if (!lumo_iter_pass(&it, column->stored, column->stored_len)) break;
+      keep_place(record, next, element);
+    }
+    const uint8_t *element = it.next;
+    if (!lumo_iter_next(&it)) return !it.bad;
+    const lumo_column *column = lumo_schema_find_stored(schema, it.key, it.key_len);
     if (!column) continue;
-    if (!(record->places[column->index] & LUMO_PLACE_OFFSET))
-      record->places[column->index] |= (uint32_t)((const uint8_t *)it.key - 1 - record->doc);
+    keep_place(record, column->index, element);
     next = column->index + 1;
   }
 }

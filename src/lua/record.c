@@ -328,7 +328,8 @@ static int record_index(lua_State *L) {
     lua_Integer number = lua_tointeger(L, -1);
     if (number < 0) return push_property(L, record, number);
     push_attribute(L, 1, record, (uint32_t)number - 1);
-    if (lua_istable(L, -1)) tell_touched(L, 1);
+    /* What was only decoded is no table. */
+    if ((record->places[number - 1] & ~LUMO_PLACE_OFFSET) && lua_istable(L, -1)) tell_touched(L, 1);
     return 1;
   }
   case LUA_TTABLE:
