@@ -193,6 +193,7 @@ static void leave_parent(lumo_connection *connection) {
   if (connection->generation == generation) return;
   connection->generation = generation;
   connection->pool = NULL;
+  connection->spare = NULL;
   connection->workers = NULL;
   connection->in_use = 0;
   connection->warm = false;
@@ -212,9 +213,11 @@ static mongoc_client_pool_t *take_idle_pool(lumo_connection *connection) {
   return pool;
 }
 
-/* The pool of this process, marked as in use. Made outside the lock, for with mongodb+srv it asks the DNS; if
- * two threads make one, the second is thrown away before it has started anything. */
-static mongoc_client_pool_t *use_pool(lumo_connection *connection, bool *warm, lumo_error *error) {
+/* The pool of this process, marked as in use, and its spare client, if there is one. Made outside the lock,
+ * for with mongodb+srv it asks the DNS; if two threads make one, the second is thrown away before it has
+ * started anything. */
+static mongoc_client_pool_t *use_pool(lumo_connection *connection, mongoc_client_t **spare, bool *warm,
+                                      lumo_error *error) {
   mongoc_client_pool_t *made = NULL, *pool;
   for (;;) {
     lumo_driver_lock();
@@ -225,7 +228,12 @@ static mongoc_client_pool_t *use_pool(lumo_connection *connection, bool *warm, l
       made = NULL;
     }
     pool = closed ? NULL : connection->pool;
-    if (pool) connection->in_use++;
+    *spare = NULL;
+    if (pool) {
+      connection->in_use++;
+      *spare = connection->spare;
+      connection->spare = NULL;
+    }
     *warm = connection->warm;
     lumo_driver_unlock();
     if (pool || closed) {
@@ -260,13 +268,14 @@ static void unuse_pool(lumo_connection *connection) {
 mongoc_client_t *lumo_connection_checkout(lumo_connection *connection, lumo_error *error) {
   bool warm;
   sigset_t all, before;
-  mongoc_client_pool_t *pool = use_pool(connection, &warm, error);
-  if (!pool) return NULL;
+  mongoc_client_t *client;
+  mongoc_client_pool_t *pool = use_pool(connection, &client, &warm, error);
+  if (!pool || client) return client;
   if (!warm) { /* the first pop starts the monitoring threads, which must not take the program's signals */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
   }
-  mongoc_client_t *client = mongoc_client_pool_pop(pool);
+  client = mongoc_client_pool_pop(pool);
   if (!warm) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     lumo_driver_lock();
@@ -284,8 +293,22 @@ mongoc_client_t *lumo_connection_checkout(lumo_connection *connection, lumo_erro
   return NULL;
 }
 
+/* Keeps the client as the spare one. Not if so many others are in use that one of them may wait in the pool.
+ */
+static bool keep_spare(lumo_connection *connection, mongoc_client_t *client) {
+  lumo_driver_lock();
+  bool kept =
+      !connection->closed && !connection->spare && connection->in_use <= (unsigned)connection->pool_size;
+  if (kept) {
+    connection->spare = client;
+    connection->in_use--;
+  }
+  lumo_driver_unlock();
+  return kept;
+}
+
 void lumo_connection_checkin(lumo_connection *connection, mongoc_client_t *client, unsigned made_in) {
-  if (made_in != generation) return; /* the parent's */
+  if (made_in != generation || keep_spare(connection, client)) return; /* the parent's is left alone */
   mongoc_client_pool_push(connection->pool, client);
   unuse_pool(connection);
 }
@@ -305,6 +328,9 @@ void lumo_connection_close(lumo_connection *connection) {
   }
   lumo_driver_lock();
   connection->closed = true;
+  mongoc_client_t *spare = connection->spare;
+  connection->spare = NULL;
+  if (spare) connection->in_use++; /* until it is back in the pool */
   /* No client was to be had, or these came in the meantime: the server's own timeout ends them. */
   lumo_lease *left = connection->abandoned;
   connection->abandoned = NULL;
@@ -323,6 +349,7 @@ void lumo_connection_close(lumo_connection *connection) {
     left = next;
   }
   end_pool(pool);
+  if (spare) lumo_connection_checkin(connection, spare, generation);
 }
 
 /* ---- the workers ---- */

@@ -154,6 +154,16 @@ static void hold_retry(lumo_trace *trace, bool answered) {
     mongoc_client_set_stream_initiator(trace->client, refuse_connection, NULL);
 }
 
+/* Few replies have one of the two fields that hold labels, for which libmongoc would take far longer to look.
+ */
+static bool asks_for_retry(const bson_t *reply) {
+  lumo_value found;
+  const uint8_t *data = bson_get_data(reply);
+  return (lumo_bson_find(data, reply->len, LUMO_KEY("errorLabels"), &found) ||
+          lumo_bson_find(data, reply->len, LUMO_KEY("writeConcernError"), &found)) &&
+         mongoc_error_has_label(reply, "RetryableWriteError");
+}
+
 static void on_succeeded(const mongoc_apm_command_succeeded_t *event) {
   lumo_trace *trace = current;
   if (!trace) return;
@@ -166,8 +176,7 @@ static void on_succeeded(const mongoc_apm_command_succeeded_t *event) {
   log_command(mongoc_apm_command_succeeded_get_command_name(event),
               mongoc_apm_command_succeeded_get_duration(event), false);
   /* Written, but the primary stepped down before the others had it: this is retried, too. */
-  if (trace->retries &&
-      mongoc_error_has_label(mongoc_apm_command_succeeded_get_reply(event), "RetryableWriteError"))
+  if (trace->retries && asks_for_retry(mongoc_apm_command_succeeded_get_reply(event)))
     hold_retry(trace, true);
 }
 

@@ -92,7 +92,9 @@ struct lumo_connection {
   /* Under the lock: */
   unsigned generation;        /* of the pool */
   mongoc_client_pool_t *pool; /* NULL until the first use in this process */
-  unsigned in_use;            /* clients that are out of the pool, and waits for one */
+  unsigned in_use;            /* clients that are out of the pool to be used, and waits for one */
+  mongoc_client_t *spare;     /* or NULL: the one that came back last and is kept out of the pool for the next
+                               * use, since libmongoc looks up its options each time */
   bool warm;                  /* a first client has been popped: the monitors run */
   bool closed;
   lumo_workers *workers;         /* NULL until the first job in this process */
