@@ -99,9 +99,16 @@ for _ = 1, FIND_ROUNDS do
   for _ = 1, 5 do pipes[#pipes + 1] = tonumber((nginx.command("build/bench/pipe"):match("%S+"))) end
 end
 
--- What nginx and Lua need for so many requests is there before the threads are.
-client("load", BUSY_SECONDS, "/warm")()
-local light, few = nginx.usage(worker), tonumber(server:get("/threads").body)
+--- The kilobytes of the worker without Lua's garbage, and its threads, after so many requests.
+local function weigh(path)
+  client("load", BUSY_SECONDS, path)()
+  server:get("/gc")
+  return nginx.usage(worker).kilobytes, tonumber(server:get("/threads").body)
+end
+
+local light, few = weigh("/warm") -- what nginx and Lua need for requests is there before the threads are
+local heavy, many = weigh("/sleep")
+
 local rates, idle, busy, ratios = {}, {}, {}, {}
 for round = 1, ROUNDS do
   idle[round] = client("probe", IDLE_SECONDS, "/quiet")()
@@ -111,7 +118,6 @@ for round = 1, ROUNDS do
   rates[round] = load()
   ratios[round] = busy[round] / idle[round]
 end
-local heavy, many = nginx.usage(worker), tonumber(server:get("/threads").body)
 server:clear()
 conn:command { dropDatabase = 1 }
 
@@ -134,6 +140,6 @@ row("99th percentile of another location, busy / idle",
   function(v) return v <= 3 end)
 row_of_finds("medians", median)
 row_of_finds("the best", function(list) return percentile(list, 0) end)
-local weight = (heavy.kilobytes - light.kilobytes) / (many - few)
+local weight = (heavy - light) / (many - few)
 row("memory of a thread with its connection", ("%.0f KB"):format(weight), weight, "100 KB",
   function(v) return v <= 100 end)

@@ -60,6 +60,11 @@ function app.finds()
   for _ = 1, ROUNDS do ngx.say(time_finds(id), " ", time_blocking_finds(id)) end
 end
 
+function app.gc()
+  collectgarbage()
+  collectgarbage()
+end
+
 function app.threads() ngx.say(conn:stats().threads) end
 
 return app
