@@ -42,6 +42,10 @@ end
 -- For each coroutine in which an explanation is made: { verbosity =, dry =, commands = { … } }.
 local explaining = setmetatable({}, { __mode = "k" })
 
+-- For each coroutine the innermost of the calls of count_commands that it is in: { commands = { … }, outer = the next
+-- one, inside = whether a listener has made it }.
+local counting = setmetatable({}, { __mode = "k" })
+
 local is_listening = false
 
 --- Whether anybody wants to know what plans do.
@@ -49,7 +53,8 @@ events.is_watching = false
 
 local function refresh()
   is_listening = #listeners.command > 0 or #listeners.error > 0
-  events.is_watching = is_listening or next(explaining) ~= nil or modes.collection_scans ~= "off"
+  events.is_watching = is_listening or next(explaining) ~= nil or next(counting) ~= nil
+    or modes.collection_scans ~= "off"
 end
 
 -- Coroutines in which a listener runs: what it sends itself is no event.
@@ -107,14 +112,34 @@ end
 
 -- Plans -----------------------------------------------------------------------------------------------------
 
+--- What this coroutine has in a table by coroutine, put there by a call of fn. A coroutine that was ended in the middle
+--- of one may be used again.
+local function mine(by_coroutine, fn)
+  local key = this_coroutine()
+  if by_coroutine[key] and not ambient.is_called(fn) then by_coroutine[key] = nil end
+  if next(by_coroutine) == nil then refresh() end
+  return by_coroutine[key]
+end
+
+--- Adds an event to the lists of all calls of count_commands that this coroutine is in. What a listener sends is for
+--- those that the listener itself has made.
+local function count(event)
+  local counter, is_inside = mine(counting, events.count_commands), inside[this_coroutine()]
+  while counter do
+    if counter.inside == is_inside then table.insert(counter.commands, event) end
+    counter = counter.outer
+  end
+end
+
 --- Tells of commands, and of the failure of what sent them.
 local function tell_commands(commands, op, connection, place, err)
   for _, event in ipairs(commands) do
     event.op, event.connection, event.place = op, connection.name, place
     if event.collection then event.model, event.relation = registry.owner_of(event.collection) end
     if event.failed and core.is_error(err) then event.outcome = err.outcome end
-    emit("command", names.alias(event))
+    count(names.alias(event))
   end
+  for _, event in ipairs(commands) do emit("command", event) end
   if err ~= nil then emit("error", { error = err, op = op, connection = connection.name, place = place }) end
 end
 
@@ -136,26 +161,23 @@ local function tell_scans(commands, place, refused)
   end
 end
 
---- The explanation that is being made here. A coroutine that was ended in the middle of one may be used again.
-local function explanation_here()
-  local key = this_coroutine()
-  if explaining[key] and not ambient.is_called(events.explain) then explaining[key] = nil end
-  if next(explaining) == nil then refresh() end
-  return explaining[key]
+--- Whether somebody wants to know of the commands that this coroutine sends.
+local function is_told()
+  return is_listening or mine(counting, events.count_commands) ~= nil
 end
 
 --- Before a plan that is watched is run.
 ---@param plan userdata
 ---@return table watch for events.after
 function events.before(plan)
-  local watch = { explanation = explanation_here() }
+  local watch = { explanation = mine(explaining, events.explain) }
   if watch.explanation then
     core.plan_inspect(plan, watch.explanation.verbosity, watch.explanation.dry)
   elseif modes.collection_scans ~= "off" then
     watch.scans = modes.collection_scans
     core.plan_inspect(plan, nil, false, watch.scans == "raise")
   end
-  if is_listening then
+  if is_told() then
     core.plan_watch(plan)
     watch.place = place_of_caller()
   end
@@ -204,10 +226,10 @@ end
 
 --- Before a transaction is ended: what its end sends will be told.
 ---@param trx lumo.Transaction
----@return fun(err: any)|nil ended takes that down, with the error of a commit that failed; nil while nobody listens
+---@return fun(err: any)|nil ended takes that down, with the error of a commit that failed; nil when nobody is told
 ---@return fun()|nil told tells it, once the state of everything is as it will be
 function events.ending(trx)
-  if not is_listening then return nil end
+  if not is_told() then return nil end
   local place, session, commands, failure = place_of_caller(), trx.session, nil, nil
   core.session_watch(session)
   local function ended(err)
@@ -215,6 +237,29 @@ function events.ending(trx)
     commands, failure = ok and list or {}, err
   end
   return ended, function() tell_commands(commands, "transaction", trx.connection, place, failure) end
+end
+
+-- Counting --------------------------------------------------------------------------------------------------
+
+--- Runs fn and gives how many commands it sent (commits and getMores included, handshakes and monitoring not)
+--- and a list of them. Counted is what this coroutine sends, and its preloads that run at once; not what other
+--- coroutines do meanwhile, those that fn has started included. Raises what fn raises. Sends nothing itself.
+---@param fn function
+---@return integer count
+---@return lumo.CommandEvent[] commands
+function events.count_commands(fn)
+  if type(fn) ~= "function" then
+    raise("E_ARGUMENT", "count_commands needs a function, got %s", type(fn))
+  end
+  local key, outer = this_coroutine(), mine(counting, events.count_commands)
+  local counter = { commands = {}, outer = outer, inside = inside[key] }
+  counting[key] = counter
+  refresh()
+  local ok, err = pcall(fn)
+  counting[key] = outer
+  refresh()
+  if not ok then error(err, 0) end
+  return #counter.commands, counter.commands
 end
 
 -- Slow commands ---------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ local lumo = {
   transaction = transactions.transaction,
   guard = errors.guard,
   on = events.on,
+  count_commands = events.count_commands,
   slow_log = events.slow_log,
   warn_about = events.warn_about,
   naming = naming.default,
@@ -51,22 +52,6 @@ local lumo = {
 
 for name, value in pairs(values) do
   lumo[name] = value
-end
-
---- Runs fn and gives how many commands it sent (commits and getMores included, handshakes and monitoring not)
---- and a list of them.
----@param fn function
----@return integer count
----@return { name: string, collection: string?, duration_ms: number, failed: boolean }[] commands
-function lumo.count_commands(fn)
-  if type(fn) ~= "function" then
-    raise("E_ARGUMENT", "count_commands needs a function, got %s", type(fn))
-  end
-  local begin = core.commands_begin()
-  local ok, err = pcall(fn)
-  local list = core.commands_end(begin)
-  if not ok then error(err, 0) end
-  return #list, list
 end
 
 --- Creates the indexes that all models declare and that their relations need on their pivots, where they are missing;

@@ -165,6 +165,34 @@ function cases.preload()
   print(table.concat(seen, " "), code)
 end
 
+--- Coroutines that count at once count what is their own, preloads that run at once included.
+function cases.counts()
+  lumo.use_runtime(name)
+  lumo.model("Tag", { columns = { name = "string" } })
+  lumo.model("Author", { columns = { name = "string" } })
+  local Post = lumo.model("Post", {
+    columns = { title = "string" },
+    relations = { tags = lumo.many_to_many("Tag"), authors = lumo.many_to_many("Author") },
+  })
+  local post = Post:create { title = "counted" }
+  post.tags:create { name = "x" }
+  post.authors:create { name = "y" }
+  local counts, seen = {}, 0
+  local off = lumo.on("command", function() seen = seen + 1 end)
+  for i = 1, 4 do
+    loop.spawn(function()
+      counts[i] = lumo.count_commands(function()
+        for _ = 1, i do Post:query():where("id", post.id):preload("tags"):preload("authors"):exec() end
+        lumo.transaction(function() Note:create { text = "counts", n = i } end)
+      end)
+    end)
+  end
+  counts[5] = lumo.count_commands(loop.run) -- nothing is this coroutine's
+  off()
+  counts[6] = seen
+  print(table.concat(counts, " "))
+end
+
 --- Outside of the loop's coroutines it waits on this thread.
 function cases.outside()
   lumo.use_runtime(name)

@@ -151,6 +151,57 @@ describe("lumo.on", function()
     assert.is_true(sum("commitTransaction") >= 2)
   end)
 
+  it("counts what the caller's coroutine sends, for all counts around it, and nobody else's", function()
+    Post:create_many { { n = 1 }, { n = 2 } }
+    local inner, outer, others, list
+    local other = coroutine.wrap(function()
+      others = lumo.count_commands(function()
+        Post:count()
+        coroutine.yield()
+        Post:count()
+      end)
+    end)
+    outer, list = lumo.count_commands(function()
+      Post:count()
+      other()
+      inner = lumo.count_commands(function() lumo.transaction(function() Post:create { n = 3 } end) end)
+      other()
+      assert.is_false((pcall(lumo.count_commands, function()
+        Post:count()
+        error("on purpose")
+      end)))
+      coroutine.wrap(function() Post:count() end)() -- as with transactions: not this coroutine's
+      Post:first()
+    end)
+    assert.same({ 2, 5, 2 }, { inner, outer, others })
+    local sent = {}
+    for i, one in ipairs(list) do sent[i] = one.name end
+    assert.equal("aggregate insert commitTransaction aggregate find", table.concat(sent, " "))
+    assert.equal("EventPost", list[1].model)
+    assert.matches("events_spec.lua:%d+$", list[1].place)
+    assert.equal(0, (lumo.count_commands(function() end)))
+  end)
+
+  it("counts what a listener sends for the listener's own counts alone", function()
+    local inner
+    on("command", function()
+      inner = lumo.count_commands(function() Post:count() end)
+    end)
+    assert.equal(1, (lumo.count_commands(function() Post:first() end)))
+    assert.equal(1, inner)
+  end)
+
+  it("counts of a cursor what is sent meanwhile, not what was sent between", function()
+    local stream = Post:watch()
+    local function poll() return (lumo.count_commands(function() stream:try_next() end)) end
+    local first = poll()
+    stream:try_next()
+    stream:try_next()
+    assert.is_true(first >= 1)
+    assert.equal(1, poll())
+    stream:close()
+  end)
+
   it("runs what waits for the end of a transaction, whatever a listener raises", function()
     local ran = {}
     on("command", function(event)

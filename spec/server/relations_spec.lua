@@ -588,7 +588,9 @@ describe("on_delete", function()
   it("quietly detaches without hooks of the pivot model, too", function()
     lumo.model("RelLabel", { columns = {} })
     local told = 0
-    local Row = lumo.model("RelLabelled", { collection = "rel_labelled", columns = { rel_holder_id = "objectid", rel_label_id = "objectid" } })
+    local Row = lumo.model("RelLabelled", {
+      collection = "rel_labelled", columns = { rel_holder_id = "objectid", rel_label_id = "objectid" },
+    })
     Row:before("delete", function() told = told + 1 end)
     local Holder = lumo.model("RelHolder", { columns = {}, relations = {
       labels = lumo.many_to_many("RelLabel", {

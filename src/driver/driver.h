@@ -169,18 +169,11 @@ typedef struct lumo_command_event {
   bool failed;
 } lumo_command_event;
 
-/* Between begin and end every command that any connection of this process sends is kept (handshakes,
- * monitoring, authentication and endSessions are not counted; commits, aborts, getMores and each retry are).
- * May nest: end gives those since its own begin. */
-size_t lumo_commands_begin(void);
-/* *events is lumo_malloc'ed (NULL when *count is 0); false: no memory. */
-bool lumo_commands_end(size_t begin, lumo_command_event **events, size_t *count);
-
-/* The same of one plan, whoever else sends something meanwhile: from now on its commands are written down.
- * False: no memory. */
+/* From now on the commands of this plan are written down (handshakes, monitoring, authentication and
+ * endSessions are none; commits, aborts, getMores and each retry are). False: no memory. */
 bool lumo_plan_watch(lumo_plan *plan);
-/* Those since the last call, which the caller frees by lumo_free; NULL when there are none. False: no memory
- * for one of them. */
+/* Those since then or the last call, which the caller frees by lumo_free; NULL when there are none. False: no
+ * memory for one of them. */
 bool lumo_plan_watched(lumo_plan *plan, lumo_command_event **events, size_t *count);
 /* The same of what lumo_session_commit and lumo_session_abort send. */
 bool lumo_session_watch(lumo_session *session);

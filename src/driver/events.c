@@ -1,4 +1,4 @@
-/* libmongoc's command events: the trace of one call, and the log of commands for lumo_commands_begin. */
+/* libmongoc's command events: the trace of one call, and the log of commands of a plan or a session. */
 #include <string.h>
 
 #include "../core/mem.h"
@@ -12,12 +12,6 @@ struct lumo_command_log {
   size_t count, capacity;
   bool failed; /* no memory: what followed is missing */
 };
-
-/* The log is kept while anybody counts. Each of them remembers where it began, so nesting needs no more. */
-static lumo_command_log command_log; /* under the lock, … */
-static unsigned readers;             /* … as this */
-/* `readers > 0`, readable without the lock: this is looked at for every command. */
-static atomic_bool logging;
 
 static void add_event(lumo_command_log *log, const char *name, int64_t duration_us, bool failed) {
   if (!log->failed && log->count == log->capacity) {
@@ -43,12 +37,7 @@ void lumo_log_pause(bool pause) {
 }
 
 static void log_command(const char *name, int64_t duration_us, bool failed) {
-  if (paused) return;
-  if (watching) add_event(watching, name, duration_us, failed); /* nobody else's meanwhile */
-  if (!atomic_load_explicit(&logging, memory_order_acquire)) return;
-  lumo_driver_lock();
-  if (readers > 0) add_event(&command_log, name, duration_us, failed);
-  lumo_driver_unlock();
+  if (watching && !paused) add_event(watching, name, duration_us, failed); /* nobody else's meanwhile */
 }
 
 void lumo_log_free(void *data) {
@@ -74,8 +63,16 @@ static bool take_events(lumo_command_log *log, lumo_command_event **events, size
   return ok;
 }
 
+/* An empty log; one from before holds what a plan has sent while nobody wanted to know. */
+static lumo_command_log *begin_log(lumo_command_log *log) {
+  if (!log) return lumo_calloc(1, sizeof *log);
+  log->count = 0;
+  log->failed = false;
+  return log;
+}
+
 bool lumo_plan_watch(lumo_plan *plan) {
-  if (!plan->log) plan->log = lumo_calloc(1, sizeof(lumo_command_log));
+  plan->log = begin_log(plan->log);
   plan->release_log = lumo_log_free;
   return plan->log != NULL;
 }
@@ -85,44 +82,12 @@ bool lumo_plan_watched(lumo_plan *plan, lumo_command_event **events, size_t *cou
 }
 
 bool lumo_session_watch(lumo_session *session) {
-  if (!session->log) session->log = lumo_calloc(1, sizeof *session->log);
+  session->log = begin_log(session->log);
   return session->log != NULL;
 }
 
 bool lumo_session_watched(lumo_session *session, lumo_command_event **events, size_t *count) {
   return take_events(session->log, events, count);
-}
-
-size_t lumo_commands_begin(void) {
-  lumo_driver_lock();
-  readers++;
-  atomic_store_explicit(&logging, true, memory_order_release);
-  size_t begin = command_log.count;
-  lumo_driver_unlock();
-  return begin;
-}
-
-bool lumo_commands_end(size_t begin, lumo_command_event **events, size_t *count) {
-  *events = NULL;
-  *count = 0;
-  lumo_driver_lock();
-  bool ok = !command_log.failed;
-  if (ok && command_log.count > begin) {
-    size_t n = command_log.count - begin;
-    *events = lumo_malloc(n * sizeof **events);
-    ok = *events != NULL;
-    if (ok) {
-      memcpy(*events, command_log.items + begin, n * sizeof **events);
-      *count = n;
-    }
-  }
-  if (--readers == 0) {
-    atomic_store_explicit(&logging, false, memory_order_release);
-    lumo_free(command_log.items);
-    memset(&command_log, 0, sizeof command_log);
-  }
-  lumo_driver_unlock();
-  return ok;
 }
 
 /* ---- the trace ---- */

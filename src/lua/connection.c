@@ -230,11 +230,6 @@ static int session_free(lua_State *L) {
   return session_gc(L);
 }
 
-static int commands_begin(lua_State *L) {
-  lua_pushinteger(L, (lua_Integer)lumo_commands_begin());
-  return 1;
-}
-
 /* The events between their C memory and the table: a userdata owns them meanwhile. */
 static int events_gc(lua_State *L) {
   lumo_command_event **events = lua_touserdata(L, 1);
@@ -282,22 +277,14 @@ static int push_event_list(lua_State *L, lumo_command_event **events, size_t cou
   return 1;
 }
 
-/* core.commands_end(begin): a list of { name, collection, duration_ms, failed } */
-static int commands_end(lua_State *L) {
-  size_t begin = (size_t)luaL_checkinteger(L, 1), count = 0;
-  lumo_command_event **events = push_events(L);
-  if (!lumo_commands_end(begin, events, &count)) return raise_memory(L);
-  return push_event_list(L, events, count);
-}
-
 /* core.plan_watch(plan): its commands are written down. */
 static int plan_watch(lua_State *L) {
   if (!lumo_plan_watch(lumo_check_any_plan(L, 1))) return raise_memory(L);
   return 0;
 }
 
-/* core.plan_watched(plan): → those since the last call, as commands_end's; the plan's name. Of a plan that a
- * thread was left with: none, nil. */
+/* core.plan_watched(plan): → those since then, as a list of { name, collection, duration_ms, failed }; the
+ * plan's name. Of a plan that a thread was left with: none, nil. */
 static int plan_watched(lua_State *L) {
   if (lumo_plan_is_lent(L, 1)) {
     lua_newtable(L);
@@ -319,7 +306,7 @@ static int session_watch(lua_State *L) {
   return 0;
 }
 
-/* core.session_watched(session): those, as commands_end's. */
+/* core.session_watched(session): those, as plan_watched's. */
 static int session_watched(lua_State *L) {
   lumo_session *session = lumo_opt_session(L, 1);
   size_t count = 0;
@@ -344,8 +331,6 @@ void lumo_open_connection(lua_State *L) {
       {"session_commit", session_commit},
       {"session_abort", session_abort},
       {"session_free", session_free},
-      {"commands_begin", commands_begin},
-      {"commands_end", commands_end},
       {"plan_watch", plan_watch},
       {"plan_watched", plan_watched},
       {"session_watch", session_watch},
