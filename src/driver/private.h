@@ -7,6 +7,15 @@
 
 #include "driver.h"
 
+/* ---- clock.c ---- */
+
+/* Monotonic. */
+int64_t lumo_clock_ms(void);
+/* Sleeps before the n-th repetition (from 1): about 2 ms doubled each time, at most 250, with jitter. */
+void lumo_backoff(unsigned n);
+#define LUMO_STEPPING_DOWN                                                                                   \
+  8 /* such an n: some 200 ms, as who steps down calls itself the primary for a while */
+
 /* ---- events.c: what libmongoc did on this thread ---- */
 
 typedef struct lumo_command_log lumo_command_log;
@@ -212,11 +221,6 @@ bool lumo_session_end(lumo_connection *connection, mongoc_client_t *client, mong
 bool lumo_orphans_kill(lumo_connection *connection, mongoc_client_t *client, lumo_answer *answer);
 /* Under the lock. Forgets them. */
 void lumo_orphans_free(lumo_connection *connection);
-int64_t lumo_clock_ms(void);
-/* Sleeps before the n-th repetition (from 1): about 2 ms doubled each time, at most 250, with jitter. */
-void lumo_backoff(unsigned n);
-#define LUMO_STEPPING_DOWN                                                                                   \
-  8 /* such an n: some 200 ms, as who steps down calls itself the primary for a while */
 
 /* ---- step.c: one step of a plan ---- */
 
@@ -243,7 +247,17 @@ lumo_sent lumo_step_send(lumo_run_state *run, const lumo_step *step, lumo_reply 
 /* Gives up the cursor that a step left open; in an aborted transaction the server has closed it. */
 void lumo_run_drop_lease(lumo_run_state *run);
 
+/* ---- call.c: the calls of libmongoc that one step makes ---- */
+
 void lumo_answer_init(const lumo_run_state *run, const lumo_step *step, lumo_answer *answer);
+void lumo_answer_free(lumo_answer *answer);
+
+/* What a WRITE that failed may have done in part: it has several statements, or one that changes many
+ * documents. */
+typedef struct lumo_extent {
+  bool several, many;
+} lumo_extent;
+lumo_extent lumo_extent_of(const lumo_step *step);
 
 /* The calls that one step makes of libmongoc, all in the time of one. Where primaries step down one after the
  * other, libmongoc's single retry is not enough. */
@@ -261,6 +275,8 @@ lumo_calls lumo_calls_begin(const lumo_run_state *run, const lumo_answer *answer
 bool lumo_calls_again(lumo_calls *calls, const lumo_run_state *run, const lumo_step *step,
                       lumo_answer *answer);
 
+/* True without a session, too. */
+bool lumo_append_session(mongoc_client_session_t *session, bson_t *opts, lumo_answer *answer);
 /* The session and the write concern of a command that writes. */
 bool lumo_append_write_options(const lumo_run_state *run, bson_t *opts, lumo_answer *answer);
 /* A command to the step's database; what the server refuses in its reply, too, is a failure. */

@@ -28,98 +28,26 @@ static lumo_sent refuse_argument(lumo_run_state *run, const lumo_step *step, con
   return refuse(run, step);
 }
 
-/* Not cleared as a whole: the two errors in it are a kilobyte. */
-void lumo_answer_init(const lumo_run_state *run, const lumo_step *step, lumo_answer *answer) {
-  answer->ok = answer->has_reply = false;
-  answer->error.domain = answer->error.code = 0;
-  answer->error.message[0] = '\0';
-  lumo_trace_reset(&answer->trace, run->connection, step->collection);
-}
-
-static void answer_free(lumo_answer *answer) {
-  if (answer->has_reply) bson_destroy(&answer->reply);
-  answer->has_reply = false;
-}
-
 /* The reply's bytes change hands without a copy: libbson's allocator is malloc, and lumo_free is free. */
 static void take_reply(lumo_answer *answer, lumo_reply *reply) {
   reply->data = bson_destroy_with_steal(&answer->reply, true, &reply->len);
   answer->has_reply = false;
 }
 
-/* What a WRITE that failed may have done in part: it has several statements, or one that changes many
- * documents. */
-typedef struct extent {
-  bool several, many;
-} extent;
-
-static extent extent_of(const lumo_step *step) {
-  extent found = {0};
-  lumo_statement statement;
-  size_t at = 0;
-  if (step->kind != LUMO_STEP_WRITE) return found;
-  for (unsigned n = 0; lumo_statement_next(step->statements, &at, &statement); n++) {
-    if (n > 0) found.several = true;
-    if (statement.kind == LUMO_UPDATE_MANY || statement.kind == LUMO_DELETE_MANY) found.many = true;
-  }
-  return found;
-}
-
 /* The one place that turns a failed call into an error; frees the answer. */
 static lumo_sent fail(lumo_run_state *run, const lumo_step *step, lumo_answer *answer) {
   lumo_context context = context_of(run, step);
   lumo_error *error = run->error;
-  context.many = extent_of(step).many;
+  context.many = lumo_extent_of(step).many;
   lumo_error_classify(error, answer, &context);
   run->gave_up = answer->error.domain == MONGOC_ERROR_SERVER_SELECTION || answer->trace.timed_out;
   /* libmongoc leaves the label out when the connection fails before the command is written. */
   if (run->transaction && strcmp(error->code, "E_NETWORK") == 0) error->labels |= LUMO_LABEL_TRANSIENT;
-  answer_free(answer);
+  lumo_answer_free(answer);
   return LUMO_SEND_FAILED;
 }
 
-lumo_calls lumo_calls_begin(const lumo_run_state *run, const lumo_answer *answer, bool allowed) {
-  return (lumo_calls){.deadline = answer->trace.deadline_ms, .allowed = allowed && !run->transaction};
-}
-
-/* No attempt of this call has been executed: each was refused, or broken off before anything stayed. */
-static bool is_unexecuted(const lumo_answer *answer) {
-  const lumo_trace *trace = &answer->trace;
-  return trace->failed && trace->answered == 0 && !trace->lost &&
-         (lumo_code_refuses((int32_t)trace->error.code) || trace->interrupted);
-}
-
-/* Waits before what has been sent is sent again; false: there is no time for it. */
-static bool hold_back(lumo_calls *calls, const lumo_answer *answer) {
-  bool stepping_down = answer->trace.interrupted || answer->error.domain != MONGOC_ERROR_STREAM;
-  lumo_backoff(stepping_down ? LUMO_STEPPING_DOWN : ++calls->repeats);
-  return lumo_clock_ms() < calls->deadline;
-}
-
-bool lumo_calls_again(lumo_calls *calls, const lumo_run_state *run, const lumo_step *step,
-                      lumo_answer *answer) {
-  lumo_trace *trace = &answer->trace;
-  if (answer->ok) return false;
-  extent touched = extent_of(step);
-  if (trace->interrupted && (touched.several || touched.many)) trace->lost = true;
-  trace->lost |= calls->lost;
-  bool again = false, unavailable = lumo_answer_unavailable(answer);
-  if (trace->timed_out || lumo_clock_ms() >= calls->deadline) return false;
-  if (trace->sent == 0)
-    again = lumo_error_is_selection(&answer->error) || (!run->transaction && unavailable);
-  else if (calls->allowed && unavailable && (calls->harmless || is_unexecuted(answer)))
-    again = hold_back(calls, answer);
-  if (!again) return false;
-  calls->lost = trace->lost || trace->answered > 0;
-  answer_free(answer);
-  return true;
-}
-
 /* ---- READ and MORE ---- */
-
-static bool append_session(mongoc_client_session_t *session, bson_t *opts, lumo_answer *answer) {
-  return !session || mongoc_client_session_append(session, opts, &answer->error);
-}
 
 /* A session for a cursor that may stay open, in a new lease on the plan. */
 static bool open_lease(lumo_run_state *run, const lumo_step *step, lumo_answer *answer) {
@@ -201,7 +129,7 @@ static lumo_sent send_read(lumo_run_state *run, const lumo_step *step, lumo_repl
   }
   lumo_lease *lease = run->plan->lease;
   mongoc_client_session_t *session = run->transaction ? run->transaction : lease ? lease->session : NULL;
-  if (ready && append_session(session, &opts, &answer) &&
+  if (ready && lumo_append_session(session, &opts, &answer) &&
       (run->transaction || lumo_policy_append_read(run->plan->policy, &opts))) {
     lumo_calls calls = lumo_calls_begin(run, &answer, run->connection->retry_reads);
     calls.harmless = true;
@@ -242,7 +170,7 @@ static lumo_sent send_more(lumo_run_state *run, const lumo_step *step, lumo_repl
   lumo_answer_init(run, step, &answer);
   append_get_more(&command, &opts, step, lease);
   /* Never repeated, by libmongoc neither: the batch may have been taken from the cursor. */
-  if (append_session(run->transaction ? run->transaction : lease->session, &opts, &answer))
+  if (lumo_append_session(run->transaction ? run->transaction : lease->session, &opts, &answer))
     call_read(run, step, &command, &opts, &answer);
   bson_destroy(&command);
   bson_destroy(&opts);
@@ -254,34 +182,6 @@ static lumo_sent send_more(lumo_run_state *run, const lumo_step *step, lumo_repl
 }
 
 /* ---- any command ---- */
-
-bool lumo_append_write_options(const lumo_run_state *run, bson_t *opts, lumo_answer *answer) {
-  return append_session(run->transaction, opts, answer) &&
-         (run->transaction || lumo_policy_append_write(run->plan->policy, opts));
-}
-
-static const mongoc_read_prefs_t *read_preference(const lumo_run_state *run, const lumo_step *step) {
-  const lumo_policy *policy = run->transaction ? NULL : run->plan->policy;
-  if (policy && policy->read) return policy->read;
-  return step->reads && !run->transaction ? mongoc_client_get_read_prefs(run->client) : NULL;
-}
-
-void lumo_call_command(const lumo_run_state *run, const lumo_step *step, const bson_t *command,
-                       const bson_t *opts, lumo_answer *answer, const lumo_calls *calls) {
-  const char *database = step->database ? step->database : run->connection->database;
-  lumo_trace_begin(&answer->trace, run->connection, run->client, step->collection);
-  answer->trace.deadline_ms = calls->deadline;
-  answer->trace.retries = step->writes && !run->transaction;
-  if (step->writes || step->kind == LUMO_STEP_WRITE)
-    answer->ok = mongoc_client_write_command_with_opts(run->client, database, command, opts, &answer->reply,
-                                                       &answer->error);
-  else
-    answer->ok = mongoc_client_command_with_opts(run->client, database, command, read_preference(run, step),
-                                                 opts, &answer->reply, &answer->error);
-  lumo_trace_end();
-  answer->has_reply = true;
-  if (answer->ok && lumo_answer_refused(answer)) answer->ok = false;
-}
 
 /* ---- WRITE ---- */
 
@@ -307,7 +207,7 @@ static lumo_sent send_command(lumo_run_state *run, const lumo_step *step, lumo_r
     return refuse_argument(run, step, "the command is not a document, or an empty one");
   lumo_answer_init(run, step, &answer);
   if (step->writes ? lumo_append_write_options(run, &opts, &answer)
-                   : append_session(run->transaction, &opts, &answer)) {
+                   : lumo_append_session(run->transaction, &opts, &answer)) {
     bool retries = step->reads ? run->connection->retry_reads : step->writes && run->connection->retry_writes;
     lumo_calls calls = lumo_calls_begin(run, &answer, retries);
     calls.harmless = step->reads;

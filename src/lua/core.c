@@ -43,6 +43,8 @@ __attribute__((visibility("default"))) int luaopen_lumo_core(lua_State *L) {
   lumo_open_operators(L);
   lumo_open_row(L);
   lumo_open_query(L);
+  lumo_open_where(L);
+  lumo_open_query_plan(L);
   lumo_open_cursor(L);
   lumo_open_relation(L);
   lumo_open_has(L);

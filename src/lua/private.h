@@ -22,6 +22,8 @@ void lumo_open_record(lua_State *L);
 void lumo_open_operators(lua_State *L);
 void lumo_open_row(lua_State *L);
 void lumo_open_query(lua_State *L);
+void lumo_open_where(lua_State *L); /* after the query, whose methods it adds to */
+void lumo_open_query_plan(lua_State *L);
 void lumo_open_cursor(lua_State *L);
 void lumo_open_relation(lua_State *L);
 void lumo_open_has(lua_State *L);

@@ -539,6 +539,16 @@ static int query_index(lua_State *L) {
   return 1;
 }
 
+void lumo_query_set_metamethod(lua_State *L, const char *name, lua_CFunction function) {
+  const void *const metatables[] = {&LUMO_MT_QUERY, &slot_flagged};
+  for (size_t i = 0; i < 2; i++) {
+    lumo_get(L, metatables[i]);
+    lua_pushcfunction(L, function);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 1);
+  }
+}
+
 void lumo_open_query(lua_State *L) {
   static const luaL_Reg methods[] = {
       {"select", select_columns},
@@ -552,8 +562,7 @@ void lumo_open_query(lua_State *L) {
       {"everything", everything},
       {NULL, NULL},
   };
-  static const luaL_Reg metamethods[] = {
-      {"__gc", query_gc}, {"__tostring", lumo_query_tostring}, {NULL, NULL}};
+  static const luaL_Reg metamethods[] = {{"__gc", query_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {
       {"query_new", query_new},
       {"query_of", query_of},
@@ -570,10 +579,8 @@ void lumo_open_query(lua_State *L) {
       {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);
-  lumo_open_query_plan(L);
-  lua_newtable(L); /* the methods: lua/lumo/query.lua adds its own to this table */
+  lua_newtable(L); /* the methods: where.c and lua/lumo/query.lua add theirs to this table */
   luaL_setfuncs(L, methods, 0);
-  lumo_open_where(L, -2);
   lumo_metatable(L, &LUMO_MT_QUERY, "lumo.query", NULL, metamethods);
   lua_pushvalue(L, -2);
   lua_setfield(L, -2, "__index");

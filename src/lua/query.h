@@ -1,4 +1,4 @@
-/* What the files of the query builder share: the userdata, its columns, and what each adds to the module. */
+/* What the files of the query builder share: the userdata and its columns. */
 #ifndef LUMO_LUA_QUERY_H
 #define LUMO_LUA_QUERY_H
 
@@ -19,15 +19,7 @@ const lumo_column *lumo_declared_column(lua_State *L, const lumo_query_box *box,
 /* Any query userdata, a builder over the elements of an array included. */
 lumo_query_box *lumo_check_builder(lua_State *L, int i, const char *method);
 bool lumo_is_empty_table(lua_State *L, int index);
-
-/* where.c: adds the where methods to the table on top of the stack, and what opens and closes their groups to
- * the module at `module`. */
-void lumo_open_where(lua_State *L, int module);
-
-/* query_plan.c: adds the makers of plans to the module on top of the stack. */
-void lumo_open_query_plan(lua_State *L);
-/* The command that exec() would send, and of a related query the one to the related collection, too, as far
- * as it is known before the pivot has been read; of a builder over elements its conditions. */
-int lumo_query_tostring(lua_State *L);
+/* Gives all queries a metamethod. */
+void lumo_query_set_metamethod(lua_State *L, const char *name, lua_CFunction function);
 
 #endif

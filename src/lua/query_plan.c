@@ -449,7 +449,9 @@ static void put_command(const lumo_query_box *box, lumo_buf *command) {
     lumo_query_find(&box->query, bound, bound_len, box->query.limit, 0, command);
 }
 
-int lumo_query_tostring(lua_State *L) {
+/* The command that exec() would send, and of a related query the one to the related collection, too, as far
+ * as it is known before the pivot has been read; of a builder over elements its conditions. */
+static int query_tostring(lua_State *L) {
   lumo_query_box *box = lumo_check_builder(L, 1, "tostring");
   lumo_buf *command = lumo_push_buffer(L), *text = lumo_push_buffer(L), *second = lumo_push_buffer(L);
   bool two = box->kind == LUMO_QUERY_RELATED && show_related(L, box, command, second);
@@ -480,4 +482,5 @@ void lumo_open_query_plan(lua_State *L) {
       {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);
+  lumo_query_set_metamethod(L, "__tostring", query_tostring);
 }

@@ -553,7 +553,7 @@ static void add_family(lua_State *L, const char *family, lua_CFunction function,
   }
 }
 
-void lumo_open_where(lua_State *L, int module) {
+void lumo_open_where(lua_State *L) {
   static const struct {
     const char *name;
     lua_CFunction function;
@@ -582,9 +582,9 @@ void lumo_open_where(lua_State *L, int module) {
       {"query_open", query_open},     {"query_close", query_close},     {"query_rewind", query_rewind},
       {"query_settle", query_settle}, {"query_element", query_element}, {NULL, NULL},
   };
-  lua_pushvalue(L, module);
   luaL_setfuncs(L, functions, 0);
-  lua_pop(L, 1);
+  lua_getfield(L, -1, "query_methods");
   for (size_t i = 0; i < sizeof families / sizeof *families; i++)
     add_family(L, families[i].name, families[i].function, families[i].negated, families[i].pivot);
+  lua_pop(L, 1);
 }
