@@ -73,9 +73,9 @@ print(("created %s and the tags %s"):format(tostring(post), list({ tag1, tag2, t
 heading "Querying"
 post.tags:attach(tag1._id)
 -- An id may be given as text, as it comes from a URL.
-post = Post:find(tostring(post._id))
+post = Post:find_or_fail(tostring(post._id))
 print("tags of the post: " .. list(post.tags:exec(), "name"))
-local tag = Tag:find(tag1._id)
+local tag = Tag:find_or_fail(tag1._id)
 print("posts of the tag: " .. list(tag.posts:exec(), "title"))
 
 -- ---- Managing relationships ----------------------------------------------------------------------

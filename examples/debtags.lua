@@ -623,7 +623,7 @@ end
 
 -- The command's name, its arguments, its options; nil for --help.
 local function parse_arguments(list)
-  local words, options, given, i = {}, { also = {}, limit = 20 }, {}, 1
+  local words, options, given, i = {}, { also = {}, limit = 20 }, {}, 1 ---@type string[], table, table, integer
   while i <= #list do
     local word = list[i]
     if word == "-h" or word == "--help" then

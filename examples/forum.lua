@@ -99,6 +99,7 @@ print("votes: " .. #engines.votes)
 
 -- Deleting: a user with topics stays, a topic takes its posts along and lets go of its tags.
 local ok, err = pcall(ada.delete, ada)
+---@cast err +lumo.Error
 print(ok, err.code)
 engines:delete()
 ada:delete()

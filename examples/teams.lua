@@ -123,6 +123,7 @@ print("projects of Ada: " .. list(ada.projects:exec(), "title"))
 local ok, err = pcall(function()
   ada:related("projects"):create_many{ { title = "Never stored" }, { is_active = false } }
 end)
+---@cast err +lumo.Error
 print(("a row without a title: %s, %s; projects: %d"):format(tostring(ok), err.code, Project:count()))
 
 -- ---- save and save_many --------------------------------------------------------------------------
@@ -217,7 +218,7 @@ end
 -- ---- Eager loading -------------------------------------------------------------------------------
 
 heading "Preloading"
-local users
+local users ---@type lumo.Record[]
 local count = lumo.count_commands(function()
   users = User:query():order_by("name"):preload("projects", function(q)
     q:where("is_active", true):order_by("title")
@@ -255,7 +256,7 @@ pair = relation:get_pivot_related_pair(shipping)
 print(pair[1], pair[2] == shipping._id)
 
 -- What preload does, by hand: the related records of several users, distributed by extras.pivot_user_id.
-local parents = { User:find(ada._id), User:find(eve._id) }
+local parents = { User:find_or_fail(ada._id), User:find_or_fail(eve._id) }
 local related = relation:eager_query(parents):order_by("title"):exec()
 relation:set_related_for_many(parents, related)
 print(("%s: %d, %s: %d"):format(parents[1].name, #parents[1].projects, parents[2].name, #parents[2].projects))

@@ -10,9 +10,9 @@ local run = require "lumo.run"
 local errors = require "lumo.errors"
 local raise = errors.raise
 
-local aggregates = {}
+local aggregates = {} ---@type table<string, function>
 
----@class lumo.Query
+---@class (partial) lumo.Query
 local Query = core.query_methods
 
 -- What is asked for ------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ local function aggregate_of(state, name, callback, method)
   return asked
 end
 
----@class lumo.Query
+---@class (partial) lumo.Query
 ---@field count_distinct fun(self: lumo.Query, column: string): any inside of with_aggregate: of different values
 
 --- The builder's methods that are aggregates: of a sub-query they say what is asked for, and send nothing.
@@ -173,7 +173,7 @@ function aggregates.into(list, asked, method, policy)
   end
 end
 
----@class lumo.Record
+---@class (partial) lumo.Record
 ---@field load_count fun(self: lumo.Record, name: string, fn: function?): lumo.Record
 ---@field load_aggregate fun(self: lumo.Record, name: string, fn: function): lumo.Record
 

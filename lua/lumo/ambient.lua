@@ -41,14 +41,14 @@ end
 ---@param client lumo.Client
 ---@return lumo.Connection
 function ambient.connection(client)
-  return client.connection or client
+  return client.connection or client --[[@as lumo.Connection]]
 end
 
 --- What a client's plans are handed to. Raises E_UNDEFINED_CONNECTION for a connection that was closed.
 ---@param client lumo.Client
 ---@return userdata
 function ambient.handle(client)
-  local connection = client.connection or client
+  local connection = client.connection or client --[[@as lumo.Connection]]
   return connection.handle
     or raise("E_UNDEFINED_CONNECTION", "the connection \"%s\" is closed",
       connection.name or connection.database)
@@ -88,7 +88,7 @@ end
 function ambient.transaction(client)
   if client.is_transaction then
     if not client.session then raise("E_ARGUMENT", "the transaction is over") end
-    return client
+    return client --[[@as lumo.Transaction]]
   end
   if running == 0 or client.is_outside then return nil end
   local open = open_here(this_coroutine())

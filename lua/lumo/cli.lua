@@ -112,7 +112,7 @@ function cli.main(arguments)
   local ok, result = xpcall(function() return dispatch(arguments) end, function(err)
     if getmetatable(err) == Usage then return err end
     -- The line of this command itself is of no use to anybody; one in the application's file is.
-    if core.is_error(err) and tostring(err.where):find(arg[0], 1, true) then err.where = nil end
+    if core.is_error(err) and tostring(err.where):find(arg[0] --[[@as string]], 1, true) then err.where = nil end
     return tostring(err)
   end)
   if ok then return result end

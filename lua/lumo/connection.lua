@@ -19,7 +19,8 @@ local by_name, by_number = {}, {}
 ---@field name string|nil the name it was registered under
 ---@field number integer its number in this process
 ---@field database string
----@field handle userdata
+---@field handle userdata|nil until it is closed
+---@field errors "raise"|"return"|nil
 ---@field embedded table|nil the server that was started for it, see lumo.embedded
 local Connection = {}
 
@@ -160,7 +161,7 @@ end
 function connection.resolve(given)
   if type(given) == "string" then return connection.get(given) end
   if type(given) == "table" and getmetatable(given) == Connection_mt then return given end
-  return raise("E_ARGUMENT", "a connection or its name is expected, got %s", type(given))
+  return raise("E_ARGUMENT", "a connection or its name is expected, got %s", type(given)) --[[@as any]]
 end
 
 --- The connection that a model's definition names, else the default one.

@@ -9,6 +9,7 @@ local queries = require "lumo.query"
 local raise = errors.raise
 
 ---@class lumo.CursorPage a list of records
+---@field [integer] lumo.Record
 ---@field per_page integer
 ---@field next_cursor string|nil of the page behind this one; nil: there is none
 ---@field prev_cursor string|nil of the page before this one; nil: there is none
@@ -44,7 +45,7 @@ end
 
 --- Sets the path that URLs begin with; "/" without it.
 ---@param url string
----@return lumo.Page self
+---@return lumo.CursorPage self
 function Page:base_url(url)
   paginate.set_base_url(at_of(self, "base_url"), url)
   return self
@@ -52,7 +53,7 @@ end
 
 --- Sets what URLs carry beside the cursor.
 ---@param values table<string, any>
----@return lumo.Page self
+---@return lumo.CursorPage self
 function Page:query_string(values)
   paginate.set_query_string(at_of(self, "query_string"), values)
   return self
@@ -82,6 +83,7 @@ end
 
 names.alias(Page)
 
+---@return lumo.CursorPage
 local function make(list, at)
   return setmetatable(list, {
     [AT] = at, __name = "lumo.cursor_page",
@@ -91,7 +93,7 @@ local function make(list, at)
       local property = properties[key]
       if property then return property(at) end
     end,
-  })
+  }) --[[@as lumo.CursorPage]]
 end
 
 local function reverse(list)
@@ -115,7 +117,7 @@ end
 
 local OPTIONS = { per_page = true, cursor = true }
 
----@class lumo.Query
+---@class (partial) lumo.Query
 local Query = core.query_methods
 
 --- A page by key. Without a cursor it is the first one; with one, which an earlier page of the same query gave as

@@ -137,7 +137,7 @@ local RUNS = { transaction = true, run = true }
 local ITERATES = { each = true }
 
 --- Puts doors before all functions of a table of methods that Lua has made: those in C send nothing.
----@param methods table<string, function>
+---@param methods table
 ---@param client_of fun(...): lumo.Client|nil
 function doors.wrap(methods, client_of)
   local made = {}

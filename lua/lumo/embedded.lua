@@ -187,20 +187,24 @@ end
 
 local NOT_INITIALIZED, ALREADY_INITIALIZED = 94, 23
 
+---@param send fun(command: table, ...: any): any
 local function initiate(send, host)
   local config = { _id = REPLICA_SET, members = { { _id = 0, host = host } } }
   local ok, err = pcall(send, { "replSetInitiate", config })
   -- A server that has not read its stored configuration yet says that it has none, but refuses a new one.
+  ---@cast err lumo.Error
   if not ok and err.server_code ~= ALREADY_INITIALIZED then
     error(err, 0)
   end
 end
 
 --- A kept folder remembers the port of its last run, where nobody listens now: then only force is accepted.
+---@param send fun(command: table, ...: any): any
 local function configure(send, host)
   local ok, reply = pcall(send, { "replSetGetConfig", 1 })
   if not ok then
-    if reply.server_code ~= NOT_INITIALIZED then
+    local failure = reply --[[@as lumo.Error]]
+    if failure.server_code ~= NOT_INITIALIZED then
       error(reply, 0)
     end
     return initiate(send, host)

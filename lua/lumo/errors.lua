@@ -32,6 +32,7 @@ end
 ---@param code string "E_…"
 ---@param message string
 ---@param ... any
+---@return never
 function errors.raise(code, message, ...)
   return core.raise(code, message:format(cut(...)))
 end
@@ -39,6 +40,7 @@ end
 --- Raises E_ARGUMENT for a method that was not called on what it belongs to.
 ---@param method string
 ---@param owner string "a record"
+---@return never
 function errors.not_called_on(method, owner)
   return errors.raise("E_ARGUMENT", "%s is called on %s; was it called with a dot instead of a colon?",
     method, owner)

@@ -86,7 +86,7 @@ end
 ---@param fn fun(event: lumo.CommandEvent|lumo.ErrorEvent|lumo.Connection)
 ---@return fun() off ends it
 function events.on(name, fn)
-  local list = type(name) == "string" and listeners[name]
+  local list = type(name) == "string" and listeners[name] --[[@as function[]|nil]]
   if not list then
     raise("E_ARGUMENT", "lumo.on takes \"command\", \"connect\" or \"error\", got %s", tostring(name))
   end
@@ -213,7 +213,7 @@ end
 --- Runs fn and has the server explain the commands that it sends in this coroutine, before each is sent. A dry
 --- one does not send what reads.
 ---@param verbosity "queryPlanner"|"executionStats"|"allPlansExecution"
----@param fn fun()
+---@param fn function
 ---@return lumo.Explanation
 function events.explain(verbosity, dry, fn)
   local key, explanation = this_coroutine(), { verbosity = verbosity, dry = dry, commands = {} }

@@ -107,7 +107,7 @@ end
 local VERBOSITY = { queryPlanner = true, executionStats = true, allPlansExecution = true }
 
 --- Checks what an explain is asked for.
----@return string verbosity
+---@return "queryPlanner"|"executionStats"|"allPlansExecution" verbosity
 function explain.verbosity(given)
   if given == nil then return "queryPlanner" end
   if not VERBOSITY[given] then

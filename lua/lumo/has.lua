@@ -5,7 +5,7 @@ local names = require "lumo.names"
 local registry = require "lumo.registry"
 local raise = require("lumo.errors").raise
 
----@class lumo.Query
+---@class (partial) lumo.Query
 local Query = core.query_methods
 
 --- The first name of a dotted path, and the rest or nil.
@@ -41,7 +41,7 @@ local function comparison(method, at, ...)
   return { at, ... }
 end
 
----@class lumo.Query
+---@class (partial) lumo.Query
 ---@field has fun(self: lumo.Query, name: string, operator: string?, count: integer?): lumo.Query
 ---@field and_has fun(self: lumo.Query, name: string, operator: string?, count: integer?): lumo.Query
 ---@field or_has fun(self: lumo.Query, name: string, operator: string?, count: integer?): lumo.Query
@@ -64,7 +64,7 @@ end
 
 ---@alias lumo.where_has fun(q: lumo.Query, name: string, fn: function, operator: string?, n: integer?): lumo.Query
 
----@class lumo.Query
+---@class (partial) lumo.Query
 ---@field where_has lumo.where_has
 ---@field and_where_has lumo.where_has
 ---@field or_where_has lumo.where_has

@@ -177,7 +177,7 @@ end
 local function compare(states, resolve, search)
   local plan = setmetatable({
     missing = {}, differs = {}, extra = {}, duplicates = {}, created = {}, changed = {}, hidden = {}, dropped = {},
-  }, Plan)
+  }, Plan) --[[@as lumo.IndexPlan]]
   local groups, order = {}, {}
   for _, state in ipairs(states) do
     local connection = resolve(state)
@@ -301,7 +301,7 @@ function index_plan.ensure(states, resolve)
   local plan = compare(states, resolve, false)
   local first = plan.differs[1]
   if first then
-    local option, words = next(first.differences)
+    local option, words = next(first.differences --[[@as table]])
     raise("E_ARGUMENT", "\"%s\" wants the index \"%s\", and there is one that differs (%s: %s); see lumo.index_plan()",
       first.owner, full_name(first), option, words)
   end

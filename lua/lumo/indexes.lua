@@ -63,7 +63,7 @@ end
 
 --- "slug" or { "slug", "desc" } as { stored field, kind }.
 local function field_of(q, context, given)
-  local name, kind = given, 1
+  local name, kind = given, 1 ---@type any, integer|string
   if type(given) == "table" then name, kind = given[1], given[2] == nil and 1 or KINDS[given[2]] end
   if type(name) ~= "string" then raise("E_ARGUMENT", "%s needs the names of columns", context) end
   if not kind then
@@ -327,6 +327,7 @@ end
 function indexes.document(index)
   local key = {}
   for i, field in ipairs(index.key) do key[i] = { field[1], field[2] } end
+  ---@type { [1]: string, [2]: any }[]
   local document = { { "key", values.ordered(key) }, { "name", index.name } }
   for _, option in ipairs {
     { "unique", index.unique }, { "sparse", index.sparse }, { "hidden", index.hidden },
@@ -340,7 +341,7 @@ end
 
 --- The index that a listIndexes describes.
 ---@param document table
----@param key { [1]: string, [2]: any }[] in its order, which a table does not keep
+---@param key { [1]: string, [2]: any }[] the fields in the order, which a table does not keep
 ---@return lumo.Index
 function indexes.of_server(document, key)
   return {

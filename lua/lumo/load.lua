@@ -34,10 +34,11 @@ local function check_tree(state, tree)
   end
 end
 
-local function copy_of(tree)
+--- What a copy of a query is to load.
+function queries.copy_of_preloads(tree)
   local copy = {}
   for i, node in ipairs(tree) do
-    copy[i] = { name = node.name, callback = node.callback, children = copy_of(node.children) }
+    copy[i] = { name = node.name, callback = node.callback, children = queries.copy_of_preloads(node.children) }
   end
   return copy
 end
@@ -160,10 +161,10 @@ function load.into(list, path, callback, method)
   load.tree(list, tree)
 end
 
----@class lumo.Record
+---@class (partial) lumo.Record
 ---@field load fun(self: lumo.Record, path: string, fn: fun(query: lumo.Query)|nil): lumo.Record
 ---@field load_once fun(self: lumo.Record, path: string, fn: fun(query: lumo.Query)|nil): lumo.Record
----@field related fun(self: lumo.Record, name: string): lumo.AnyClient the relation's client, loaded or not
+---@field related fun(self: lumo.Record, name: string): lumo.RelatedClient the relation's client, loaded or not
 
 --- Loads a relation, or a dotted path of relations, whether it was loaded before or not. Commands: 2 for each
 --- part.
@@ -205,7 +206,7 @@ end
 
 -- With a query ----------------------------------------------------------------------------------------------
 
----@class lumo.Query
+---@class (partial) lumo.Query
 local Query = core.query_methods
 
 --- Loads a relation (or a dotted path of them) into what the query finds. Commands: 2 more for each part of
@@ -215,7 +216,7 @@ local Query = core.query_methods
 ---@return lumo.Query self
 function Query:preload(path, callback)
   check_request(path, callback, "preload")
-  registry.relation(queries.to_send(self, "preload").state, path:match("^[^.]+"))
+  registry.relation(queries.to_send(self, "preload").state, path:match("^[^.]+") --[[@as string]])
   local kept = core.query_state(self)
   kept.preloads = kept.preloads or {}
   add_path(kept.preloads, path, callback)
@@ -255,9 +256,6 @@ function queries.before_read(q, kept)
     core.query_also(q, asked.relation.parent_key)
   end
 end
-
---- What a copy of a query is to load.
-queries.copy_of_preloads = copy_of
 
 --- What a query calls with the records that it has read; `policy` is that of the query around it.
 function queries.after_read(list, kept, policy)

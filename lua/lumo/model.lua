@@ -11,7 +11,8 @@ local place_of_caller = require "lumo.place"
 local records = require "lumo.record"
 local registry = require "lumo.registry"
 local relations = require "lumo.relations.many_to_many"
----@class lumo.Model
+---@class (partial) lumo.Model
+---@field [string] any methods of its records, and what else a script puts there
 local Model = require "lumo.statics"
 local through = require "lumo.relations.through"
 local validation = require "lumo.validation"
@@ -58,7 +59,7 @@ function Model:many_to_many(name, ...)
   return Model.add_relation(self, name, relations.many_to_many(...))
 end
 
----@class lumo.Model
+---@class (partial) lumo.Model
 ---@field has_one fun(self: lumo.Model, name: string, related: any, options: lumo.DirectOptions|nil): lumo.Model
 ---@field has_many fun(self: lumo.Model, name: string, related: any, options: lumo.DirectOptions|nil): lumo.Model
 ---@field belongs_to fun(self: lumo.Model, name: string, related: any, options: lumo.DirectOptions|nil): lumo.Model
@@ -315,7 +316,7 @@ end
 --- from another place
 --- of the source is E_ARGUMENT.
 ---@param name string
----@param definition table|nil
+---@param ... table|nil the definition
 ---@return lumo.Model
 function model.model(name, ...)
   if select("#", ...) == 0 then return registry.resolve(name).model end
@@ -332,7 +333,7 @@ function model.model(name, ...)
     name = name, place = place, base = base, relations = {}, strict = strict,
     naming = strategy, collection = definition.collection or collection_of(name, strategy),
     connection = definition.connection or (base and base.connection),
-  }
+  } --[[@as any]]
   compile(state, definition)
   state.indexes = indexes.compile(state, definition.indexes, base)
   registry.attach(state)
@@ -351,11 +352,12 @@ end
 --- A state for documents that no model describes: the rows of a pivot.
 ---@param name string
 ---@param schema userdata
+---@return lumo.State
 function model.plain_state(name, schema)
   local state = with_model {
     name = name, collection = name, schema = schema, names = records.names(), relations = {}, columns = {},
     by_attribute = { _id = { primary = true, type = "any" } }, by_stored = {}, strict = false,
-  }
+  } --[[@as any]]
   registry.attach(state)
   add_columns(state)
   state.class = core.record_class(schema, state, state.names, missing(state))

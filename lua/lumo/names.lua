@@ -20,8 +20,9 @@ function names.snake(name)
 end
 
 --- Adds the camelCase spelling of every key beside it.
----@param methods table<string, any>
----@return table<string, any> methods the same table
+---@generic T: table
+---@param methods T
+---@return T methods the same table
 function names.alias(methods)
   local added = {}
   for name, value in pairs(methods) do
@@ -47,8 +48,8 @@ end
 --- A table of options in either spelling as one in snake_case, unknown ones refused.
 ---@param context string whose options they are, for the message: "lumo.connect"
 ---@param given table|nil
----@param known table<string, boolean>
----@return table<string, any>
+---@param known table<string, any> what it may have
+---@return any options a table
 function names.options(context, given, known)
   local options = {}
   if given == nil then return options end

@@ -120,7 +120,7 @@ end
 ---@param what string the function's name
 ---@param model_name string
 ---@param other string|nil
----@return string
+---@return any name a string; of "serialized" perhaps false
 function naming.make(strategy, what, model_name, other)
   local name = strategy[what](model_name, other)
   if type(name) ~= "string" and not (what == "serialized" and name == false) then

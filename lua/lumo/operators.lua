@@ -77,7 +77,7 @@ local function elements_of(self, method, path, ...)
   return list
 end
 
----@class lumo.Record
+---@class (partial) lumo.Record
 local Record = {}
 
 --- Appends values to an array of the stored document. Raises E_CAST, E_VALIDATION (of rules for elements),
@@ -134,7 +134,7 @@ function Record:unset(path)
 end
 
 for name, method in pairs(Record) do
-  records.method(name, method)
+  records.method(name, method --[[@as function]])
 end
 
 return operators

@@ -9,6 +9,7 @@ local raise = errors.raise
 local paginate = {}
 
 ---@class lumo.Page a list of records
+---@field [integer] lumo.Record
 ---@field total integer
 ---@field per_page integer
 ---@field current_page integer
@@ -17,6 +18,7 @@ local paginate = {}
 ---@field has_pages boolean more than one
 ---@field has_more_pages boolean
 ---@field is_empty boolean
+---@field has_total boolean anything is found at all
 local Page = {}
 
 local properties = {
@@ -33,6 +35,7 @@ names.alias(properties)
 
 local AT = {} -- key of where a page stands, in its metatable
 
+---@return { page: integer, per_page: integer, total: integer, [string]: any }
 local function at_of(page, method)
   local metatable = getmetatable(page)
   return type(metatable) == "table" and metatable[AT] or errors.not_called_on(method, "a page")
@@ -170,6 +173,7 @@ end
 names.alias(Page)
 
 --- A list of records as page `page` of `total`.
+---@return lumo.Page
 local function make(list, page, per_page, total, is_lean)
   local at = { page = page, per_page = per_page, total = total, is_lean = is_lean }
   return setmetatable(list, {
@@ -180,7 +184,7 @@ local function make(list, page, per_page, total, is_lean)
       local property = properties[key]
       if property then return property(at) end
     end,
-  })
+  }) --[[@as lumo.Page]]
 end
 
 --- Checks the number or the size of a page.
@@ -193,7 +197,7 @@ end
 
 local MOST = 2 ^ 53 - 1 -- documents that a limit can let through
 
----@class lumo.Query
+---@class (partial) lumo.Query
 local Query = core.query_methods
 
 --- One page of what is found, and how many there are in all. Commands: a count, and as exec.

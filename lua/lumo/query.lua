@@ -15,7 +15,7 @@ local run = require "lumo.run"
 local transactions = require "lumo.transaction"
 local raise = require("lumo.errors").raise
 
----@class lumo.Query
+---@class (partial) lumo.Query
 ---@field is_related_query boolean|nil over the related records of one parent
 ---@field is_related_preload_query boolean|nil over those of many
 ---@field is_related_sub_query boolean|nil standing inside of another query
@@ -90,11 +90,12 @@ function query.of_key(state, id, options)
 end
 
 --- A query made by the core (across a relation, over a pivot), dressed for Lua.
----@param q userdata
----@param state { state: table, class: table, name: string }
----@param relation lumo.Relation|nil whose related records it gives
----@param client lumo.Client
+---@param q lumo.Query
+---@param state lumo.State
+---@param relation lumo.AnyRelation|nil whose related records it gives
+---@param client lumo.Client|nil
 ---@param flag string which of the builder's flags is true: "is_related_query"
+---@return lumo.Query
 function query.of_relation(q, state, relation, client, flag)
   local kept = state_of(q)
   kept.state, kept.relation, kept.client = state, relation, client
@@ -235,8 +236,8 @@ end
 local function records_of(q, kept, plan, client, owners)
   local number = ambient.connection(client).number
   local partial = core.query_partial(q)
-  local companion = (kept.relation or partial) and { relation = kept.relation, partial = partial } or nil
-  companion = record.companion(client, companion)
+  local companion = record.companion(client,
+    (kept.relation or partial) and { relation = kept.relation, partial = partial } or nil)
   if not kept.relation then
     return core.plan_records(plan, kept.state.class, number, companion)
   end
@@ -358,7 +359,8 @@ end
 
 --- The records one by one, from a cursor: `for post in query:each() do`. Commands: find, across a relation an
 --- aggregate, and a getMore for each further batch.
----@return fun(): table|nil
+---@return fun(): lumo.Record|nil
+---@return any ... what else Lua's loop takes
 function Query:each()
   local kept = query.to_send(self, "each")
   local client = client_of(kept)
@@ -685,7 +687,7 @@ end
 ---@return lumo.Query self
 function Query:apply(scope, ...)
   local state = kept_of(self).state
-  local fn = scope
+  local fn = scope --[[@as any]]
   if type(scope) ~= "function" then
     local from = state
     fn = nil

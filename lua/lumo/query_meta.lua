@@ -22,7 +22,7 @@
 ---@alias lumo.order_by fun(self: lumo.Query, column: string|table, direction: "asc"|"desc"|nil): lumo.Query
 ---@alias lumo.with_number fun(self: lumo.Query, n: integer): lumo.Query
 
----@class lumo.Query
+---@class (partial) lumo.Query
 ---@field where lumo.where the column has the value; with an operator (`= != <> > >= < <= in not_in like ilike
 --- exists regex`) stands so to it; a table: all of its attributes are so, those that are named must be there; a
 --- function: a group of its own

@@ -19,7 +19,8 @@ local not_called_on = errors.not_called_on
 
 local record = {}
 
----@class lumo.Record
+---@class (partial) lumo.Record
+---@field [string] any attributes, relations, and the methods of its model
 ---@field is_persisted boolean it is stored
 ---@field is_new boolean it is not stored yet
 ---@field is_local boolean it was made here, not read
@@ -116,7 +117,7 @@ function record.check_list(list, method)
       raise("E_ARGUMENT", "lumo.%s needs records of one model, entry %d is not one", method, i)
     end
   end
-  return first
+  return first --[[@as lumo.State]]
 end
 
 --- What records that are read now have in common: the transaction that they belong to, and what else is
@@ -225,8 +226,8 @@ local function write_all(steps, client)
   for _, step in ipairs(steps) do
     local ok, sent = pcall(step.write, client)
     if not ok then
-      local apart = wrote and stays and core.is_error(sent)
-      if apart and sent.outcome ~= "unknown" then sent.outcome = "applied" end
+      local apart = wrote and stays
+      if apart and core.is_error(sent) and sent.outcome ~= "unknown" then sent.outcome = "applied" end
       error(sent, 0)
     end
     step.stays = stays
@@ -758,7 +759,7 @@ end
 -- Properties ------------------------------------------------------------------------------------------------
 
 --- The attributes of a pivot row (a table by stored names), by the names of the pivot's columns.
----@param relation lumo.Relation
+---@param relation lumo.AnyRelation
 ---@param row table<string, any>|nil
 ---@return table<string, any>
 function record.pivot_attributes(relation, row)
@@ -786,7 +787,7 @@ end
 
 --- Gives a record what reading it through the relation would have brought along.
 ---@param one lumo.Record
----@param relation lumo.Relation
+---@param relation lumo.AnyRelation
 ---@param row lumo.Record|nil of the pivot model
 ---@param attributes table<string, any>
 function record.set_pivot(one, relation, row, attributes)

@@ -13,7 +13,7 @@ local states = setmetatable({}, { __mode = "k" })
 ---@class lumo.State what is compiled of one model
 ---@field name string
 ---@field collection string
----@field model table the model itself, as scripts see it
+---@field model lumo.Model the model itself, as scripts see it
 ---@field schema userdata
 ---@field class table the metatable of its records
 ---@field names table what a record answers to: column numbers, methods, properties
@@ -21,10 +21,21 @@ local states = setmetatable({}, { __mode = "k" })
 ---@field columns table[] normalised column definitions, in writing order
 ---@field by_attribute table<string, table>
 ---@field prepares boolean a column has a function `prepare`
----@field relations table<string, lumo.Relation>
----@field connection string|table|nil
+---@field relations table<string, lumo.AnyRelation>
+---@field connection lumo.Connection|string|nil
 ---@field strict boolean|nil as the definition says; nil when it says nothing
----@field place string where it was defined
+---@field definition_strict boolean what that comes to
+---@field place string|nil where it was defined; nil of what no model describes
+---@field base lumo.State|nil of the model that it extends
+---@field by_stored table<string, table> columns by their stored names
+---@field rules table[]|nil columns that have rules
+---@field hooks table<string, function[]>|nil by event, "before save"
+---@field scopes table<string, function>|nil
+---@field indexes lumo.IndexEntry[]
+---@field naming lumo.NamingStrategy
+---@field query_companion table|nil what its queries begin with, see lumo.query
+---@field relaxed_schema fun(): userdata of the same columns, letting undeclared names pass
+---@field relaxed_class fun(): table
 
 --- Ties a state to its model.
 ---@param state lumo.State
@@ -88,7 +99,7 @@ end
 local LONGEST_NAME = 64 -- a longer one resembles nothing, and looking would take long
 
 local function distance(a, b)
-  local row = {}
+  local row = {} ---@type table<integer, integer>
   for j = 0, #b do row[j] = j end
   for i = 1, #a do
     local before = row[0]
@@ -143,7 +154,7 @@ end
 --- A relation of a model. Raises E_UNDEFINED_RELATIONSHIP.
 ---@param state lumo.State
 ---@param name string
----@return lumo.Relation
+---@return lumo.AnyRelation
 function registry.relation(state, name)
   local found = type(name) == "string" and (state.relations[name] or state.relations[names.snake(name)])
   if not found then

@@ -6,6 +6,7 @@ local runtime = require "lumo.runtime"
 
 --- Runs a plan in a transaction. The server ends a transaction when it refuses one of its commands: the first
 --- such error stays with it, for commands that come after it and for the commit.
+---@return boolean done
 local function run_inside(trx, handle, plan)
   if trx.failure ~= nil then error(trx.failure, 0) end
   local ok, result = pcall(runtime.run, handle, plan, trx.session)
@@ -13,9 +14,10 @@ local function run_inside(trx, handle, plan)
   if core.is_error(result) and (result.server_code or result.code == "E_NETWORK" or result.code == "E_TIMEOUT") then
     trx.failure = result
   end
-  return error(result, 0)
+  return error(result, 0) --[[@as any]]
 end
 
+---@return boolean done
 local function send(client, plan)
   local trx, handle = ambient.transaction(client), ambient.handle(client)
   if trx then return run_inside(trx, handle, plan) end

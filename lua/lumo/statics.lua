@@ -15,7 +15,7 @@ local transactions = require "lumo.transaction"
 local watch = require "lumo.watch"
 local raise = require("lumo.errors").raise
 
----@class lumo.Model
+---@class (partial) lumo.Model
 local Model = {}
 
 local check_model, of_model = registry.check, queries.of_model
@@ -45,7 +45,7 @@ end
 
 --- A new record, stored. Raises as record:save(). Commands: insert.
 ---@param values table<string, any>|nil
----@param options { client: lumo.Connection? }|nil
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Record
 function Model:create(values, options)
   return create(self, values, options, "create", false)
@@ -79,7 +79,7 @@ function Model:create_many(list, options)
 end
 
 --- A query over all documents.
----@param options { client: lumo.Connection?, connection: string? }|nil
+---@param options lumo.ClientOptions|nil
 ---@return lumo.Query
 function Model:query(options)
   return of_model(check_model(self, "query"), options)
@@ -256,7 +256,8 @@ function Model:update_or_create(search, values, options)
     found, made = create_or_find(self, state, search, values, options, explicit or default)
   end
   if made then return found end
-  return found:merge(values or {}):save { write_concern = options and (options.write_concern or options.writeConcern) }
+  local policy = names.options("update_or_create", options, CLIENT_OPTIONS)
+  return found:merge(values or {}):save { write_concern = policy.write_concern }
 end
 
 --- The values of the key attributes as one text.
@@ -416,7 +417,7 @@ function Model:before(event, fn)
 end
 
 --- Registers a hook after an event.
----@param event string as of before
+---@param event "save"|"create"|"update"|"delete"|"find"|"fetch"|"paginate"
 ---@param fn function
 ---@return lumo.Model self
 function Model:after(event, fn)
@@ -449,14 +450,18 @@ function Model:find_many(ids, options)
   return core.order_records(state.class, queries.of_model(state, options):where_in(state.primary, ids):exec(), ids)
 end
 
+---@class lumo.AggregateOptions: lumo.ClientOptions
+---@field each boolean|nil
+
 local AGGREGATE_OPTIONS = { each = true }
 for name in pairs(CLIENT_OPTIONS) do AGGREGATE_OPTIONS[name] = true end
 
 --- MongoDB's own aggregation: stages as they are, plain tables as results. Commands: aggregate, and a getMore
 --- for each further batch.
 ---@param pipeline table[]
----@param options { each: boolean? }|nil each: an iterator over the cursor instead of a list
----@return table[]|fun(): table|nil
+---@param options lumo.AggregateOptions|nil each: an iterator over the cursor instead of a list
+---@return any a list of tables, or the iterator
+---@overload fun(self: lumo.Model, pipeline: table[]): table[]
 function Model:aggregate(pipeline, options)
   local state = registry.check(self, "aggregate")
   options = names.options("aggregate", options, AGGREGATE_OPTIONS)
@@ -498,7 +503,7 @@ end
 function Model:get_column(name)
   local column = registry.check(self, "get_column").by_attribute[name]
   if not column then return nil end
-  local copy = {}
+  local copy = {} ---@type any
   for key, value in pairs(column) do copy[key] = value end
   return copy
 end
@@ -512,7 +517,7 @@ end
 
 --- The relation object. Raises E_UNDEFINED_RELATIONSHIP.
 ---@param name string
----@return lumo.Relation
+---@return lumo.AnyRelation
 function Model:get_relation(name)
   return registry.relation(registry.check(self, "get_relation"), name)
 end

@@ -19,6 +19,16 @@ local RETRY_SECONDS = 120 -- how long a transaction is tried again, as MongoDB's
 ---@class lumo.Transaction
 ---@field connection lumo.Connection
 ---@field is_active boolean
+---@field is_transaction true
+---@field is_committed boolean|nil
+---@field session userdata|nil until it is over
+---@field snapshots table<lumo.Record, any> the states of the records that it changes
+---@field order lumo.Record[] those records
+---@field touched table<lumo.Record, any>|nil the states of records that were changed while the function runs
+---@field after_commit function[]
+---@field after_rollback function[]
+---@field failure any the first error that the server has ended it with
+---@field told function|nil what tells listeners of its end
 local Transaction = {}
 local Transaction_mt = { __name = "lumo.transaction" }
 local properties = {
@@ -273,7 +283,7 @@ local OPTIONS = {
 --- Raises E_UNSUPPORTED on a
 --- standalone server. Without fn it gives a transaction that is used by passing it, and ended by commit or
 --- rollback.
----@param fn (fun(trx: lumo.Transaction): any)|nil
+---@param fn (fun(trx: lumo.Transaction): any)|lumo.ClientOptions|nil
 ---@param options lumo.ClientOptions|nil without a read preference: it reads from the primary
 ---@param default lumo.Connection|string|nil
 ---@return any

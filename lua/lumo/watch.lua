@@ -155,7 +155,7 @@ local function open(self)
   elseif options.start_at then
     stage.startAtOperationTime = options.start_at
   end
-  local pipeline = { { ["$changeStream"] = stage } }
+  local pipeline = { { ["$changeStream"] = stage } } ---@type table[]
   if options.operations then
     pipeline[2] = { ["$match"] = { operationType = { ["$in"] = values.array(options.operations) } } }
   end

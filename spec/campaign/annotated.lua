@@ -17,6 +17,7 @@ local function read(path, classes, aliases)
   end
   local has_comment, is_function = false, false
   for _, line in ipairs(lines_of(path)) do
+    line = line:gsub("@class %(partial%)", "@class")
     local class, bases = line:match("^%s*%-%-%-@class ([%w_.]+):?%s*([%w_., ]*)")
     local field, what = line:match("^%s*%-%-%-@field ([%w_]+)%s+(.*)$")
     local is_comment = line:find("^%s*%-%-%-") ~= nil

@@ -68,6 +68,7 @@ local function declared()
   for name in pairs(TYPES) do known[name] = true end
   for _, path in ipairs(files()) do
     for _, line in ipairs(lines_of(path)) do
+      line = line:gsub("@class %(partial%)", "@class")
       local name = line:match("^%s*%-%-%-@class%s+([%w_.]+)") or line:match("^%s*%-%-%-@alias%s+([%w_.]+)")
       if name then known[name] = true end
     end

@@ -11,6 +11,7 @@ local PER_PAGE, MOST_PER_PAGE = 20, 100
 local board = {}
 
 --- A failure that the visitor is told of.
+---@return never
 local function refuse(status, text)
   error({ status = status, text = text }, 0)
 end

@@ -9,7 +9,7 @@ function server.run(path)
   io.stdout:flush()
   io.stderr:write(("data in %s; Ctrl-C ends it\n"):format(started.path))
   local ok, result = pcall(function()
-    local ended
+    local ended ---@type string|nil
     repeat ended = started.wait(1000) until ended
     return ended
   end)

@@ -12,14 +12,32 @@ local raise = errors.raise
 
 local base = {}
 
----@class lumo.Relation
+---@class (partial) lumo.Relation
 ---@field type "manyToMany"|"hasOne"|"hasMany"|"belongsTo"|"hasManyThrough"
 ---@field relation_name string the property of the parent's records
 ---@field serialize_as string|false its name in JSON; false hides it
 ---@field booted boolean
 ---@field model table the parent model
 ---@field on_query (fun(query: lumo.Query))|nil
----@field boot fun(self: lumo.Relation): lumo.Relation resolves the models and keys, once
+---@field boot fun(self: lumo.Relation): lumo.AnyRelation resolves the models and keys, once
+---@field definition table what it was made of
+---@field state lumo.State the parent's
+---@field related_state lumo.State
+---@field is_one boolean the related value is a record, not a list
+---@field is_optional boolean|nil a parent may have no key
+---@field is_booted boolean
+---@field parent_key string the attribute of the parent that is compared
+---@field related_key string the attribute of the related model that is
+---@field hops table[] the way from a parent to its related records
+---@field handle userdata the compiled relation
+---@field client_module string the module of its clients
+---@field related_query lumo.related_query a builder over the related records
+
+---@alias lumo.related_query
+---| fun(self: any, method: string, parent: lumo.Record?, client: lumo.Client?, flag: string?): lumo.Query
+
+--- A relation whose kind an editor cannot know: it may have the fields of each.
+---@class lumo.AnyRelation: lumo.PivotRelation, lumo.DirectRelation, lumo.ThroughRelation
 
 --- What lumo.has_many and its like give: a relation that no model has yet.
 local Definition = { __name = "lumo.relation_definition" }
@@ -57,7 +75,7 @@ end
 ---@param definition table
 ---@param state lumo.State the parent's
 ---@param name string
----@return lumo.Relation
+---@return lumo.AnyRelation
 function base.bind(definition, state, name)
   if type(definition) ~= "table" or getmetatable(definition) ~= Definition then
     raise("E_ARGUMENT", "relation \"%s.%s\" is made with lumo.many_to_many, lumo.has_many or their like",
@@ -177,16 +195,19 @@ function base.apply_on_query(self, q)
   return q
 end
 
----@class lumo.Relation
+---@class (partial) lumo.Relation
 local shared = {}
 
---- The related model.
-function shared:related_model()
+--- The related model: also without a self, as a function of its own.
+---@param self any
+---@return lumo.Model
+function shared.related_model(self)
   return self:boot().related_state.model
 end
 
 --- The client of one parent.
 ---@param parent lumo.Record
+---@return lumo.RelatedClient
 function shared:client(parent)
   base.check_record(self:boot(), parent, self.state, "client")
   return require("lumo.relations.handle").new(parent, self)
@@ -241,9 +262,9 @@ function shared:eager_query(parents)
 end
 
 --- Makes the class of a kind's relation objects.
----@param boot fun(self: lumo.Relation) computes keys and names
+---@param boot fun(self: table) computes keys and names
 ---@param booted table<string, boolean> what needs the boot before it can be answered
----@param methods table<string, function>
+---@param methods table
 ---@param constants table<string, any> what is the same for all objects of the class
 function base.class(boot, booted, methods, constants)
   local Class = { __name = "lumo.relations.many_to_many" }

@@ -10,7 +10,7 @@ local raise = require("lumo.errors").raise
 
 local direct = {}
 
----@class lumo.DirectRelation: lumo.Relation
+---@class (partial) lumo.DirectRelation: lumo.Relation
 ---@field local_key string the owner's attribute that the key is of
 ---@field foreign_key string the attribute that holds it: of the related model, of belongs_to the parent's
 
@@ -70,12 +70,13 @@ local BOOTED = {
   handle = true,
 }
 
+---@class (partial) lumo.DirectRelation
 local methods = {}
 
 --- A query over the related records: bound to one parent, or for many of them or to stand inside of another query.
 ---@param method string for error messages
 ---@param parent lumo.Record|nil
----@param client lumo.Client
+---@param client lumo.Client|nil
 ---@param flag string|nil of the builder; "is_related_query" when nil
 ---@return lumo.Query
 function methods:related_query(method, parent, client, flag)

@@ -17,8 +17,8 @@ end
 ---@param self userdata|table
 ---@param method string for the message
 ---@return lumo.Record parent
----@return lumo.Relation relation
----@return lumo.AnyClient client
+---@return lumo.AnyRelation relation
+---@return lumo.Client client
 function handle.open(self, method)
   local state = core.handle_state(self)
   if not state and type(self) == "table" then

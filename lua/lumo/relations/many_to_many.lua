@@ -11,13 +11,18 @@ local raise = errors.raise
 
 local relation = {}
 
----@class lumo.PivotRelation: lumo.Relation
+---@class (partial) lumo.PivotRelation: lumo.Relation
 ---@field local_key string attribute of the parent model
----@field related_key string attribute of the related model
 ---@field pivot_table string collection of the pivot
 ---@field pivot_foreign_key string field of the pivot that holds the parent's key
 ---@field pivot_related_foreign_key string field of the pivot that holds the related key
 ---@field pivot_columns string[] fields of the pivot that reads bring along; {"*"}: all
+---@field pivot_state lumo.State|nil of the pivot model
+---@field row_model lumo.State|nil what row_state has made
+---@field rows userdata the schema of pivot documents
+---@field fields string[]|nil stored names of what reads bring along; nil: all
+---@field duplicates boolean
+---@field timestamps { created: string?, updated: string? }
 
 local OPTIONS = {
   pivot_table = true, pivot_foreign_key = true, pivot_related_foreign_key = true, local_key = true, related_key = true,
@@ -300,11 +305,13 @@ local BOOTED = {
   hops = true, timestamps = true,
 }
 
----@class lumo.PivotRelation
+---@class (partial) lumo.PivotRelation
 local methods = {}
 
 --- The pivot model, or nil.
-function methods:pivot_model()
+---@param self any
+---@return lumo.Model|nil
+function methods.pivot_model(self)
   return self:boot().pivot_state and self.pivot_state.model or nil
 end
 
@@ -335,6 +342,7 @@ function methods:check_attributes(attributes, update)
 end
 
 --- What pivot documents are hydrated as: the name of a model and the class of its records.
+---@return lumo.State
 function methods:row_state()
   local pivot = self.pivot_state
   if not self.row_model then
@@ -344,12 +352,13 @@ function methods:row_state()
       self.row_model = require("lumo.model").plain_state(self.pivot_table, self.rows)
     end
   end
-  return self.row_model
+  return self.row_model --[[@as lumo.State]]
 end
 
 --- The compiled relation as what reads and writes pairs alone sees it: under what on_query says of the pivot.
 ---@param method string for error messages
 ---@param client lumo.Client
+---@return userdata
 function methods:bound_handle(method, client)
   if not self.on_query then return self.handle end
   local q = core.related_query(self.handle, method, nil)
@@ -361,9 +370,9 @@ end
 --- A query over the related records: of one parent, or unbound for eager loading.
 ---@param method string for error messages
 ---@param parent lumo.Record|nil
----@return lumo.Query
----@param client lumo.Client
+---@param client lumo.Client|nil
 ---@param flag string|nil of the builder; "is_related_query" when nil
+---@return lumo.Query
 function methods:related_query(method, parent, client, flag)
   if type(method) ~= "string" then raise("E_ARGUMENT", "related_query needs a name for its messages") end
   if parent then events.loads(self, parent) end
@@ -396,9 +405,10 @@ end
 
 --- The fields that reads bring along, and these; nil: all.
 function methods:fields_with(list)
-  if not self:boot().fields then return nil end
+  local always = self:boot().fields
+  if not always then return nil end
   local fields = {}
-  for i, name in ipairs(self.fields) do fields[i] = name end
+  for i, name in ipairs(always) do fields[i] = name end
   return add_fields(fields, list, self.pivot_state, "pivot_columns")
 end
 

@@ -20,7 +20,7 @@ local pairs_of = {}
 
 ---@class lumo.PairsWrite one call that writes pairs
 ---@field parent lumo.Record
----@field relation lumo.Relation
+---@field relation lumo.PivotRelation
 ---@field handle userdata the compiled relation under its conditions
 ---@field method string the public method's name
 ---@field op string the core's name of the operation
@@ -61,18 +61,20 @@ local function entries_of(write)
 end
 
 --- A write of the pairs that a call names, every argument checked; nothing is sent.
+---@param relation lumo.PivotRelation
+---@param client lumo.Client
 ---@param op string of core.pairs_plan
 ---@param form string how the argument is read: "ids", "ids_or_map" or "pivot_list"
 ---@param handle userdata|nil the bound handle, where the call has it already
 ---@return lumo.PairsWrite
 function pairs_of.prepare(parent, relation, client, op, method, value, form, handle)
   local pivot = relation.pivot_state
-  handle = handle or relation:bound_handle(method, client)
+  local bound = handle or relation:bound_handle(method, client)
   local hooked, ruled = has_hooks(relation), pivot and pivot.rules and op ~= "toggle"
   value = accessors.prepared_pairs(pivot, value, form)
-  local plan, given = core.pairs_plan(op, method, handle, parent, value, form, core.now(), hooked or ruled)
+  local plan, given = core.pairs_plan(op, method, bound, parent, value, form, core.now(), hooked or ruled)
   local write = {
-    parent = parent, relation = relation, handle = handle, method = method, op = op, plan = plan, given = given,
+    parent = parent, relation = relation, handle = bound, method = method, op = op, plan = plan, given = given,
     hooked = hooked,
   }
   if ruled then
@@ -182,7 +184,7 @@ end
 
 --- Which rows a write inserts, changes and deletes, and what it tells of each id.
 local function difference(write, client, blocked)
-  local told = { attached = {}, updated = {}, unchanged = {}, detached = {} }
+  local told = { attached = {}, updated = {}, unchanged = {}, detached = {} } ---@type table<string, any[]>
   local inserted, changed, deleted, named = {}, {}, {}, {}
   local number = ambient.connection(client).number
   write.rows, write.texts = {}, {}
@@ -313,13 +315,13 @@ end
 ---@param client lumo.Client
 ---@return lumo.Pairs
 function pairs_of.run(write, client)
-  if write.hooked then return run_rows(write, client) end
+  if write.hooked then return run_rows(write, client) --[[@as lumo.Pairs]] end
   local ok, err = pcall(run, client, write.plan)
   if ok then return core.plan_pairs(write.plan) end
   if core.is_error(err) and err.code == "E_DUPLICATE_KEY" and err.outcome == "applied" then
     core.relation_guard(write.relation.handle) -- a unique index that was not known: it will not happen again
   end
-  return error(err, 0)
+  return error(err, 0) --[[@as any]]
 end
 
 --- What is known of the row of a pair once it is written: as a record where there is a pivot model, and by attribute.

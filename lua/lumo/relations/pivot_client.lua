@@ -218,7 +218,7 @@ end
 
 --- New related records, stored and attached: all or none. Commands: 2, and a commit.
 ---@param list table<string, any>[]
----@param attributes table[]|nil beside the rows; holes mean none
+---@param attributes (table|nil)[]|nil beside the rows; holes mean none
 ---@return lumo.Record[]
 function Client:create_many(list, attributes)
   return create(self, "create_many", list, attributes)
@@ -237,7 +237,7 @@ end
 
 --- save for a list of records. Commands: at most 6, and a commit.
 ---@param list lumo.Record[]
----@param attributes table[]|nil beside the records; holes mean none
+---@param attributes (table|nil)[]|nil beside the records; holes mean none
 ---@param check_existing boolean|nil true when nil
 function Client:save_many(list, attributes, check_existing)
   save(self, "save_many", list, attributes, check_existing)

@@ -17,6 +17,9 @@ end
 
 -- Of every relation -----------------------------------------------------------------------------------------
 
+--- The client of a relation whose kind an editor cannot know: it may have the methods of each.
+---@class lumo.RelatedClient: lumo.PivotClient, lumo.OwnedManyClient, lumo.BelongingClient, lumo.ThroughClient
+
 ---@class lumo.AnyClient
 local Any = {}
 

@@ -11,11 +11,12 @@ local raise = require("lumo.errors").raise
 
 local through = {}
 
----@class lumo.ThroughRelation: lumo.Relation
+---@class (partial) lumo.ThroughRelation: lumo.Relation
 ---@field local_key string the parent's attribute that the model between points to
 ---@field foreign_key string the attribute of the model between (of several the first) that points to it
 ---@field through_local_key string the attribute of the model between (the last) that the related records point to
 ---@field through_foreign_key string the related model's attribute that points to it
+---@field through_state lumo.State of the model between (the last)
 
 ---@class lumo.ThroughKeys between one of the models between and the next
 ---@field local_key string|nil the attribute of the one that the next points to
@@ -99,17 +100,20 @@ local BOOTED = {
   through_state = true, parent_key = true, related_key = true, hops = true, handle = true,
 }
 
+---@class (partial) lumo.ThroughRelation
 local methods = {}
 
 --- The model between, of several the last.
-function methods:through_model()
+---@param self any
+---@return lumo.Model
+function methods.through_model(self)
   return self:boot().through_state.model
 end
 
 --- A query over the related records: of one parent, or for many of them or to stand inside of another query.
 ---@param method string for error messages
 ---@param parent lumo.Record|nil
----@param client lumo.Client
+---@param client lumo.Client|nil
 ---@param flag string|nil of the builder; "is_related_query" when nil
 ---@return lumo.Query
 function methods:related_query(method, parent, client, flag)
