@@ -5,7 +5,7 @@ local core = require "lumo.core"
 local doors = require "lumo.doors"
 local hooks = require "lumo.hooks"
 local index_plan = require "lumo.index_plan"
-local key_text = require "lumo.key_text"
+local matching = require "lumo.matching"
 local names = require "lumo.names"
 local queries = require "lumo.query"
 local records = require "lumo.record"
@@ -18,7 +18,7 @@ local raise = require("lumo.errors").raise
 ---@class (partial) lumo.Model
 local Model = {}
 
-local check_model, of_model = registry.check, queries.of_model
+local check_model, check_list, of_model = registry.check, matching.check_list, queries.of_model
 
 local CLIENT_OPTIONS = transactions.CLIENT_OPTIONS
 
@@ -49,11 +49,6 @@ end
 ---@return lumo.Record
 function Model:create(values, options)
   return create(self, values, options, "create", false)
-end
-
-local function check_list(list, what)
-  if type(list) ~= "table" then raise("E_ARGUMENT", "%s, got %s", what, type(list)) end
-  return core.list_size(list) or core.raise("E_ARGUMENT", what .. " without holes")
 end
 
 --- create without hooks.
@@ -260,86 +255,6 @@ function Model:update_or_create(search, values, options)
   return found:merge(values or {}):save { write_concern = policy.write_concern }
 end
 
---- The values of the key attributes as one text.
-local function signature(values, keys)
-  local parts = {}
-  for i, key in ipairs(keys) do
-    local text = key_text(values[key])
-    parts[i] = ("%d:%s"):format(#text, text)
-  end
-  return table.concat(parts)
-end
-
---- The key attributes of a record that is stored, those that a function prepares as it has stored them.
-local function stored_keys(record, state, keys)
-  local values = {}
-  for _, key in ipairs(keys) do
-    local column = state.by_attribute[key]
-    values[key] = record:get(key, { raw = column ~= nil and column.prepare ~= nil })
-  end
-  return values
-end
-
---- The names of key columns as a list.
-local function check_keys(state, keys, method)
-  keys = type(keys) == "table" and keys or { keys }
-  if check_list(keys, method .. " needs a list of key columns") == 0 then
-    raise("E_ARGUMENT", "%s needs the names of the key columns", method)
-  end
-  for _, key in ipairs(keys) do
-    if type(key) ~= "string" then raise("E_ARGUMENT", "%s needs the names of the key columns", method) end
-    if state.strict ~= false and not state.by_attribute[key] then
-      raise("E_UNDEFINED_COLUMN", "\"%s\" is not a column of the \"%s\" model%s",
-        key, state.name, registry.suggest(key, state.by_attribute))
-    end
-  end
-  return keys
-end
-
---- New records for all rows, and by their place the stored ones that have the same keys.
-local function match_rows(self, state, keys, rows, client, method)
-  keys = check_keys(state, keys, method)
-  local made, places = {}, {}
-  local q = queries.of_model(state, { client = client })
-  for i = 1, check_list(rows, method .. " needs a list of rows") do
-    made[i] = self:new(rows[i])
-    local search = {}
-    for _, key in ipairs(keys) do
-      search[key] = made[i][key]
-      if search[key] == nil then
-        raise("E_MISSING_ATTRIBUTE_VALUE", "%s: row %d of \"%s\" has no \"%s\"", method, i, state.name, key)
-      end
-    end
-    search = accessors.prepared(state, search)
-    local text = signature(search, keys)
-    if places[text] then raise("E_ARGUMENT", "%s: rows %d and %d have the same keys",
-      method, places[text], i) end
-    places[text] = i
-    q:or_where(search)
-  end
-  local stored = {}
-  for _, one in ipairs(#made > 0 and q:exec() or {}) do
-    local place = places[signature(stored_keys(one, state, keys), keys)]
-    if place and not stored[place] then stored[place] = one end
-  end
-  return made, stored
-end
-
---- Creates the rows that `stored` lacks, in their places.
-local function create_missing(self, rows, stored, options)
-  local missing, places = {}, {}
-  for i, row in ipairs(rows) do
-    if not stored[i] then
-      missing[#missing + 1] = row
-      places[#missing] = i
-    end
-  end
-  for n, one in ipairs(self:create_many(missing, options)) do
-    stored[places[n]] = one
-  end
-  return stored
-end
-
 --- For each row the stored record with the same keys, or a new one that is not stored. Commands: find.
 ---@param keys string|string[] names of the key columns
 ---@param rows table<string, any>[]
@@ -347,12 +262,18 @@ end
 ---@return lumo.Record[]
 function Model:fetch_or_new_up_many(keys, rows, options)
   local state = registry.check(self, "fetch_or_new_up_many")
-  local client = same_client(state, options, "fetch_or_new_up_many")
-  local made, stored = match_rows(self, state, keys, rows, client, "fetch_or_new_up_many")
+  local explicit, default = same_client(state, options, "fetch_or_new_up_many")
+  local made, stored = matching.rows(state, keys, rows, explicit or default, "fetch_or_new_up_many")
   for i, one in ipairs(made) do
     made[i] = stored[i] or one
   end
   return made
+end
+
+local function store_rows(state, keys, rows, client, method, update)
+  local steps, list = matching.steps(state, keys, rows, client, method, update)
+  if #steps > 0 then records.write(steps, client) end
+  return list
 end
 
 --- For each row the stored record with the same keys, or a stored new one. Commands: find, insert, and a
@@ -363,9 +284,8 @@ end
 ---@return lumo.Record[]
 function Model:fetch_or_create_many(keys, rows, options)
   local state = registry.check(self, "fetch_or_create_many")
-  local client = same_client(state, options, "fetch_or_create_many")
-  local _, stored = match_rows(self, state, keys, rows, client, "fetch_or_create_many")
-  return create_missing(self, rows, stored, options)
+  local explicit, default = same_client(state, options, "fetch_or_create_many")
+  return store_rows(state, keys, rows, explicit or default, "fetch_or_create_many")
 end
 
 --- For each row the stored record with the same keys and the row's values, or a stored new one. All before-hooks run
@@ -379,22 +299,7 @@ function Model:update_or_create_many(keys, rows, options)
   local state = registry.check(self, "update_or_create_many")
   local explicit, default = same_client(state, options, "update_or_create_many")
   return records.in_transaction(explicit or default, function(client)
-    local made, stored = match_rows(self, state, keys, rows, client, "update_or_create_many")
-    local there, missing, places = {}, {}, {}
-    for i = 1, #made do
-      if stored[i] then
-        there[#there + 1] = stored[i]:merge(rows[i])
-      else
-        missing[#missing + 1], places[#missing + 1] = rows[i], i
-      end
-    end
-    local new = core.records_new(state.class, missing, ambient.connection(client).number, core.now())
-    for n, one in ipairs(new) do stored[places[n]] = one end
-    local steps = {}
-    if #there > 0 then steps[1] = records.update_step(there, state) end
-    if #new > 0 then steps[#steps + 1] = records.insert_step(new, state, #new > 1) end
-    if #steps > 0 then records.write(steps, client) end
-    return stored
+    return store_rows(state, keys, rows, client, "update_or_create_many", true)
   end)
 end
 

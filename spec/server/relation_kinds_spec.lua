@@ -202,6 +202,37 @@ describe("a client of one parent", function()
     assert.equal(1, Author:count())
   end)
 
+  it("checks the rules of rows that are looked for before a parent that is new is stored", function()
+    for _, method in ipairs { "fetch_or_create_many", "update_or_create_many" } do
+      local author = Author:new { name = "new" }
+      local _, names = commands(function()
+        refused("E_VALIDATION", function() author.books[method](author.books, "pages", { { pages = 1 } }) end)
+      end)
+      assert.is_nil(names:find("insert"))
+      assert.is_true(author.is_new)
+      assert.is_nil(author.id)
+      assert.equal(0, Author:count())
+      local list = author.books[method](author.books, "title", { { title = method }, { title = "other" } })
+      assert.equal(author._id, list[1].author_id)
+      assert.equal(2, author.books:query():count())
+      Author:truncate()
+    end
+  end)
+
+  it("belongs to the transaction that is open, whatever the parent was read in", function()
+    local author = Author:create { name = "a" }
+    author.books:create { title = "0", pages = 0 }
+    for _, method in ipairs { "fetch_or_create_many", "update_or_create_many" } do
+      pcall(lumo.transaction, function()
+        author.books[method](author.books, "title", { { title = "0", pages = 1 }, { title = "1" } })
+        assert.equal(2, author.books:query():count())
+        error("no", 0)
+      end)
+      assert.equal(1, Book:count())
+      assert.equal(0, Book:first().pages)
+    end
+  end)
+
   it("is a part of the parent's transaction, all of it", function()
     local kept = Author:create { name = "kept" }
     pcall(lumo.transaction, function(trx)

@@ -4,6 +4,7 @@ local ambient = require "lumo.ambient"
 local base = require "lumo.relations.base"
 local core = require "lumo.core"
 local handle = require "lumo.relations.handle"
+local matching = require "lumo.matching"
 local reading = require "lumo.relations.reading"
 local records = require "lumo.record"
 local raise = require("lumo.errors").raise
@@ -79,7 +80,7 @@ local function store_related(parent, relation, target, steps, list)
   for _, step in ipairs(steps) do
     all[#all + 1] = with_key_of(step, relation.foreign_key, parent, relation.local_key)
   end
-  write(all, target)
+  if #all > 0 then write(all, target) end
   return list
 end
 
@@ -230,8 +231,8 @@ function OwnedMany:save_many_quietly(list)
   save_many(self, "save_many_quietly", list, true)
 end
 
---- Calls a static of the related model with the parent's key added to keys and rows.
-local function with_foreign_key(self, method, keys, rows)
+--- Stores those of the rows that are missing inside the relation, and with `update` the others' values, too.
+local function store_rows(self, method, keys, rows, update)
   local parent, relation, target = open_for_writing(self, method)
   if type(rows) ~= "table" then raise("E_ARGUMENT", "%s needs a list of rows, got %s", method, type(rows)) end
   keys = type(keys) == "table" and keys or { keys }
@@ -247,22 +248,23 @@ local function with_foreign_key(self, method, keys, rows)
   local all_keys, all_rows = { relation.foreign_key }, {}
   for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
   local function call(client)
-    if parent.is_new then parent:save() end
-    local own = { [relation.foreign_key] = core.record_get(parent, relation.local_key) }
+    -- A key that is made when the parent is stored belongs to nobody yet: as good as another one to search for.
+    local own = { [relation.foreign_key] = core.record_get(parent, relation.local_key) or core.objectid() }
     for i = 1, #rows do all_rows[i] = records.joined(rows[i], own) end
-    local model = relation.related_state.model
-    return model[method](model, all_keys, all_rows, { client = client })
+    local steps, list = matching.steps(relation.related_state, all_keys, all_rows, client, method, update)
+    return store_related(parent, relation, client, steps, list)
   end
-  if not parent.is_new then return call(target) end
+  if not parent.is_new and not update then return call(target) end
   return records.in_transaction(target, call)
 end
 
---- Of each row the related record with its values of these keys, or a new one, stored. Commands: find, and an insert.
+--- Of each row the related record with its values of these keys, or a new one, stored. A parent that is new or changed
+--- is saved with them, once the rules of all are kept. Commands: find, and an insert.
 ---@param keys string|string[]
 ---@param rows table<string, any>[]
 ---@return lumo.Record[]
 function OwnedMany:fetch_or_create_many(keys, rows)
-  return with_foreign_key(self, "fetch_or_create_many", keys, rows)
+  return store_rows(self, "fetch_or_create_many", keys, rows)
 end
 
 --- The same, with the values of the rows stored in those that were there. Commands: find, an insert, and an update of
@@ -271,7 +273,7 @@ end
 ---@param rows table<string, any>[]
 ---@return lumo.Record[]
 function OwnedMany:update_or_create_many(keys, rows)
-  return with_foreign_key(self, "update_or_create_many", keys, rows)
+  return store_rows(self, "update_or_create_many", keys, rows, true)
 end
 
 -- Of belongs_to ---------------------------------------------------------------------------------------------
