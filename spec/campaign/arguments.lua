@@ -264,6 +264,8 @@ add("client", {
   update_pivot_data = { "related_id to_pair" }, ids = { "" }, count = { "" }, exec = { "" }, query = { "" },
   pivot_query = { "" }, create = { "tag pair" }, create_many = { "tags pairs_beside" },
   save = { "related pair boolean" }, save_many = { "records pairs_beside boolean" },
+  create_quietly = { "tag pair" }, create_many_quietly = { "tags pairs_beside" },
+  save_quietly = { "related pair boolean" }, save_many_quietly = { "records pairs_beside boolean" },
   first_or_create = { "tag_filter tag pair" }, update_or_create = { "tag_filter tag pair" },
   paginate = { "maybe_page maybe_page" }, cursor_paginate = { "cursor_options" },
 })

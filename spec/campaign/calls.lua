@@ -450,6 +450,23 @@ calls["client.save_many"] = function()
   s.post:related("plain"):save_many(list, { { role = "x" } })
   return list[1].name
 end
+calls["client.create_quietly"] = function()
+  return s.post:related("tags"):create_quietly({ name = "made" }, { rank = 8 }).name
+end
+calls["client.create_many_quietly"] = function()
+  return #s.post:related("plain"):create_many_quietly({ { name = "a" }, { name = "b" } }, { { role = "x" } })
+end
+calls["client.save_quietly"] = function()
+  local tag = s.Tag:new { name = "saved" }
+  s.post:related("tags"):save_quietly(tag, { rank = 2 })
+  return tag.extras.pivot_rank
+end
+calls["client.save_many_quietly"] = function()
+  local list = { s.Tag:find(T[1]), s.Tag:new { name = "saved" } }
+  list[1].name = "renamed"
+  s.post:related("plain"):save_many_quietly(list, { { role = "x" } })
+  return list[1].name
+end
 calls["client.find"] = function() return s.post:related("tags"):find(T[2]).name end
 calls["client.first_or_create"] = function() return s.post:related("tags"):first_or_create({ name = "made" }).name end
 calls["client.update_or_create"] = function()

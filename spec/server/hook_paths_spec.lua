@@ -201,8 +201,16 @@ for _, name in ipairs { "page", "posts" } do
   path(name .. " save_quietly", "", function(s) s.user:related(name):save_quietly(s.post) end,
     function(s) s.post.n = 9 end)
 end
-path("posts create_many_quietly", "", function(s) s.user:related("posts"):create_many_quietly { { title = "b" } } end)
-path("posts save_many_quietly", "", function(s) s.user:related("posts"):save_many_quietly { s.post } end)
+for name, one in pairs { posts = "post", tags = "tag" } do
+  path(name .. " create_many_quietly", "",
+    function(s) s.user:related(name):create_many_quietly { { title = "b" }, { title = "c" } } end)
+  path(name .. " save_many_quietly", "", function(s) s.user:related(name):save_many_quietly { s[one] } end,
+    function(s) s[one].n = 9 end)
+end
+path("tags create_quietly", "", function(s) s.user:related("tags"):create_quietly { title = "b" } end)
+path("tags save_quietly", "", function(s) s.user:related("tags"):save_quietly(s.tag) end, function(s) s.tag.n = 9 end)
+path("tags save_quietly of a new owner", "u<create u<save u>create u>save",
+  function(s) s.owner:related("tags"):save_quietly(s.tag) end, function(s) s.owner = User:new { name = "n" } end)
 path("posts fetch_or_create_many", FETCH .. " " .. CREATE,
   function(s) s.user:related("posts"):fetch_or_create_many("title", ROWS) end)
 path("posts update_or_create_many", FETCH .. " " .. BOTH,

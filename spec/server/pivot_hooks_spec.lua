@@ -307,6 +307,45 @@ describe("create and save", function()
   end)
 end)
 
+describe("the quiet calls", function()
+  it("run no hooks of the pivot or of the related model, and keep rules, defaults and dates", function()
+    local Loud = lumo.model("HookedLoud", { extends = Right, collection = "rights" })
+    for _, event in ipairs { "create", "update", "save" } do
+      Loud:before(event, function() told[#told + 1] = "related " .. event end)
+    end
+    local Owner = lumo.model("HookedQuiet", { extends = User, collection = "users", relations = {
+      loud = lumo.many_to_many("HookedLoud", {
+        pivot_table = "grants", pivot_model = "HookedGrant", pivot_foreign_key = "user_id",
+        pivot_related_foreign_key = "right_id",
+      }),
+    } })
+    local owner = Owner:find(user._id)
+    local made = owner.loud:create_quietly({ name = "x" }, { note = "y" })
+    local two = owner.loud:createManyQuietly({ { name = "1" }, { name = "2" } }, { nil, { level = 5 } })
+    local saved, stored = Loud:new { name = "new" }, Loud:find(a._id)
+    stored.name = "renamed"
+    owner.loud:save_quietly(saved, { level = 3 })
+    owner.loud:saveManyQuietly { stored, made }
+    assert.same({}, told)
+    assert.equal("renamed", Right:find(a._id).name)
+    local row = row_of(made)
+    assert.equal("y", row.note)
+    assert.equal(1, row.level)
+    assert.is_not_nil(row.granted_at)
+    assert.equal(5, row_of(two[2]).level)
+    assert.equal(3, saved.extras.pivot_level)
+    assert.equal(5, owner.loud:count())
+    local before = Right:count()
+    helper.expect_error("E_VALIDATION", owner.loud.create_quietly, owner.loud, { name = "z" }, { level = -1 })
+    helper.expect_error("E_VALIDATION", owner.loud.save_quietly, owner.loud, Loud:new {}, { level = -1 })
+    helper.expect_error("E_ARGUMENT", owner.loud.save_quietly, owner.loud, { name = "no record" })
+    assert.equal(before, Right:count())
+    owner.loud:create { name = "loud" }
+    assert.equal("related create related save before create before save after create after save",
+      table.concat(told, " "))
+  end)
+end)
+
 describe("other kinds of relations", function()
   it("with duplicates add rows, and keep and update every row of an id", function()
     user.bag:attach { a, b }

@@ -66,11 +66,12 @@ end
 ---@param op string of core.pairs_plan
 ---@param form string how the argument is read: "ids", "ids_or_map" or "pivot_list"
 ---@param handle userdata|nil the bound handle, where the call has it already
+---@param quiet boolean|nil without hooks of the pivot model
 ---@return lumo.PairsWrite
-function pairs_of.prepare(parent, relation, client, op, method, value, form, handle)
+function pairs_of.prepare(parent, relation, client, op, method, value, form, handle, quiet)
   local pivot = relation.pivot_state
   local bound = handle or relation:bound_handle(method, client)
-  local hooked, ruled = has_hooks(relation), pivot and pivot.rules and op ~= "toggle"
+  local hooked, ruled = not quiet and has_hooks(relation), pivot and pivot.rules and op ~= "toggle"
   value = accessors.prepared_pairs(pivot, value, form)
   local plan, given = core.pairs_plan(op, method, bound, parent, value, form, core.now(), hooked or ruled)
   local write = {

@@ -196,16 +196,16 @@ end
 
 -- Making related records ------------------------------------------------------------------------------------
 
-local function create(self, method, list, attributes)
+local function create(self, method, list, attributes, quiet)
   local parent, relation, target = open(self, method)
   refuse_deleted(parent, relation, method)
-  return storing.create(parent, relation, target, method, list, attributes)
+  return storing.create(parent, relation, target, method, list, attributes, quiet)
 end
 
-local function save(self, method, list, attributes, check_existing)
+local function save(self, method, list, attributes, check_existing, quiet)
   local parent, relation, target = open(self, method)
   refuse_deleted(parent, relation, method)
-  storing.save(parent, relation, target, method, list, attributes, check_existing)
+  storing.save(parent, relation, target, method, list, attributes, check_existing, quiet)
 end
 
 --- A new related record, stored and attached: both or neither. Commands: 2, and a commit.
@@ -216,12 +216,28 @@ function Client:create(values, attributes)
   return create(self, "create", { values or {} }, { attributes })[1]
 end
 
+--- create without hooks of the related model and of the pivot model. Rules are checked all the same.
+---@param values table<string, any>|nil
+---@param attributes table|nil of the pair
+---@return lumo.Record
+function Client:create_quietly(values, attributes)
+  return create(self, "create_quietly", { values or {} }, { attributes }, true)[1]
+end
+
 --- New related records, stored and attached: all or none. Commands: 2, and a commit.
 ---@param list table<string, any>[]
 ---@param attributes (table|nil)[]|nil beside the rows; holes mean none
 ---@return lumo.Record[]
 function Client:create_many(list, attributes)
   return create(self, "create_many", list, attributes)
+end
+
+--- create_many without hooks of the related model and of the pivot model.
+---@param list table<string, any>[]
+---@param attributes (table|nil)[]|nil beside the rows; holes mean none
+---@return lumo.Record[]
+function Client:create_many_quietly(list, attributes)
+  return create(self, "create_many_quietly", list, attributes, true)
 end
 
 --- Saves parent and record, then attaches it. With `check_existing = false` on a relation with duplicates a
@@ -235,12 +251,30 @@ function Client:save(one, attributes, check_existing)
   save(self, "save", { one }, { attributes }, check_existing)
 end
 
+--- save without hooks of the related model and of the pivot model; a parent that is new or changed is saved with its
+--- own.
+---@param one lumo.Record
+---@param attributes table|nil of the pair
+---@param check_existing boolean|nil true when nil
+function Client:save_quietly(one, attributes, check_existing)
+  if not core.record_is(one) then raise("E_ARGUMENT", "save_quietly needs a record, got %s", type(one)) end
+  save(self, "save_quietly", { one }, { attributes }, check_existing, true)
+end
+
 --- save for a list of records. Commands: at most 6, and a commit.
 ---@param list lumo.Record[]
 ---@param attributes (table|nil)[]|nil beside the records; holes mean none
 ---@param check_existing boolean|nil true when nil
 function Client:save_many(list, attributes, check_existing)
   save(self, "save_many", list, attributes, check_existing)
+end
+
+--- save_many without hooks of the related model and of the pivot model; the parent as with save_quietly.
+---@param list lumo.Record[]
+---@param attributes (table|nil)[]|nil beside the records; holes mean none
+---@param check_existing boolean|nil true when nil
+function Client:save_many_quietly(list, attributes, check_existing)
+  save(self, "save_many_quietly", list, attributes, check_existing, true)
 end
 
 local function search_for(self, relation, search)

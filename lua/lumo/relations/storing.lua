@@ -82,6 +82,7 @@ end
 ---@field handle userdata|nil the relation as bound
 ---@field op string|nil how the pairs are attached where no key had to be made
 ---@field makes_keys boolean|nil
+---@field quiet boolean|nil without hooks of the related model and of the pivot model
 
 --- The step that comes before all others, once the parent is stored.
 local function turn_step(making)
@@ -96,7 +97,7 @@ end
 local function insert_step(making, list)
   local relation = making.relation
   local state = relation.related_state
-  local step = records.insert_step(list, state, #list > 1)
+  local step = records.insert_step(list, state, #list > 1, making.quiet)
   local send = step.write
   function step.write(client)
     making.makes_keys = #list == #making.list and makes_key(relation, list)
@@ -110,7 +111,8 @@ local function attach_all(making, client)
   local relation, given = making.relation, {}
   for i, one in ipairs(making.list) do given[i] = { id = one, pivot_data = making.attributes[i] } end
   local op = making.makes_keys and "attach_made" or making.op
-  local write = pairs_of.prepare(making.parent, relation, client, op, making.method, given, "pivot_list", making.handle)
+  local write = pairs_of.prepare(making.parent, relation, client, op, making.method, given, "pivot_list", making.handle,
+    making.quiet)
   pairs_of.run(write, client)
   local number = ambient.connection(client).number
   for _, one in ipairs(making.list) do
@@ -150,8 +152,9 @@ end
 ---@param method string
 ---@param list table<string, any>[]
 ---@param attributes table[]|nil beside the rows
+---@param quiet boolean|nil
 ---@return lumo.Record[]
-function storing.create(parent, relation, target, method, list, attributes)
+function storing.create(parent, relation, target, method, list, attributes, quiet)
   check_list(list, "rows", method)
   attributes = check_attributes(attributes, #list, method)
   local handle = check_pairs(relation, attributes, #list, target, method)
@@ -163,7 +166,7 @@ function storing.create(parent, relation, target, method, list, attributes)
     if parent.is_new then steps[1] = step end
     local making = {
       parent = parent, relation = relation, method = method, list = made, attributes = attributes, handle = handle,
-      op = "attach_each",
+      op = "attach_each", quiet = quiet,
     }
     steps[#steps + 1] = turn_step(making)
     if #made > 0 then steps[#steps + 1] = insert_step(making, made) end
@@ -202,7 +205,8 @@ end
 ---@param list lumo.Record[]
 ---@param attributes table[]|nil beside the records
 ---@param check_existing boolean|nil true when nil
-function storing.save(parent, relation, target, method, list, attributes, check_existing)
+---@param quiet boolean|nil
+function storing.save(parent, relation, target, method, list, attributes, check_existing, quiet)
   if check_existing ~= nil and type(check_existing) ~= "boolean" then
     raise("E_ARGUMENT", "the third argument of %s is a boolean, got %s", method, type(check_existing))
   end
@@ -213,14 +217,16 @@ function storing.save(parent, relation, target, method, list, attributes, check_
   pairs_of.together(relation, records.joint_client(target, list), function(client)
     local making = {
       parent = parent, relation = relation, method = method, list = list, attributes = attributes, handle = handle,
-      op = relation.duplicates and check_existing ~= false and "sync_keeping" or "attach",
+      op = relation.duplicates and check_existing ~= false and "sync_keeping" or "attach", quiet = quiet,
     }
     local new, stored = new_and_stored(parent, list)
-    local steps = { parent_step(parent, relation, method) }
+    local steps, step = {}, parent_step(parent, relation, method)
+    -- The hooks of a parent that is clean run too, as those of saving it do; but a quiet call lets it be.
+    if not quiet or parent.is_new or parent.is_dirty then steps[1] = step end
     steps[#steps + 1] = turn_step(making)
     for _, one in ipairs(stored) do check_key(relation, one, relation.related_state, relation.related_key, method) end
     if #new > 0 then steps[#steps + 1] = insert_step(making, new) end
-    if #stored > 0 then steps[#steps + 1] = records.update_step(stored, relation.related_state) end
+    if #stored > 0 then steps[#steps + 1] = records.update_step(stored, relation.related_state, quiet) end
     store(making, client, steps)
   end)
 end
