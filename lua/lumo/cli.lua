@@ -1,6 +1,7 @@
 --- The command line: which command was asked for, and what its end means to the caller. Each command is a file in
 --- the folder cli.
 local core = require "lumo.core"
+local show = require "lumo.cli.show"
 
 local cli = {}
 
@@ -113,7 +114,7 @@ function cli.main(arguments)
     if getmetatable(err) == Usage then return err end
     -- The line of this command itself is of no use to anybody; one in the application's file is.
     if core.is_error(err) and tostring(err.where):find(arg[0] --[[@as string]], 1, true) then err.where = nil end
-    return tostring(err)
+    return show.error(err)
   end)
   if ok then return result end
   if getmetatable(result) == Usage then

@@ -64,6 +64,42 @@ describe("lumo", function()
     assert.matches("nowhere.lua", text, 1, true)
   end)
 
+  it("says what an app has raised, whatever it is", function()
+    for code, expected in pairs {
+      ["error('a text')"] = "a text",
+      ["error({ message = 'a message', code = 7 })"] = "lumo: a message\n",
+      ["error({ code = 7, deep = { 1, 'x' } })"] = "lumo: { code = 7, deep = { 1, \"x\" } }\n",
+      ["error(setmetatable({}, { __index = { message = 'from a class' } }))"] = "lumo: from a class\n",
+      ["error({})"] = "lumo: {}\n",
+      ["error(nil)"] = "nil was raised",
+      ["error(7)"] = "7",
+      ["error(setmetatable({}, { __tostring = function() return 'own text' end }))"] = "lumo: own text\n",
+      ["error(setmetatable({}, { __tostring = function() return {} end }))"] = "has no text",
+      ["error(setmetatable({ a = 1 }, { __index = error }))"] = "has no text",
+      ["error(setmetatable({ a = 1 }, { __metatable = false }))"] = "lumo: { a = 1 }\n",
+      ["error(print)"] = "function",
+    } do
+      local file = helper.write_file(code)
+      for _, line in ipairs { "doctor ", "indexes plan ", "shell " } do
+        local text, status = command(line .. file)
+        assert.equal(3, status, code)
+        assert.matches(expected, text, 1, true)
+        assert.is_nil(text:find("table: 0x", 1, true))
+      end
+      os.remove(file)
+    end
+    for _, code in ipairs { "return nil", "return false", "return {}", "" } do
+      local file = helper.write_file(("require('lumo').connect(%q, { database = %q }) "):format(helper.uri(),
+        helper.database) .. code)
+      assert.equal(0, (select(2, command("shell " .. file))), code)
+      os.remove(file)
+    end
+    local text = command("shell " .. app, "error { message = 'by hand' }\nerror()\nerror { a = { 1 } }")
+    assert.matches("by hand", text, 1, true)
+    assert.matches("nil was raised", text, 1, true)
+    assert.matches("a = { 1 }", text, 1, true)
+  end)
+
   it("indexes plan and apply", function()
     local text, status = command("indexes plan " .. app)
     assert.equal(1, status)

@@ -1,43 +1,8 @@
 --- `lumo shell`: a prompt whose globals are the models.
-local core = require "lumo.core"
 local registry = require "lumo.registry"
+local show = require "lumo.cli.show"
 
 local shell = {}
-
-local MOST = 20 -- entries of a table that are shown
-
-local show
-
-local function show_table(value, depth)
-  if depth > 2 then return "{ … }" end
-  local parts, count = {}, 0
-  for i, one in ipairs(value) do
-    count = i
-    if i <= MOST then parts[i] = show(one, depth + 1) end
-  end
-  if count > MOST then parts[#parts + 1] = ("… %d more"):format(count - MOST) end
-  local keys = {}
-  for key in pairs(value) do
-    local is_listed = type(key) == "number" and key >= 1 and key <= count and key % 1 == 0
-    if not is_listed then keys[#keys + 1] = key end
-  end
-  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
-  for _, key in ipairs(keys) do
-    parts[#parts + 1] = ("%s = %s"):format(tostring(key), show(value[key], depth + 1))
-  end
-  local separator = depth == 0 and count > 1 and ",\n  " or ", "
-  return #parts == 0 and "{}" or ("{ %s }"):format(table.concat(parts, separator))
-end
-
---- A value as text: records with their attributes, tables with a part of their entries.
-function show(value, depth)
-  if registry.of(value) then return tostring(value) end
-  if core.record_is(value) then return ("%s %s"):format(tostring(value), value:to_json()) end
-  if type(value) == "string" then return depth > 0 and ("%q"):format(value) or value end
-  local metatable = type(value) == "table" and getmetatable(value)
-  if type(value) ~= "table" or type(metatable) == "table" and metatable.__tostring then return tostring(value) end
-  return show_table(value, depth)
-end
 
 --- What a line sees: the models, lumo, and whatever earlier lines have set.
 local function environment(lumo)
@@ -73,11 +38,11 @@ end
 
 local function print_results(ok, ...)
   if not ok then
-    io.stderr:write(tostring((...)), "\n")
+    io.stderr:write(show.error((...)), "\n")
     return
   end
   for i = 1, select("#", ...) do
-    print(show((select(i, ...)), 0))
+    print(show.value((select(i, ...))))
   end
 end
 
