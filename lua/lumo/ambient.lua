@@ -77,22 +77,27 @@ local function open_here(key)
   return open
 end
 
---- The open transactions of this coroutine by connection, or nil.
+--- The open transactions of this coroutine by connection, false for what follows the end of one, or nil.
 function ambient.open()
   return open_here(this_coroutine())
 end
 
---- The transaction in which a client's plans run, or nil. Raises E_ARGUMENT for one that is over.
+--- The transaction in which a client's plans run, or nil. Raises E_ARGUMENT for one that is over: what follows in
+--- its function would else be sent without it, unnoticed.
 ---@param client lumo.Client
 ---@return lumo.Transaction|nil
 function ambient.transaction(client)
   if client.is_transaction then
-    if not client.session then raise("E_ARGUMENT", "the transaction is over") end
+    if not client.session then raise("E_ARGUMENT", "the transaction has ended") end
     return client --[[@as lumo.Transaction]]
   end
   if running == 0 or client.is_outside then return nil end
   local open = open_here(this_coroutine())
-  return open and open[ambient.connection(client)] or nil
+  local trx = open and open[ambient.connection(client)] or nil
+  if trx and not trx.session then
+    raise("E_ARGUMENT", "the transaction around this has ended; { client = connection } runs outside of it on purpose")
+  end
+  return trx
 end
 
 --- The client with a policy for its commands; a transaction has its own. Raises E_ARGUMENT in one.
@@ -136,6 +141,21 @@ function ambient.run(trx, fn)
   open[trx.connection] = trx
   running = running + 1
   return leave(key, trx.connection, before, pcall(fn, trx))
+end
+
+--- Calls fn(trx, …) with the transaction, which has ended, not ambient here: what follows its end is no part of it. Its
+--- place is kept, so that giving it back takes no memory.
+---@param trx lumo.Transaction
+---@param fn function
+---@param ... any
+function ambient.without(trx, fn, ...)
+  local key, connection = this_coroutine(), trx.connection
+  local open = open_here(key)
+  if not open or open[connection] ~= trx then return fn(trx, ...) end
+  open[connection] = false
+  local ok, err = pcall(fn, trx, ...)
+  open[connection] = trx
+  if not ok then error(err, 0) end
 end
 
 return ambient

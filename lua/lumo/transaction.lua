@@ -102,7 +102,7 @@ end
 ---@param record lumo.Record
 function transaction.tell_touched(record)
   for _, trx in pairs(ambient.open() or {}) do
-    local side, touched = core.record_side(record), rawget(trx, "touched")
+    local side, touched = core.record_side(record), trx and rawget(trx, "touched")
     if touched and not touched[record] and not trx.snapshots[record] and not (side and side.trx == trx) then
       touched[record] = core.record_snapshot(record)
     end
@@ -162,15 +162,19 @@ local function roll_back(self)
   finish(self, true)
 end
 
---- After everything else of its end: who listens gets to know of it, and what waits for this end is run. Raises the
---- first error of any.
----@param event "after_commit"|"after_rollback"|false
-local function conclude(self, event)
+local function tell_end(self, event)
   local told, ok, err = self.told, true, nil
   self.told = nil
   if told then ok, err = pcall(told) end
   if event then run_after(self, event) end
   if not ok then error(err, 0) end
+end
+
+--- After everything else of its end: who listens gets to know of it, and what waits for this end is run. Raises the
+--- first error of any.
+---@param event "after_commit"|"after_rollback"|false
+local function conclude(self, event)
+  ambient.without(self, tell_end, event)
 end
 
 --- Whether what failed may have been committed all the same: its answer was lost, or only its write concern
@@ -191,11 +195,12 @@ local function commit(self)
   return ok, err
 end
 
---- Commits. Raises the commit's error, after which the transaction is over: rolled back, unless the error's
+--- Commits. What the function of its function form sends afterwards is E_ARGUMENT, but with { client = connection }.
+--- Raises the commit's error, after which the transaction is over: rolled back, unless the error's
 --- `outcome` is "unknown" or "applied"; then it is neither for `after`. Commands: commitTransaction.
 function Transaction:commit()
   check(self, "commit")
-  if not self.session then raise("E_ARGUMENT", "the transaction is over") end
+  if not self.session then raise("E_ARGUMENT", "the transaction has ended") end
   local ok, err = commit(self)
   conclude(self, ok and "after_commit" or not may_be_applied(err) and "after_rollback")
   if not ok then error(err, 0) end
@@ -205,12 +210,13 @@ end
 --- abortTransaction.
 function Transaction:rollback()
   check(self, "rollback")
-  if not self.session then raise("E_ARGUMENT", "the transaction is over") end
+  if not self.session then raise("E_ARGUMENT", "the transaction has ended") end
   roll_back(self)
   conclude(self, "after_rollback")
 end
 
---- Runs fn once when the transaction has been committed or rolled back.
+--- Runs fn once when the transaction has been committed or rolled back, and outside of it. Raises E_ARGUMENT when it
+--- is over already.
 ---@param event "commit"|"rollback"
 ---@param fn function
 ---@return lumo.Transaction self
@@ -220,6 +226,7 @@ function Transaction:after(event, fn)
     raise("E_ARGUMENT", "after takes \"commit\" or \"rollback\", got %s", tostring(event))
   end
   if type(fn) ~= "function" then raise("E_ARGUMENT", "after takes a function, got %s", type(fn)) end
+  if not self.session then raise("E_ARGUMENT", "the transaction has ended") end
   local list = event == "commit" and self.after_commit or self.after_rollback
   list[#list + 1] = fn
   return self
@@ -236,7 +243,7 @@ end
 function Transaction:run(fn)
   check(self, "run")
   if type(fn) ~= "function" then raise("E_ARGUMENT", "run takes a function, got %s", type(fn)) end
-  if not self.session then raise("E_ARGUMENT", "the transaction is over") end
+  if not self.session then raise("E_ARGUMENT", "the transaction has ended") end
   return results_or_raise(ambient.run(self, fn))
 end
 
@@ -252,8 +259,7 @@ local function is_transient(err)
   return false
 end
 
---- One try of the function form: true and the results, or false and the error. The function may have ended
---- the
+--- One try of the function form: true and the results, or false and the error. The function may have ended the
 --- transaction itself.
 local function attempt(trx, fn)
   trx.touched = setmetatable({}, BY_RECORD)

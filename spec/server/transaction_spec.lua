@@ -214,6 +214,63 @@ describe("lumo.transaction with a function", function()
     assert.equal("a", stored_names())
   end)
 
+  it("sends nothing more once it was ended by hand in the function", function()
+    local kept = Account:create { name = "kept", balance = 1 }
+    local function refused(trx)
+      for _, fn in ipairs {
+        function() Account:create { name = "no" } end,
+        function() Account:create({ name = "no" }, { client = trx }) end,
+        function() Account:query():where("name", "kept"):update { balance = 5 } end,
+        function() return Account:first() end,
+        function()
+          kept.balance = kept.balance + 1
+          kept:save()
+        end,
+        function() return kept.groups:exec() end,
+        function() conn:ping() end,
+        function() lumo.transaction(function() end) end,
+        function() trx:run(function() end) end,
+        function() trx:after("commit", function() end) end,
+      } do
+        local err = expect_refused("E_ARGUMENT", fn)
+        assert.matches("ended", err.message)
+      end
+      assert.matches("client = connection", expect_refused("E_ARGUMENT", function() Account:first() end).message)
+    end
+    for _, how in ipairs { "commit", "rollback" } do
+      lumo.transaction(function(trx)
+        Account:create { name = how }
+        trx[how](trx)
+        refused(trx)
+        Account:create({ name = how .. " outside" }, { client = conn })
+        lumo.transaction(function() Account:create { name = how .. " own" } end, { client = conn })
+        refused(trx)
+      end)
+      Account:create { name = how .. " after" }
+    end
+    lumo.transaction(function(trx) -- joined, and by trx:run
+      lumo.transaction(function(inner) inner:commit() end)
+      refused(trx)
+    end)
+    local trx = lumo.transaction()
+    trx:run(function()
+      trx:rollback()
+      refused(trx)
+    end)
+    assert.equal("commit commit after commit outside commit own kept rollback after rollback outside rollback own",
+      stored_names())
+  end)
+
+  it("that failed may not go on after its end was caught", function()
+    fail_next("commitTransaction", 1, { errorCode = 20 })
+    lumo.transaction(function(trx)
+      Account:create { name = "a" }
+      expect_error("E_SERVER", function() trx:commit() end)
+      expect_refused("E_ARGUMENT", function() Account:create { name = "b" } end)
+    end)
+    assert.equal("", stored_names())
+  end)
+
   it("refuses what is no function, and unknown options", function()
     for _, bad in ipairs { 5, "x", true } do
       expect_refused("E_ARGUMENT", function() lumo.transaction(bad) end)
@@ -488,6 +545,7 @@ describe("the manual form", function()
     expect_refused("E_ARGUMENT", function() trx:rollback() end)
     expect_refused("E_ARGUMENT", function() Account:query({ client = trx }):first() end)
     expect_refused("E_ARGUMENT", function() trx.commit() end)
+    expect_refused("E_ARGUMENT", function() trx:after("commit", function() end) end)
     account:delete()
     assert.equal("", stored_names())
   end)
@@ -535,6 +593,29 @@ describe("trx:after", function()
     trx:after("commit", tell "commit"):after("rollback", tell "rollback")
     trx:rollback()
     assert.same({ "commit", "rollback" }, told)
+  end)
+
+  it("sends what it likes, outside of what has ended", function()
+    for _, how in ipairs { "commit", "rollback" } do
+      lumo.transaction(function(trx)
+        trx:after(how, function()
+          Account:create { name = how .. " after" }
+          local own = Account:new { name = how }
+          own.balance = 1
+          lumo.transaction(function()
+            own.name = how .. " own"
+            own:save()
+          end)
+          assert.is_true(Account:count() > 1)
+        end)
+        local off = lumo.on("command", function() Account:first() end)
+        Account:create { name = how }
+        trx[how](trx)
+        off()
+        expect_refused("E_ARGUMENT", function() Account:create { name = "no" } end)
+      end)
+    end
+    assert.equal("commit commit after commit own rollback after rollback own", stored_names())
   end)
 
   it("of a joined transaction waits for the outer one", function()
