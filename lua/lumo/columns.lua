@@ -221,5 +221,6 @@ columns.has_primary = has_primary
 columns.check_distinct = check_distinct
 columns.at = at
 columns.complete = defaults.complete
+columns.check_default = defaults.check
 
 return columns

@@ -164,6 +164,11 @@ function connection.resolve(given)
   return raise("E_ARGUMENT", "a connection or its name is expected, got %s", type(given)) --[[@as any]]
 end
 
+--- Whether the value may stand for a connection; one that is named may be opened later.
+function connection.may_be(given)
+  return type(given) == "string" or type(given) == "table" and getmetatable(given) == Connection_mt
+end
+
 --- The connection that a model's definition names, else the default one.
 ---@param state lumo.State
 ---@return lumo.Connection

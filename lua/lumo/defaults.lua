@@ -97,4 +97,21 @@ function defaults.completer(column)
   return function(value, _, _, copy) return fill(column, value, copy) end
 end
 
+--- Raises E_CAST for a default that is a value which its column cannot hold. What a function gives is told when it
+--- gives it; what a function prepares may be of any type.
+---@param schema userdata of the model
+---@param column table as columns.normalise gives it
+---@param path string
+function defaults.check(schema, column, path)
+  if column.prepare then return end
+  if column.default ~= nil and type(column.default) ~= "function" then
+    core.schema_check(schema, path, column.default)
+  end
+  local inner = column
+  while inner.of do inner = inner.of end
+  for _, one in ipairs(inner.columns or {}) do
+    defaults.check(schema, one, path .. "." .. one.name)
+  end
+end
+
 return defaults

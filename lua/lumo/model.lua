@@ -1,6 +1,7 @@
 --- Models: their definition, and what is compiled of it.
 local kinds = require "lumo.relations.base"
 local columns = require "lumo.columns"
+local connections = require "lumo.connection"
 local core = require "lumo.core"
 local indexes = require "lumo.indexes"
 local direct = require "lumo.relations.direct"
@@ -22,12 +23,29 @@ local model = {}
 
 -- Relations -------------------------------------------------------------------------------------------------
 
+--- Raises E_ARGUMENT if a column or another relation has the relation's name in JSON.
+local function check_serialized(state, relation)
+  local name = relation.serialize_as
+  local function refuse(what, other)
+    raise("E_ARGUMENT", "relation \"%s\" and %s \"%s\" of \"%s\" are serialized under one name, \"%s\"",
+      relation.relation_name, what, other, state.name, name)
+  end
+  if not name then return end
+  for _, column in ipairs(state.columns) do
+    if column.serialized == name then refuse("column", column.name) end
+  end
+  for _, other in pairs(state.relations) do
+    if other ~= relation and other.serialize_as == name then refuse("relation", other.relation_name) end
+  end
+end
+
 local function add_relation(state, name, definition)
   columns.check_name(state.name, name)
   if state.names[name] ~= nil then
     raise("E_ARGUMENT", "relation \"%s.%s\" has a name that its records use already", state.name, name)
   end
   local relation = kinds.bind(definition, state, name)
+  check_serialized(state, relation)
   state.relations[name] = relation
   state.names[name] = { function(record) return handle.property(record, relation:boot()) end }
 end
@@ -132,6 +150,10 @@ local function check_definition(name, definition)
   if definition.collection ~= nil and not is_collection(definition.collection) then
     raise("E_ARGUMENT", "model \"%s\" has a collection name that MongoDB does not take", name)
   end
+  if definition.connection ~= nil and not connections.may_be(definition.connection) then
+    raise("E_ARGUMENT", "option \"connection\" of model \"%s\" is a connection or its name, got %s",
+      name, type(definition.connection))
+  end
   if definition.relations ~= nil and type(definition.relations) ~= "table" then
     raise("E_ARGUMENT", "option \"relations\" of model \"%s\" is a table, got %s", name, type(definition.relations))
   end
@@ -229,6 +251,10 @@ local function compile(state, definition)
     model = state.name, collection = state.collection, strict = strict_flag(state.strict), columns = state.columns,
   }
   state.definition_strict = strict_flag(state.strict)
+  for _, column in ipairs(state.columns) do
+    columns.check_default(state.schema, column, column.name)
+  end
+  for _, relation in pairs(state.relations) do check_serialized(state, relation) end
   add_columns(state)
   state.class = core.record_class(state.schema, state, state.names, missing(state))
   state.relaxed_schema, state.relaxed_class = relaxed(state)

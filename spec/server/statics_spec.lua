@@ -352,9 +352,13 @@ describe("add_column", function()
   it("that is refused leaves the model as it was", function()
     local Added = define { key = { "string", required = true } }
     function Added:shout() return self.key:upper() end
+    Added:many_to_many("users", "StaticUser", { serialize_as = "people" })
+    expect_refused("E_CAST", function() Added:add_column("n", { "integer", default = "x" }) end)
+    expect_refused("E_ARGUMENT", function() Added:many_to_many("others", "StaticUser", { serialize_as = "key" }) end)
+    assert.is_false(Added:has_relation("others"))
     for _, bad in ipairs {
       { "save", "string" }, { "n", "nonsense" }, { "n" }, { "a.b", "string" }, { "n", { "string", nonsense = 1 } },
-      { "shout", "string" }, { "_id", { "string", column = "x" } },
+      { "shout", "string" }, { "_id", { "string", column = "x" } }, { "n", { "string", serialize_as = "people" } },
     } do
       expect_refused("E_ARGUMENT", function() Added:add_column(bad[1], bad[2]) end)
     end
@@ -372,6 +376,15 @@ describe("add_column", function()
     expect_refused("E_ARGUMENT", function() Added:add_column("users", "string") end)
     assert.is_true(Added:has_relation("users"))
     assert.is_false(Added:has_column("users"))
+  end)
+
+  it("is the model's own: those that extend it already keep their columns", function()
+    local Base = define()
+    local Derived = lumo.model("StaticAddedBefore", { extends = Base, collection = "plain" })
+    Base:add_column("n", "integer")
+    assert.is_true(Base:has_column("n"))
+    assert.is_false(Derived:has_column("n"))
+    assert.is_true(lumo.model("StaticAddedAfter", { extends = Base, collection = "plain" }):has_column("n"))
   end)
 
   it("get_column gives a copy", function()

@@ -30,6 +30,77 @@ describe("columns side by side", function()
   end)
 end)
 
+describe("a relation", function()
+  it("has a name of its own in JSON, beside columns and other relations", function()
+    local function many(options) return lumo.many_to_many("DefinitionUser", options) end
+    local columns = { title = "string", label = { "string", serialize_as = "tag_list" } }
+    for _, relations in ipairs {
+      { users = many { serialize_as = "title" } },
+      { tag_list = many() },
+      { users = lumo.has_many("DefinitionUser", { serialize_as = "tag_list" }) },
+      { users = many { serialize_as = "people" }, others = many { serialize_as = "people" } },
+    } do
+      contains(refused("DefinitionShared", { columns = columns, relations = relations }), "under one name")
+    end
+    local relations = { users = many { serialize_as = "title" } }
+    local err = refused("DefinitionShared", { columns = columns, relations = relations })
+    contains(err, "relation \"users\" and column \"title\" of \"DefinitionShared\"")
+    lumo.model("DefinitionShared", {
+      columns = { title = { "string", serialize_as = false } },
+      relations = { users = many { serialize_as = "title" }, others = many { serialize_as = false } },
+    })
+  end)
+end)
+
+describe("a default", function()
+  it("that its column cannot hold is told when the model is defined", function()
+    for kind, bad in pairs {
+      integer = "0", int32 = 2 ^ 31, number = true, string = 5, boolean = "no", date = "yesterday", objectid = "x",
+      decimal = "1,5", array = "a", object = 5, uuid = "x",
+    } do
+      local err = expect_error("E_CAST", function()
+        lumo.model("DefinitionDefault", { columns = { value = { kind, default = bad } } })
+      end)
+      assert.equal("value", err.attribute)
+      contains(err, "DefinitionDefault.value")
+    end
+    for path, column in pairs {
+      list = { "array", of = "integer", default = { 1, "x" } },
+      meta = { "object", columns = { n = { "integer", default = "x" } } },
+      items = { "array", of = { "object", columns = { n = { "array", of = "string", default = { 5 } } } } },
+    } do
+      local err = expect_error("E_CAST", lumo.model, "DefinitionDefault", { columns = { [path] = column } })
+      assert.equal(path, err.attribute:match("^%a+"))
+    end
+    expect_error("E_UNDEFINED_MODEL", lumo.model, "DefinitionDefault")
+  end)
+
+  it("is cast like other values, and a function or what is prepared is not looked at", function()
+    local prepared = { "integer", default = "a,b", prepare = function(text) return #text end }
+    local Defaults = lumo.model("DefinitionDefaults", { columns = {
+      n = { "integer", default = 5.0 }, day = { "date", default = "2024-01-02" },
+      none = { "string", default = lumo.null },
+      any = { "any", default = { a = 1 } }, empty = { "array", of = "string", default = {} },
+      price = { "decimal", default = "1.50" }, meta = { "object", default = {}, columns = { n = "integer" } },
+      called = { "integer", default = function() return "x" end }, size = prepared,
+    } })
+    expect_error("E_CAST", function() Defaults:new {} end)
+    local made = Defaults:new { called = 1 }
+    assert.equal(5, made.n)
+    assert.equal(lumo.datetime("2024-01-02"), made.day)
+    assert.equal(lumo.decimal("1.50"), made.price)
+  end)
+end)
+
+describe("a model's connection", function()
+  it("is a connection or its name", function()
+    for _, bad in ipairs { 5, true, {}, print } do
+      contains(refused("DefinitionConnected", { connection = bad, columns = { a = "string" } }), "connection")
+    end
+    lumo.model("DefinitionConnected", { connection = "opened later", columns = { a = "string" } })
+  end)
+end)
+
 describe("a model's collection", function()
   it("is the plural in snake_case unless the definition names it", function()
     local User = lumo.model("User", { columns = { name = "string" } })

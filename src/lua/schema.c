@@ -181,9 +181,27 @@ static int schema_names(lua_State *L) {
   return 1;
 }
 
+/* core.schema_check(schema, path, value): raises E_CAST for what the column at the path cannot hold. */
+static int schema_check(lua_State *L) {
+  lumo_error error;
+  lumo_error_init(&error);
+  size_t len;
+  const lumo_schema *schema = lumo_check_schema(L, 1);
+  const char *path = luaL_checklstring(L, 2, &len);
+  const lumo_column *column;
+  lua_settop(L, 3);
+  lumo_buf *out = lumo_push_buffer(L);
+  if (!lumo_schema_resolve(schema, path, len, out, &column, &error)) lumo_raise(L, &error);
+  lumo_place place = {.model = schema->model, .key = path, .key_len = len};
+  lumo_encode(L, 3, column, "", 0, NULL, out, &place, LUMO_ENCODE_DATA);
+  lumo_check_buffer(L, out);
+  return 0;
+}
+
 void lumo_open_schema(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__gc", schema_gc}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"schema", schema_new}, {"schema_names", schema_names}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"schema", schema_new}, {"schema_names", schema_names}, {"schema_check", schema_check}, {NULL, NULL}};
   lumo_metatable(L, &LUMO_MT_SCHEMA, "lumo.schema", NULL, metamethods);
   lua_pop(L, 1);
   luaL_setfuncs(L, functions, 0);
