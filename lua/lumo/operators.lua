@@ -106,10 +106,10 @@ function Record:pull(path, ...)
   return change(self, "pull", path, list_of("pull", ...))
 end
 
---- Adds n to a number of the stored document; what is missing counts as 0. Raises as push. Commands:
---- findAndModify.
+--- Adds n to a number of the stored document; what is missing counts as 0. A lumo.decimal is for columns that may hold
+--- one. Raises as push. Commands: findAndModify.
 ---@param path string a column, or a dotted path into one
----@param n number|nil 1 when nil
+---@param n number|lumo.int64|lumo.decimal|nil 1 when nil
 ---@return lumo.Record self
 function Record:inc(path, n)
   return change(self, "inc", path, n == nil and 1 or n)
@@ -117,7 +117,7 @@ end
 
 --- The same.
 ---@param column string
----@param n number|nil 1 when nil
+---@param n number|lumo.int64|lumo.decimal|nil 1 when nil
 ---@return lumo.Record self
 function Record:increment(column, n)
   return change(self, "increment", column, n == nil and 1 or n)

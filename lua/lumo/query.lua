@@ -410,7 +410,7 @@ end
 
 --- Adds n to a number in all documents that match. Commands: update.
 ---@param column string
----@param n number|nil 1 when nil
+---@param n number|lumo.int64|lumo.decimal|nil 1 when nil
 ---@return integer matched
 function Query:increment(column, n)
   return bulk(self, core.query_increment_plan(self, column, n == nil and 1 or n, "increment"), "nMatched")
@@ -418,13 +418,10 @@ end
 
 --- Takes n from a number in all documents that match. Commands: update.
 ---@param column string
----@param n number|nil 1 when nil
+---@param n number|lumo.int64|lumo.decimal|nil 1 when nil
 ---@return integer matched
 function Query:decrement(column, n)
-  if n ~= nil and type(n) ~= "number" then
-    raise("E_ARGUMENT", "decrement needs a number, got %s", type(n))
-  end
-  return bulk(self, core.query_increment_plan(self, column, -(n or 1), "decrement"), "nMatched")
+  return bulk(self, core.query_increment_plan(self, column, n == nil and 1 or n, "decrement"), "nMatched")
 end
 
 --- Removes all documents that match. Commands: delete.
@@ -604,18 +601,27 @@ local function check_type(value, method, ...)
   return raise("E_ARGUMENT", "%s takes a %s, got %s", method, table.concat({ ... }, " or a "), type(value))
 end
 
+--- The same of what says something: no empty text, no empty table.
+local function check_filled(value, method, ...)
+  check_type(value, method, ...)
+  if value == "" or type(value) == "table" and next(value) == nil then
+    raise("E_ARGUMENT", "%s got an empty %s", method, type(value))
+  end
+  return value
+end
+
 --- Makes the server use this index.
 ---@param index string|table its name, or its key as a lumo.ordered
 ---@return lumo.Query self
 function Query:hint(index)
-  return core.query_extra(self, "hint", check_type(index, "hint", "string", "table"))
+  return core.query_extra(self, "hint", check_filled(index, "hint", "string", "table"))
 end
 
 --- The rules by which text is compared: { locale = "de", strength = 1 }.
 ---@param rules table
 ---@return lumo.Query self
 function Query:collation(rules)
-  return core.query_extra(self, "collation", check_type(rules, "collation", "table"))
+  return core.query_extra(self, "collation", check_filled(rules, "collation", "table"))
 end
 
 --- How long the server may work on it, in milliseconds; longer is E_TIMEOUT.

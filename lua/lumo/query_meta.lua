@@ -2,7 +2,8 @@
 
 -- What editors are told of the methods of queries that are written in C, in src/lua/where.c and src/lua/query.c;
 -- nothing loads this file. All of them give the query itself, and send nothing. They raise E_ARGUMENT for a value that
--- is nil and for an empty table, E_UNDEFINED_COLUMN, and E_CAST for what the column cannot hold.
+-- is nil, for an empty table and for more arguments than a condition takes, E_UNDEFINED_COLUMN, and E_CAST for what the
+-- column cannot hold.
 
 ---@alias lumo.where
 ---| fun(self: lumo.Query, column: string|table|fun(query: lumo.Query), operator_or_value: any, value: any): lumo.Query
@@ -12,7 +13,8 @@
 ---@alias lumo.where_exists fun(self: lumo.Query, column: string): lumo.Query
 ---@alias lumo.where_like fun(self: lumo.Query, column: string, pattern: string): lumo.Query
 ---@alias lumo.where_ilike fun(self: lumo.Query, column: string, pattern: string): lumo.Query
----@alias lumo.where_regex fun(self: lumo.Query, column: string, pattern: string|lumo.value): lumo.Query
+---@alias lumo.where_regex
+---| fun(self: lumo.Query, column: string, pattern: string|lumo.value, flags: string|nil): lumo.Query
 ---@alias lumo.where_column fun(self: lumo.Query, column: string, operator: string, other: string): lumo.Query
 ---@alias lumo.where_size fun(self: lumo.Query, column: string, n: integer): lumo.Query
 ---@alias lumo.where_all fun(self: lumo.Query, column: string, list: any[]): lumo.Query
@@ -80,7 +82,8 @@
 ---@field where_ilike lumo.where_ilike the same, whatever the case
 ---@field and_where_ilike lumo.where_ilike the same
 ---@field or_where_ilike lumo.where_ilike or: of what stands before it and this one
----@field where_regex lumo.where_regex the text matches a regular expression
+---@field where_regex lumo.where_regex the text matches a regular expression; the flags of one that is given as
+--- text are some of `i m s x`
 ---@field and_where_regex lumo.where_regex the same
 ---@field or_where_regex lumo.where_regex or: of what stands before it and this one
 ---@field where_column lumo.where_column a column stands so to another one

@@ -142,7 +142,7 @@ local READ_CONDITIONS = {
   where_null = { "column" }, where_not_null = { "column" },
   where_between = { "column pair_of_views" }, where_not_between = { "column pair_of_views" },
   where_like = { "=title_column pattern" }, where_ilike = { "=title_column pattern" },
-  where_regex = { "=title_column pattern" },
+  where_regex = { "=title_column pattern", "=title_column =pattern flags" },
   where_exists = { "column" }, where_not_exists = { "column" },
   where_column = { "column =operator =path", "=column operator path" },
   where_raw = { "raw" }, where_elem_match = { "array fn" },
@@ -158,6 +158,7 @@ local PIVOT_CONDITIONS = {
 KINDS.title_column = { function() return "title" end }
 KINDS.any_column = { function() return "any" end }
 KINDS.comparison = { function() return ">" end, "nil" }
+KINDS.flags = { function() return "i" end, "nil" }
 KINDS.pivot_fn = { function() return function() end end, "unknown_key" } -- of a pivot without a model
 KINDS.elements = { function() return { "x" } end, "empty", {
   entry = { function(bad) return { "x", bad } end, set "nil null unknown empty" },
@@ -199,8 +200,8 @@ KINDS.down = { function() return 1 end, "nil huge" } -- 2^63 less is an int64
 KINDS.verbosity = { function() return "queryPlanner" end, "nil" }
 KINDS.page = { function() return 1 end }
 KINDS.maybe_page = { function() return 1 end, "nil" }
-KINDS.hint = { function() return "_id_" end, "unknown empty operator unknown_key" } -- MongoDB's own, as collation
-KINDS.collation = { function() return { locale = "de" } end, "empty operator unknown_key" }
+KINDS.hint = { function() return "_id_" end, "unknown operator unknown_key" } -- MongoDB's own, as collation
+KINDS.collation = { function() return { locale = "de" } end, "operator unknown_key" }
 KINDS.orders = { function() return { { "title", "desc" } } end, nil, {
   entry = { function(bad) return { { bad, "asc" } } end, set "" },
   direction = { function(bad) return { { "title", bad } } end, set "nil" },

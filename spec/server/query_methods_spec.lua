@@ -164,6 +164,10 @@ describe("find_one_and_update", function()
     expect_refused("E_ARGUMENT", function() q():find_one_and_update { _id = lumo.objectid() } end)
     expect_refused("E_ARGUMENT", function() q():offset(1):find_one_and_update { n = 1 } end)
     expect_refused("E_ARGUMENT", function() q():lean():find_one_and_update { n = 1 } end)
+    local err = expect_refused("E_ARGUMENT", function()
+      q():find_one_and_update { meta = { lang = "en" }, ["meta.lang"] = "de" }
+    end)
+    assert.matches('"meta" and "meta.lang"', err.message, 1, true)
   end)
 end)
 
@@ -233,6 +237,10 @@ describe("what goes along with the command", function()
     assert.equal(4, q():hint("by_n"):count())
     expect_error("E_SERVER", function() q():hint("nonsense"):exec() end)
     expect_refused("E_ARGUMENT", function() q():hint() end)
+    for _, empty in ipairs { "", {}, lumo.ordered {} } do
+      expect_refused("E_ARGUMENT", function() q():collation(empty) end)
+      expect_refused("E_ARGUMENT", function() q():hint(empty) end)
+    end
     expect_refused("E_ARGUMENT", function() q():hint(5) end)
   end)
 
@@ -410,6 +418,41 @@ describe("more filters", function()
     expect_refused("E_ARGUMENT", function() q():where_regex("name") end)
   end)
 
+  it("regex takes flags for a pattern", function()
+    assert.equal("Anna anton", names(q():where_regex("name", "^an", "i")))
+    assert.equal("Anna anton", names(q():where("name", "Anna"):orWhereRegex("name", "^AN .* N$", "xi")))
+    assert.equal("line\nbreak", names(q():where_regex("name", "line.^break", "ms")))
+    assert.equal("anton", names(q():where_regex("name", "^an", ""):where_regex("name", "n$", nil)))
+    assert.equal("Anna", names(q():where_elem_match("labels", function(label) label:where_regex("^BIG", "i") end)))
+    for _, bad in ipairs { "g", "I", "ii", "i\0", "i m", 5, {}, true } do
+      expect_refused("E_ARGUMENT", function() q():where_regex("name", "^an", bad) end)
+    end
+    expect_refused("E_ARGUMENT", function() q():where_regex("name", lumo.regex("^an", "i"), "i") end)
+  end)
+
+  it("refuse arguments that nobody would read", function()
+    for _, fn in ipairs {
+      function() q():where("n", ">", 1, 2) end,
+      function() q():where_null("n", false) end,
+      function() q():or_where_not_null("n", true) end,
+      function() q():where_exists("n", false) end,
+      function() q():where_in("n", { 1 }, { 2 }) end,
+      function() q():where_between("n", 1, 2, 3) end,
+      function() q():where_like("name", "a", "i") end,
+      function() q():where_ilike("name", "a", "i") end,
+      function() q():where_size("labels", 1, 2) end,
+      function() q():where_all("labels", { "a" }, { "b" }) end,
+      function() q():where_regex("name", "a", "i", "m") end,
+      function() q():where_column("n", "=", "other", "n") end,
+      function() q():where_elem_match("labels", function(label) label:where_in({ "a" }, { "b" }) end) end,
+      function() q():limit(5, 10) end,
+      function() q():offset(5, 10) end,
+    } do
+      expect_refused("E_ARGUMENT", fn)
+    end
+    assert.equal("Bert", names(q():where_size("labels", 0, nil):where_not_null("n", nil):limit(1, nil)))
+  end)
+
   it("size and all look into arrays", function()
     assert.equal("Anna", names(q():where_size("labels", 2)))
     assert.equal("Bert", names(q():where_size("labels", 0)))
@@ -449,6 +492,8 @@ describe("more filters", function()
       function() query:where_column("n", "=", "nope") end,
       function() query:where_column("n", "~", "other") end,
       function() query:where_regex("name", 5) end,
+      function() query:where_regex("name", "a", "g") end,
+      function() query:where_null("n", true) end,
       function() query:where_between("n", { 1, "x" }) end,
       function() query:where { n = 2, name = 5 } end,
     } do

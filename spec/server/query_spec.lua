@@ -430,6 +430,10 @@ describe("bulk writes", function()
       name = "string",
       n = { "integer", column = "amount" },
       tag = "string",
+      price = "decimal",
+      size = "number",
+      meta = { "object", column = "m", columns = { k = "integer", o = { "object", columns = { k = "integer" } } } },
+      any = "any",
     },
   })
 
@@ -462,6 +466,60 @@ describe("bulk writes", function()
     expect_refused({ "E_CAST", "E_ARGUMENT" }, function() Item:query():where("n", 2):increment("n", "1") end)
     expect_refused({ "E_CAST", "E_ARGUMENT" }, function() Item:query():where("n", 2):increment("name", 1) end)
     expect_refused("E_UNDEFINED_COLUMN", function() Item:query():where("n", 2):increment("amount", 1) end)
+  end)
+
+  it("increment and decrement take decimals and integers of 64 bits", function()
+    local function a() return Item:query():where("name", "a") end
+    local function first() return a():first() end
+    a():increment("price", lumo.decimal "1.25")
+    assert.equal(lumo.decimal "1.25", first().price)
+    a():decrement("price", lumo.decimal "0.5")
+    assert.equal(lumo.decimal "0.75", first().price)
+    a():decrement("price", lumo.decimal "-2.25")
+    a():increment("price")
+    assert.equal(lumo.decimal "4.00", first().price)
+    a():increment("any", lumo.decimal "0.1")
+    a():decrement("any", lumo.decimal "0.3")
+    assert.equal(lumo.decimal "-0.2", first().any)
+    a():update { n = 0 }
+    a():increment("n", lumo.int64 "9007199254740995")
+    assert.equal(lumo.int64 "9007199254740995", first().n)
+    a():decrement("n", lumo.int64 "9007199254740993")
+    assert.equal(2, first().n)
+    a():decrement("n", -2147483648)
+    assert.equal(2147483650, first().n)
+    a():increment("price", lumo.int64 "9007199254740993")
+    assert.equal(lumo.decimal "9007199254740997.00", first().price)
+    a():decrement("size", 0.5)
+    assert.equal(-0.5, first().size)
+    for _, method in ipairs { "increment", "decrement" } do
+      local function refused(column, amount)
+        expect_refused({ "E_CAST", "E_ARGUMENT" }, function()
+          local query = Item:query():everything()
+          query[method](query, column, amount)
+        end)
+      end
+      refused("n", lumo.decimal "1")
+      refused("size", lumo.decimal "1.5")
+      refused("name", lumo.decimal "1")
+      refused("name", lumo.int64 "9007199254740993")
+      for _, bad in ipairs { "1", true, {}, lumo.null, lumo.objectid() } do refused("price", bad) end
+    end
+    expect_refused("E_CAST", function() Item:query():everything():decrement("n", lumo.int64 "-9223372036854775808") end)
+    expect_error("E_CAST", function() Item:query():everything():decrement("name", 1) end)
+  end)
+
+  it("update takes no path together with one inside of it", function()
+    local function refused(values, outer, inner)
+      local err = expect_refused("E_ARGUMENT", function() Item:query():everything():update(values) end)
+      assert.is_truthy(err.message:find(('"%s" and "%s"'):format(outer, inner), 1, true), err.message)
+    end
+    refused({ meta = { k = 1 }, ["meta.k"] = 2 }, "meta", "meta.k")
+    refused({ n = 1, meta = {}, ["meta.o.k"] = 2 }, "meta", "meta.o.k")
+    refused({ ["meta.o"] = { k = 1 }, ["meta.o.k"] = 2, ["meta.k"] = 3 }, "meta.o", "meta.o.k")
+    refused({ meta = lumo.null, ["meta.k"] = 2 }, "meta", "meta.k")
+    assert.equal(3, Item:query():everything():update { ["meta.k"] = 1, ["meta.o.k"] = 2, n = 7 })
+    assert.same({ k = 1, o = { k = 2 } }, helper.doc("items", { name = "a" }).m)
   end)
 
   it("delete removes what matches and returns how many", function()

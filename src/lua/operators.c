@@ -52,11 +52,6 @@ static lumo_place place_of(const target *to) {
   return (lumo_place){.model = to->record->schema->model, .key = to->name, .key_len = to->name_len};
 }
 
-static bool is_number(const lumo_column *column) {
-  return !column || column->type == LUMO_ANY || column->type == LUMO_INTEGER || column->type == LUMO_INT32 ||
-         column->type == LUMO_INT64 || column->type == LUMO_NUMBER || column->type == LUMO_DECIMAL;
-}
-
 /* The column that the values of a list are cast to, as one array. */
 static const lumo_column *array_column(lua_State *L, const target *to) {
   if (!to->column || to->column->type == LUMO_ANY) return NULL;
@@ -150,15 +145,41 @@ static const char *write_pull(lua_State *L, const target *to, int list, lumo_buf
   return documents ? "$pull" : "$pullAll";
 }
 
-static void write_number(lua_State *L, const target *to, int number, lumo_buf *out) {
-  lumo_place place = place_of(to);
+static bool is_number(const lumo_column *column) {
+  return !column || column->type == LUMO_ANY || column->type == LUMO_INTEGER || column->type == LUMO_INT32 ||
+         column->type == LUMO_INT64 || column->type == LUMO_NUMBER || column->type == LUMO_DECIMAL;
+}
+
+void lumo_check_amount(lua_State *L, const char *method, int index) {
+  lumo_value value;
+  if (lua_type(L, index) == LUA_TNUMBER) return;
+  if (lumo_test_value(L, index, &value) && (value.type == LUMO_BSON_INT64 || value.type == LUMO_BSON_DECIMAL))
+    return;
+  lumo_raise_argument(L, method, 2, "a number", index);
+}
+
+/* The number at `index` gives way to its opposite; of a decimal the encoder's bytes are turned round. */
+static void negate(lua_State *L, int index, const lumo_column *column, const lumo_place *place) {
   int64_t v;
-  if (lua_type(L, number) != LUA_TNUMBER && !lumo_test_int64(L, number, &v))
-    lumo_raise_argument(L, to->method, 2, "a number", number);
-  if (!is_number(to->column))
-    lumo_raise_place(L, "E_CAST", to->record->schema->model, to->name,
-                     lua_pushfstring(L, "\"%s.%s\" is not a number", to->record->schema->model, to->name));
-  lumo_encode(L, number, to->column, path_text(to), to->path->len, NULL, out, &place, LUMO_ENCODE_DATA);
+  if (lumo_isinteger(L, index) || lumo_test_int64(L, index, &v)) {
+    lumo_to_integer(L, index, &v);
+    if (v == INT64_MIN) lumo_raise_cast(L, place, column, index, "cannot be decremented by -2^63");
+    lumo_push_int64(L, -v);
+  } else if (lua_type(L, index) == LUA_TNUMBER) {
+    lua_pushnumber(L, -lua_tonumber(L, index));
+  } else {
+    return;
+  }
+  lua_replace(L, index);
+}
+
+void lumo_encode_amount(lua_State *L, int index, bool negated, const lumo_column *column,
+                        const lumo_buf *path, lumo_buf *out, const lumo_place *place) {
+  if (!is_number(column)) lumo_raise_cast(L, place, column, index, "is not a number");
+  bool decimal = lua_type(L, index) == LUA_TUSERDATA && !lumo_test_int64(L, index, &(int64_t){0});
+  if (negated) negate(L, index, column, place);
+  lumo_encode(L, index, column, (const char *)path->data, path->len, NULL, out, place, LUMO_ENCODE_DATA);
+  if (negated && decimal && !out->failed) out->data[out->len - 1] ^= 0x80; /* the sign is the highest bit */
 }
 
 /* Appends the elements of the operator's document; gives its name. */
@@ -176,7 +197,9 @@ static const char *write_operator(lua_State *L, const target *to, int argument, 
     lumo_bson_boolean(out, path_text(to), to->path->len, true);
     return "$unset";
   }
-  write_number(L, to, argument, out);
+  lumo_place place = place_of(to);
+  lumo_check_amount(L, to->method, argument);
+  lumo_encode_amount(L, argument, false, to->column, to->path, out, &place);
   return "$inc";
 }
 

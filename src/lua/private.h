@@ -156,6 +156,16 @@ const char *lumo_expectation(const lumo_column *column);
 int lumo_raise_cast(lua_State *L, const lumo_place *place, const lumo_column *column, int index,
                     const char *why) __attribute__((noreturn));
 
+/* ---- operators.c ---- */
+
+/* How much an increment adds or, negated, takes: raises E_ARGUMENT unless the second argument of the method,
+ * at `index`, is a number, a lumo.int64 or a lumo.decimal. */
+void lumo_check_amount(lua_State *L, const char *method, int index);
+/* Appends it as the element `path`; it may be changed at its place. Raises E_CAST for a column of no numbers.
+ */
+void lumo_encode_amount(lua_State *L, int index, bool negated, const lumo_column *column,
+                        const lumo_buf *path, lumo_buf *out, const lumo_place *place);
+
 /* ---- decode.c: BSON to Lua ---- */
 
 /* Pushes a value. Documents and arrays become tables (arrays with the lumo.array metatable), null becomes

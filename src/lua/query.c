@@ -401,8 +401,15 @@ static int64_t whole_number(lua_State *L, const char *method, int arg, int index
   return n;
 }
 
+/* limit(5, 10), as SQL has it. */
+static void refuse_second(lua_State *L, const char *method, const char *other) {
+  if (!lua_isnoneornil(L, 3))
+    lumo_raise_code(L, "E_ARGUMENT", "%s takes one number; %s is a method, too", method, other);
+}
+
 static int limit(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "limit");
+  refuse_second(L, "limit", "offset");
   box->query.limit = whole_number(L, "limit", 1, 2, 1);
   lua_settop(L, 1);
   return 1;
@@ -434,6 +441,7 @@ static int group_order_by(lua_State *L) {
 
 static int offset(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "offset");
+  refuse_second(L, "offset", "limit");
   box->query.skip = whole_number(L, "offset", 1, 2, 0);
   lua_settop(L, 1);
   return 1;

@@ -168,6 +168,23 @@ static const lumo_column *updated_column(lua_State *L, const lumo_query_box *box
   return column;
 }
 
+/* MongoDB sets no place together with one inside of it: refuses the path at `key` of the table at stack place
+ * 2 if the table has the beginning of it, too. */
+static void check_apart(lua_State *L, const char *method, int key) {
+  size_t len;
+  const char *path = lua_tolstring(L, key, &len);
+  for (const char *dot = memchr(path, '.', len); dot;
+       dot = memchr(dot + 1, '.', len - (size_t)(dot + 1 - path))) {
+    lua_pushlstring(L, path, (size_t)(dot - path));
+    lua_pushvalue(L, -1);
+    lua_rawget(L, 2);
+    if (!lua_isnil(L, -1))
+      lumo_raise_code(L, "E_ARGUMENT", "%s got \"%s\" and \"%s\", of which one is inside of the other",
+                      method, lua_tostring(L, -2), path);
+    lua_pop(L, 2);
+  }
+}
+
 /* $set: {…} from the table of values at stack place 2, each cast by its column; lumo.null stores null. */
 static void put_set(lua_State *L, const lumo_query_box *box, const char *method, lumo_buf *update,
                     lumo_buf *path) {
@@ -175,6 +192,7 @@ static void put_set(lua_State *L, const lumo_query_box *box, const char *method,
   for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
     lumo_buf_clear(path);
     const lumo_column *column = updated_column(L, box, method, lua_gettop(L) - 1, path);
+    check_apart(L, method, lua_gettop(L) - 1);
     const char *name = column ? column->name : "value";
     lumo_place place = {.model = box->query.schema->model, .key = name, .key_len = strlen(name)};
     lumo_encode(L, lua_gettop(L), column, (const char *)path->data, path->len, NULL, update, &place,
@@ -199,17 +217,14 @@ static int query_update_plan(lua_State *L) {
   return 1;
 }
 
-/* core.query_increment_plan(query, column, n, method) */
+/* core.query_increment_plan(query, column, n, method "increment"|"decrement") */
 static int query_increment_plan(lua_State *L) {
   const char *method = luaL_checkstring(L, 4);
   lumo_query_box *box = lumo_check_query(L, 1, method);
-  if (lua_type(L, 3) != LUA_TNUMBER) lumo_raise_argument(L, method, 2, "a number", 3);
+  lumo_check_amount(L, method, 3);
   check_bulk(L, box, method);
   lumo_buf *update = lumo_push_buffer(L), *path = lumo_push_buffer(L);
   const lumo_column *column = updated_column(L, box, method, 2, path);
-  if (column && column->type != LUMO_ANY && column->type != LUMO_NUMBER && column->type != LUMO_INTEGER &&
-      column->type != LUMO_INT32 && column->type != LUMO_INT64 && column->type != LUMO_DECIMAL)
-    lumo_raise_code(L, "E_CAST", "\"%s.%s\" is not a number", box->query.schema->model, column->name);
   if (column && (column->functions & LUMO_COLUMN_PREPARE))
     lumo_raise_code(L, "E_ARGUMENT", "%s cannot change \"%s.%s\": a function prepares what is stored of it",
                     method, box->query.schema->model, column->name);
@@ -217,7 +232,7 @@ static int query_increment_plan(lua_State *L) {
   lumo_place place = {.model = box->query.schema->model, .key = name, .key_len = strlen(name)};
   size_t document = lumo_bson_begin(update);
   size_t inc = lumo_bson_begin_document(update, LUMO_KEY("$inc"));
-  lumo_encode(L, 3, column, (const char *)path->data, path->len, NULL, update, &place, LUMO_ENCODE_DATA);
+  lumo_encode_amount(L, 3, strcmp(method, "decrement") == 0, column, path, update, &place);
   lumo_bson_end(update, inc);
   lumo_bson_end(update, document);
   lumo_check_buffer(L, update);

@@ -61,6 +61,17 @@ static lumo_query_box *fill_column(lua_State *L) {
   return box;
 }
 
+/* The same, and refuses more than `most` arguments, the column included: what nobody reads is a mistake. */
+static lumo_query_box *take_arguments(lua_State *L, int most) {
+  lumo_query_box *box = fill_column(L);
+  int unnamed = box->kind == LUMO_QUERY_VALUE;
+  while (lua_gettop(L) > most + 1 && lua_isnil(L, -1)) lua_pop(L, 1);
+  if (lua_gettop(L) > most + 1)
+    lumo_raise_code(L, "E_ARGUMENT", "%s got %d arguments, and takes %d", method_name(L),
+                    lua_gettop(L) - 1 - unnamed, most - unnamed);
+  return box;
+}
+
 /* Appends the path of the column named at `index`. */
 static void put_path(condition *c, int index) {
   lua_State *L = c->L;
@@ -183,6 +194,22 @@ static void put_regex(condition *c, int index, int arg) {
   } else {
     lumo_raise_argument(L, method_name(L), arg, "a pattern (text or lumo.regex)", index);
   }
+}
+
+/* $options of where_regex: the third argument, where there is one. */
+static void put_flags(condition *c, int pattern, int index) {
+  lua_State *L = c->L;
+  size_t len;
+  if (lua_isnoneornil(L, index)) return;
+  if (lua_type(L, index) != LUA_TSTRING) lumo_raise_argument(L, method_name(L), 3, "flags", index);
+  if (lua_type(L, pattern) != LUA_TSTRING)
+    lumo_raise_code(L, "E_ARGUMENT", "%s got flags beside a lumo.regex, which has its own", method_name(L));
+  const char *flags = lua_tolstring(L, index, &len);
+  for (size_t i = 0; i < len; i++)
+    if (!memchr("imsx", flags[i], 4) || memchr(flags, flags[i], i))
+      lumo_raise_code(L, "E_ARGUMENT", "bad argument #3 to \"%s\" (flags are some of i, m, s, x)",
+                      method_name(L));
+  if (len > 0) lumo_bson_string(c->out, LUMO_KEY("$options"), flags, len);
 }
 
 static void put_like(condition *c, int index, int arg, bool ignore_case) {
@@ -317,13 +344,13 @@ static int where(lua_State *L) {
 }
 
 static int where_in(lua_State *L) {
-  condition c = begin(L, fill_column(L), 2);
+  condition c = begin(L, take_arguments(L, 2), 2);
   put_list(&c, c.method.negated ? "$nin" : "$in", 3, 2);
   return finish_as(&c, false);
 }
 
 static int where_null(lua_State *L) {
-  condition c = begin(L, fill_column(L), 2);
+  condition c = begin(L, take_arguments(L, 1), 2);
   if (c.method.negated)
     lumo_bson_null(c.out, LUMO_KEY("$ne"));
   else
@@ -333,7 +360,7 @@ static int where_null(lua_State *L) {
 
 /* where_between(column, {low, high}) or where_between(column, low, high); both ends belong to it */
 static int where_between(lua_State *L) {
-  lumo_query_box *box = fill_column(L);
+  lumo_query_box *box = take_arguments(L, 3);
   if (lua_gettop(L) == 3 && lua_istable(L, 3)) {
     if (lua_rawlen(L, 3) != 2) lumo_raise_argument(L, method_name(L), 2, "a list of two values", 3);
     lua_rawgeti(L, 3, 1);
@@ -349,25 +376,25 @@ static int where_between(lua_State *L) {
 }
 
 static int where_like(lua_State *L) {
-  condition c = begin(L, fill_column(L), 2);
+  condition c = begin(L, take_arguments(L, 2), 2);
   put_like(&c, 3, 2, false);
   return finish(&c);
 }
 
 static int where_ilike(lua_State *L) {
-  condition c = begin(L, fill_column(L), 2);
+  condition c = begin(L, take_arguments(L, 2), 2);
   put_like(&c, 3, 2, true);
   return finish(&c);
 }
 
 static int where_exists(lua_State *L) {
-  condition c = begin(L, fill_column(L), 2);
+  condition c = begin(L, take_arguments(L, 1), 2);
   lumo_bson_boolean(c.out, LUMO_KEY("$exists"), !c.method.negated);
   return finish_as(&c, false);
 }
 
 static int where_size(lua_State *L) {
-  condition c = begin(L, fill_column(L), 2);
+  condition c = begin(L, take_arguments(L, 2), 2);
   if (!lumo_isinteger(L, 3) || lua_tointeger(L, 3) < 0)
     lumo_raise_argument(L, method_name(L), 2, "a length", 3);
   lumo_bson_int64(c.out, LUMO_KEY("$size"), (int64_t)lua_tointeger(L, 3));
@@ -375,14 +402,15 @@ static int where_size(lua_State *L) {
 }
 
 static int where_all(lua_State *L) {
-  condition c = begin(L, fill_column(L), 2);
+  condition c = begin(L, take_arguments(L, 2), 2);
   put_list(&c, "$all", 3, 2);
   return finish(&c);
 }
 
 static int where_regex(lua_State *L) {
-  condition c = begin(L, fill_column(L), 2);
+  condition c = begin(L, take_arguments(L, 3), 2);
   put_regex(&c, 3, 2);
+  put_flags(&c, 3, 4);
   return finish(&c);
 }
 
@@ -397,6 +425,8 @@ static void refuse_element(lua_State *L, const lumo_query_box *box) {
 static int where_column(lua_State *L) {
   lumo_query_box *box = check_box(L);
   refuse_element(L, box);
+  if (!lua_isnoneornil(L, 5))
+    lumo_raise_code(L, "E_ARGUMENT", "%s takes a column, an operator and a column", method_name(L));
   const char *operator= NULL, *given = lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "";
   for (size_t i = 0; i < sizeof comparisons / sizeof *comparisons; i++)
     if (strcmp(given, comparisons[i].name) == 0) operator= comparisons[i].operator;
