@@ -63,7 +63,7 @@ end
 ---@param client lumo.Client
 ---@param method string for error messages
 ---@return lumo.Record[] made
----@return table<integer, lumo.Record> stored
+---@return lumo.Record[] stored those of the rows that are there, by row
 function matching.rows(state, keys, rows, client, method)
   keys = check_keys(state, keys, method)
   local made, places = {}, {}
@@ -100,7 +100,7 @@ end
 ---@return lumo.Record[] list a record for each row
 function matching.steps(state, keys, rows, client, method, update)
   local made, stored = matching.rows(state, keys, rows, client, method)
-  local there, missing, places = {}, {}, {}
+  local there, missing, places = {}, {}, {} ---@type lumo.Record[], table[], integer[]
   for i = 1, #made do
     if not stored[i] then
       missing[#missing + 1], places[#missing + 1] = rows[i], i
