@@ -42,6 +42,7 @@ local function ask(state, name, callback, method)
   local kept = core.query_state(q)
   kept.asked = asked
   if callback then callback(q) end
+  core.query_check_inner(q, method)
   kept.asked = nil
   return asked
 end

@@ -26,14 +26,6 @@ local function check_request(path, callback, method)
   end
 end
 
---- Raises E_UNDEFINED_RELATIONSHIP for a name that is none, before anything is sent.
-local function check_tree(state, tree)
-  for _, node in ipairs(tree) do
-    local relation = registry.relation(state, node.name)
-    if node.children[1] then check_tree(relation:boot().related_state, node.children) end
-  end
-end
-
 --- What a copy of a query is to load.
 function queries.copy_of_preloads(tree)
   local copy = {}
@@ -58,6 +50,44 @@ local function add_path(tree, path, callback)
     tree = node.children
   end
   if callback then node.callback = callback end
+end
+
+-- Building --------------------------------------------------------------------------------------------------
+
+local function build(node, relation, client)
+  local q = relation:related_query("load", nil, client, "is_related_preload_query")
+  if node.callback then node.callback(q) end
+  return q
+end
+
+--- Adds the builders of a tree to those in `built`, by node, so that mistakes in names and callbacks are found before
+--- anything is sent. What a function preloads with is built ahead as well, unless it is what is being preloaded:
+--- documents end such a recursion, not the functions. Raises E_UNDEFINED_RELATIONSHIP, and what callbacks raise.
+---@param above table<lumo.Relation, true> those whose functions are being built
+local function build_tree(built, tree, state, client, above)
+  for _, node in ipairs(tree) do
+    local relation = registry.relation(state, node.name):boot()
+    if not built[node] then
+      built[node] = build(node, relation, client)
+      local inner = core.query_kept(built[node]).preloads
+      if inner and not above[relation] then
+        above[relation] = true
+        build_tree(built, inner, relation.related_state, client, above)
+        above[relation] = nil
+      end
+      build_tree(built, node.children, relation.related_state, client, above)
+    end
+  end
+  return built
+end
+
+--- The builder of a node, for one use. There is none where a node loads for a second list: a further batch, or
+--- records of another connection.
+local function take(built, node, relation, client)
+  local q = built[node] or build(node, relation, client)
+  built[node] = nil
+  core.query_state(q).client = client
+  return q
 end
 
 -- Loading ---------------------------------------------------------------------------------------------------
@@ -96,20 +126,19 @@ end
 
 --- What loads one relation into records of one client: its query, the plan of it, and whom it is for. `policy` is
 --- that of the query for whose records it loads.
-local function prepare(list, node, relation, target, policy)
+local function prepare(list, node, relation, target, policy, built)
   if #list == 1 then events.loads(relation, list[1]) end
-  local q = relation:related_query("load", nil, target, "is_related_preload_query")
-  if node.callback then node.callback(q) end
+  local q = take(built, node, relation, target)
   hooks.run(relation.related_state, "before", "fetch", q)
   local kept = core.query_state(q)
   policy = kept.policy or policy
   target = ambient.with_policy(target, policy)
-  queries.before_read(q, kept)
+  queries.before_read(q, kept, built)
   if relation.is_optional then relation:check_parents(list, "load") end
   local plan, owners, places = core.load_plan(q, list)
   return {
     list = list, node = node, relation = relation, target = target, policy = policy, query = q, kept = kept,
-    plan = plan, owners = owners, places = places,
+    plan = plan, owners = owners, places = places, built = built,
   }
 end
 
@@ -124,28 +153,28 @@ local function finish(one)
   if hooks.has(relation.related_state) or kept.preloads or kept.aggregates or one.node.children[1] then
     local all = joined(lists)
     hooks.run(relation.related_state, "after", "fetch", all)
-    queries.after_read(all, kept, one.policy)
-    load.tree(all, one.node.children, one.policy)
+    queries.after_read(all, kept, one.built, one.policy)
+    load.tree(all, one.node.children, one.built, one.policy)
   end
   distribute(one.list, relation, lists, one.places)
 end
 
-local function prepare_node(loads, list, node, policy)
+local function prepare_node(loads, list, node, built, policy)
   local state = core.record_is(list[1])
   local relation = registry.relation(state, node.name):boot()
   local groups, order = records.by_client(list, state)
   for _, target in ipairs(order) do
-    loads[#loads + 1] = prepare(groups[target], node, relation, target, policy)
+    loads[#loads + 1] = prepare(groups[target], node, relation, target, policy, built)
   end
 end
 
 --- Loads a tree of relations into records of one model, those of one level at once where the runtime can.
 --- Commands: 2 for each relation.
-function load.tree(list, tree, policy)
+function load.tree(list, tree, built, policy)
   if #list == 0 then return end
   local loads = {}
   for _, node in ipairs(tree) do
-    prepare_node(loads, list, node, policy)
+    prepare_node(loads, list, node, built, policy)
   end
   run_all(loads)
   for _, one in ipairs(loads) do
@@ -157,8 +186,9 @@ function load.into(list, path, callback, method)
   check_request(path, callback, method)
   local tree = {}
   add_path(tree, path, callback)
-  if list[1] then check_tree(core.record_is(list[1]), tree) end
-  load.tree(list, tree)
+  if not list[1] then return end
+  local state = core.record_is(list[1])
+  load.tree(list, tree, build_tree({}, tree, state, records.client(list[1], state), {}))
 end
 
 ---@class (partial) lumo.Record
@@ -244,8 +274,11 @@ end
 names.alias(Query)
 
 --- What a query calls before it is sent: the keys that its preloads and aggregates need must be read.
-function queries.before_read(q, kept)
-  check_tree(kept.state, kept.preloads or {})
+--- Gives the builders of its preloads, for after_read.
+function queries.before_read(q, kept, built)
+  local client = queries.client(q)
+  built = build_tree(built or {}, kept.preloads or {}, kept.state,
+    ambient.transaction(client) or ambient.connection(client), {})
   for _, node in ipairs(kept.preloads or {}) do
     core.query_also(q, registry.relation(kept.state, node.name):boot().parent_key)
   end
@@ -255,12 +288,13 @@ function queries.before_read(q, kept)
   for _, asked in ipairs(kept.aggregates or {}) do
     core.query_also(q, asked.relation.parent_key)
   end
+  return built
 end
 
 --- What a query calls with the records that it has read; `policy` is that of the query around it.
-function queries.after_read(list, kept, policy)
+function queries.after_read(list, kept, built, policy)
   policy = kept.policy or policy
-  if kept.preloads then load.tree(list, kept.preloads, policy) end
+  if kept.preloads then load.tree(list, kept.preloads, built, policy) end
   if kept.aggregates then aggregates.into(list, kept.aggregates, "with_count", policy) end
   return list
 end

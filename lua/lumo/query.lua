@@ -257,14 +257,14 @@ end
 --- Reads what a query to send finds, as records, or as plain tables of a lean query. Hooks are the caller's. `adjust`
 --- gets the list and the plan before anything is preloaded.
 local function read(q, kept, method, limit, adjust)
-  if kept.preloads or kept.aggregates then query.before_read(q, kept) end
+  local built = (kept.preloads or kept.aggregates) and query.before_read(q, kept)
   local client = client_of(kept)
   local plan, owners = find_plan(q, kept, method, limit)
   run(client, plan)
   local list = kept.lean and documents_of(kept, plan) or records_of(q, kept, plan, client, owners)
   if adjust then adjust(list, plan) end
   core.plan_close(plan) -- what it holds is used again while it is warm, and not left to the collector
-  return kept.lean and list or query.after_read(list, kept)
+  return kept.lean and list or query.after_read(list, kept, built)
 end
 
 query.read = read
@@ -366,7 +366,7 @@ function Query:each()
   local client = client_of(kept)
   if kept.parents then return each_of_many(self) end
   if not kept.lean then kept = before(self, kept, "fetch") end
-  query.before_read(self, kept)
+  local built = query.before_read(self, kept)
   local plan = core.query_find_plan(self, "each", 0, true)
   local batch, i, done = {}, 0, false
   local function next_record()
@@ -375,7 +375,7 @@ function Query:each()
       done = run(client, plan)
       batch, i = kept.lean and documents_of(kept, plan) or records_of(self, kept, plan, client, 1), 1
       if not kept.lean and batch[1] ~= nil then
-        query.after_read(batch, kept)
+        query.after_read(batch, kept, built)
         hooks.run(kept.state, "after", "fetch", batch)
       end
     end

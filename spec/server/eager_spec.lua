@@ -333,6 +333,61 @@ describe("the query of many parents", function()
   end)
 end)
 
+describe("a mistake in a function", function()
+  local function nothing_sent(fn)
+    local sent = lumo.count_commands(function() assert.is_false((pcall(fn))) end)
+    assert.equal(0, sent)
+  end
+
+  it("is found before anything is sent, on every level", function()
+    local list = Post:query():limit(3):exec()
+    for _, wrong in ipairs {
+      function(q) q:where("nope", 1) end, function(q) q:order_by("nope") end, function() error("on purpose") end,
+      function(q) q:preload("nope") end, function(q) q:preload("posts.nope") end,
+      function(q) q:preload("posts", function(inner) inner:where("nope", 1) end) end,
+      function(q) q:preload("posts.tags", function(inner) inner:where("nope", 1) end) end,
+      function(q) q:with_count("posts", function(inner) inner:limit(1) end) end,
+      function(q) q:with_aggregate("posts", function(inner) inner:count():as("n"):comment("no") end) end,
+    } do
+      nothing_sent(function() Post:query():preload("tags", wrong):exec() end)
+      nothing_sent(function() Post:query():preload("tags.posts.tags", wrong):first() end)
+      nothing_sent(function() for _ in Post:query():preload("tags", wrong):each() do error("got one") end end)
+      nothing_sent(function() lumo.load(list, "tags.posts.tags", wrong) end)
+      nothing_sent(function() list[1].tags:query():preload("posts.tags", wrong):exec() end)
+    end
+    nothing_sent(function() Post:query():with_count("tags", function(q) q:limit(1) end):exec() end)
+  end)
+
+  it("has it called once for what it loads, and may preload with itself", function()
+    local calls = 0
+    local function count() calls = calls + 1 end
+    Post:query():limit(3):preload("tags", count):exec()
+    assert.equal(1, calls)
+    local query = Post:query():where("title", "none"):preload("tags.posts", count)
+    assert.equal(0, #query:exec())
+    assert.equal(2, calls) -- its mistakes would be found without documents, too
+    query:exec()
+    assert.equal(3, calls)
+    local Node = lumo.model("EagerNode", { collection = "eager_nodes", columns = { up_id = "objectid" } })
+    Node:has_many("below", "EagerNode", {
+      foreign_key = "up_id", on_query = function(q) if q.is_related_preload_query then q:preload("below") end end,
+    })
+    Node:has_many("plain", "EagerNode", { foreign_key = "up_id" })
+    local node = Node:create {}
+    local top = node
+    for _ = 1, 6 do node = node.plain:create {} end
+    local function deep(q) q:preload("plain", deep) end
+    for name, one in pairs {
+      below = Node:query():where("id", top.id):preload("below"):first(),
+      plain = Node:query():where("id", top.id):preload("plain", deep):first(),
+    } do
+      local depth = 0
+      while one[name][1] do one, depth = one[name][1], depth + 1 end
+      assert.equal(6, depth)
+    end
+  end)
+end)
+
 describe("many parents", function()
   it("travel in few commands, and bring few rows", function()
     local posts, pairs_list = {}, {}

@@ -46,6 +46,12 @@ static const lumo_query *check_inner(lua_State *L, int index, const char *method
   return &box->query;
 }
 
+/* core.query_check_inner(query, method): raises for what cannot stand inside of another query. */
+static int query_check_inner(lua_State *L) {
+  check_inner(L, 1, luaL_checkstring(L, 2));
+  return 0;
+}
+
 static lumo_comparison check_comparison(lua_State *L, const char *method, int arg, int index) {
   static const char *const names[] = {"=", "!=", "<>", ">", ">=", "<", "<="};
   static const lumo_comparison values[] = {LUMO_COMPARE_EQ, LUMO_COMPARE_NE,  LUMO_COMPARE_NE,
@@ -287,6 +293,7 @@ void lumo_open_has(lua_State *L) {
       {"query_has", query_has},
       {"query_is_joined", query_is_joined},
       {"query_check_column", query_check_column},
+      {"query_check_inner", query_check_inner},
       {"aggregates_plan", aggregates_plan},
       {"aggregates_values", aggregates_values},
       {NULL, NULL},
