@@ -259,6 +259,16 @@ local function is_transient(err)
   return false
 end
 
+--- The same where there may be no memory, not even for a call as deep as its: the server's locks do not wait for the
+--- collector.
+local function roll_back_anyway(self)
+  pcall(roll_back, self)
+  if not self.session then return end
+  core.session_free(self.session)
+  self.session = nil
+  pcall(give_back, self)
+end
+
 --- One try of the function form: true and the results, or false and the error. The function may have ended the
 --- transaction itself.
 local function attempt(trx, fn)
@@ -267,12 +277,12 @@ local function attempt(trx, fn)
   local packed, results = pcall(ambient.run, trx, fn)
   core.watch_records(-1)
   if not packed then -- no memory for the results
-    if trx.session then roll_back(trx) end
+    if trx.session then roll_back_anyway(trx) end
     error(results, 0)
   end
   if not trx.session then return results end
   if not results[1] then
-    roll_back(trx)
+    roll_back_anyway(trx)
     return results
   end
   local ok, err = commit(trx)
