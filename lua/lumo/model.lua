@@ -23,19 +23,15 @@ local model = {}
 
 -- Relations -------------------------------------------------------------------------------------------------
 
---- Raises E_ARGUMENT if a column or another relation has the relation's name in JSON.
+--- Raises E_ARGUMENT if a column has the relation's name in JSON. Relations may share one: views of the same data, of
+--- which one at a time is loaded.
 local function check_serialized(state, relation)
-  local name = relation.serialize_as
-  local function refuse(what, other)
-    raise("E_ARGUMENT", "relation \"%s\" and %s \"%s\" of \"%s\" are serialized under one name, \"%s\"",
-      relation.relation_name, what, other, state.name, name)
-  end
-  if not name then return end
+  if not relation.serialize_as then return end
   for _, column in ipairs(state.columns) do
-    if column.serialized == name then refuse("column", column.name) end
-  end
-  for _, other in pairs(state.relations) do
-    if other ~= relation and other.serialize_as == name then refuse("relation", other.relation_name) end
+    if column.serialized == relation.serialize_as then
+      raise("E_ARGUMENT", "relation \"%s\" and column \"%s\" of \"%s\" are serialized under one name, \"%s\"",
+        relation.relation_name, column.name, state.name, column.serialized)
+    end
   end
 end
 
