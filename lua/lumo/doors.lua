@@ -46,14 +46,35 @@ local function is_returned(err)
   return core.is_error(err) and not core.is_misuse(err)
 end
 
+--- An iterator behind a door: its error is a last turn of the loop with false and the error, so that no loop ends
+--- as if it had seen everything.
+local function iterator(next_one)
+  local is_over = false
+  local function through(...)
+    if is_over then return nil end
+    local results = pack(pcall(next_one, ...))
+    if results[1] then return unpack(results, 2, results.n) end
+    is_over = true
+    if not is_returned(results[2]) then error(results[2], 0) end
+    return false, results[2]
+  end
+  DOORS[through] = true
+  return through
+end
+
 --- The function behind its door.
 ---@param fn function
 ---@param client_of fun(...): lumo.Client|nil of the arguments
-local function door(fn, client_of)
+---@param may_iterate boolean|nil whether a function that it gives is an iterator
+local function door(fn, client_of, may_iterate)
   local function through(...)
     if not is_used then return fn(...) end
     local results = pack(pcall(fn, ...))
-    if results[1] then return unpack(results, 2, results.n) end
+    if results[1] then
+      local iterates = may_iterate and type(results[2]) == "function" and not is_inside() and returns(client_of, ...)
+      if iterates then return iterator(results[2]) end
+      return unpack(results, 2, results.n)
+    end
     local err = results[2]
     if is_returned(err) and not is_inside() and returns(client_of, ...) then return nil, err end
     return error(err, 0)
@@ -89,20 +110,9 @@ local function running(fn, client_of)
   end
 end
 
---- An iterator behind a door: its error is a last turn of the loop with false and the error, so that no loop ends
---- as if it had seen everything.
-local function iterator(next_one)
-  local is_over = false
-  local function through(...)
-    if is_over then return nil end
-    local results = pack(pcall(next_one, ...))
-    if results[1] then return unpack(results, 2, results.n) end
-    is_over = true
-    if not is_returned(results[2]) then error(results[2], 0) end
-    return false, results[2]
-  end
-  DOORS[through] = true
-  return through
+--- A door of what gives an iterator where it is asked for one.
+local function may_iterate(fn, client_of)
+  return door(fn, client_of, true)
 end
 
 --- A door of what gives an iterator.
@@ -133,8 +143,7 @@ function doors.without(fn)
   return fn
 end
 
-local RUNS = { transaction = true, run = true }
-local ITERATES = { each = true }
+local OTHERS = { transaction = running, run = running, each = iterating, aggregate = may_iterate }
 
 --- Puts doors before all functions of a table of methods that Lua has made: those in C send nothing.
 ---@param methods table
@@ -143,8 +152,7 @@ function doors.wrap(methods, client_of)
   local made = {}
   for name, fn in pairs(methods) do
     if type(fn) == "function" and not WITHOUT[fn] and debug.getinfo(fn, "S").what ~= "C" and name:sub(1, 2) ~= "__" then
-      local make = RUNS[name] and running or ITERATES[name] and iterating or door
-      made[fn] = made[fn] or make(fn, client_of)
+      made[fn] = made[fn] or (OTHERS[name] or door)(fn, client_of)
     end
   end
   for name, fn in pairs(methods) do

@@ -151,6 +151,23 @@ describe("the doors for errors", function()
       assert.equal("E_SERVER", why.code)
     end)
 
+    it("over a pipeline end so, too", function()
+      local turns, last, why = 0, nil, nil
+      for row, err in Note:aggregate({ { ["$nonsense"] = 1 } }, { each = true, connection = "returning" }) do
+        turns = turns + 1
+        last, why = row, err
+      end
+      assert.equal(1, turns)
+      assert.is_false(last)
+      assert.is_truthy(why.server_code)
+      local rows = {}
+      for row in Note:aggregate({ { ["$match"] = { text = "first" } } }, { each = true, connection = "returning" }) do
+        rows[#rows + 1] = row.text
+      end
+      assert.same({ "first" }, rows)
+      returned(why.code, Note:aggregate({ { ["$nonsense"] = 1 } }, { connection = "returning" }))
+    end)
+
     it("give what there is", function()
       local n = 0
       for note, err in Note:query():where("text", "first"):each() do
