@@ -21,8 +21,8 @@ board.refuse = refuse
 local function whole_number(text, default, most)
   if text == nil then return default end
   local number = type(text) == "string" and text:match("^%d%d?%d?%d?%d?%d?$") and tonumber(text)
-  if not number or number < 1 then refuse(400, "that is no page") end
-  return math.min(number, most)
+  if not number or number < 1 or number > most then refuse(400, "that is no page") end
+  return number
 end
 
 --- The record of an id out of a path: what is no id is as good as one that nobody has.
@@ -35,7 +35,8 @@ end
 
 local function page_of_people(request, path)
   local per_page = whole_number(request.arguments.per_page, PER_PAGE, MOST_PER_PAGE)
-  local page = User:query():order_by("name"):preload("projects", function(query)
+  -- People of one name need an order, too, or pages would show some of them twice and others never.
+  local page = User:query():order_by { { "name" }, { "_id" } }:preload("projects", function(query)
     query:order_by("title")
   end):paginate(whole_number(request.arguments.page, 1, 100000), per_page)
   if per_page ~= PER_PAGE then page:query_string { per_page = per_page } end
@@ -62,6 +63,7 @@ function board.save_person(request, id)
   local user, chosen = find(User, id), {}
   local ids = form.project or {}
   for _, project in ipairs(type(ids) == "table" and ids or { ids }) do
+    if type(project) ~= "string" then refuse(400, "a project is chosen by its id") end -- a name without a value is true
     chosen[#chosen + 1] = { id = project, pivot_data = { role = form["role_" .. project] } }
   end
   user.projects:sync_with_pivot_data(chosen)

@@ -102,14 +102,17 @@ local function send(answer, wants_json)
   end
 end
 
---- What a visitor did wrong, in lumo's words; else nil.
-local BY_CODE = { E_VALIDATION = 422, E_CAST = 422, E_ARGUMENT = 422 }
-
 local function explain(err)
   if type(err) == "table" and err.status then return err end
   local code = err.code -- of an error of lumo; nil of a text
-  if code and BY_CODE[code] then return { status = BY_CODE[code], text = "that cannot be saved: " .. err.message } end
+  if code == "E_VALIDATION" or code == "E_CAST" then
+    return { status = 422, text = "that cannot be saved: " .. err.message }
+  end
+  -- The rest says where in the program it happened, which is no business of visitors.
   ngx.log(ngx.ERR, tostring(err))
+  if code == "E_ARGUMENT" then
+    return { status = 422, text = "that cannot be saved: a project is not there, or is chosen twice" }
+  end
   if code == "E_NETWORK" or code == "E_TIMEOUT" then
     return { status = 503, text = "the database cannot be reached; try again in a moment" }
   end
@@ -117,15 +120,17 @@ local function explain(err)
 end
 
 local function route()
-  local path, method, known = ngx.var.uri, ngx.req.get_method(), false
+  local path, method, allowed = ngx.var.uri, ngx.req.get_method(), nil
   for _, one in ipairs(ROUTES) do
     local capture = path:match(one[2])
-    known = known or capture ~= nil
-    if capture and one[1] == method then
+    if capture and (one[1] == method or one[1] == "GET" and method == "HEAD") then -- nginx keeps the body of that back
       return one[3](setmetatable({ arguments = ngx.req.get_uri_args(20) }, Request), capture)
     end
+    if capture then allowed = one[1] == "GET" and "GET, HEAD" or one[1] end
   end
-  return board.refuse(known and 405 or 404, "there is no such page")
+  if not allowed then return board.refuse(404, "there is no such page") end
+  ngx.header["Allow"] = allowed
+  return board.refuse(405, "that cannot be done here")
 end
 
 --- Answers the request. lumo.guard makes whatever escapes readable in nginx's log.
