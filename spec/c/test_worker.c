@@ -46,13 +46,17 @@ static void fail_job(lumo_task *task, const lumo_error *why) {
   snprintf(one->code, sizeof one->code, "%s", why->code);
 }
 
+static void drop_job(lumo_task *task) {
+  ((job *)task)->result = 0;
+}
+
 static void free_job(lumo_task *task) {
   atomic_fetch_add(&freed, 1);
   free(task);
 }
 
 static job *make_job(lumo_line *line) {
-  static const lumo_task_class class = {run_job, fail_job, free_job};
+  static const lumo_task_class class = {run_job, fail_job, drop_job, free_job};
   job *one = calloc(1, sizeof *one);
   lumo_task_init(&one->task, &class, line);
   atomic_fetch_add(&made, 1);
@@ -448,11 +452,14 @@ static void test_listener(void) {
     CHECK(lumo_workers_done(workers, &one->task));
     lumo_task_unref(&one->task);
   }
-  close(a); /* the waiter is gone: nobody is hurt, by a signal neither */
+  close(a); /* the waiter is gone: nobody is hurt, by a signal neither, and the result is dropped at once */
   job *one = make_job(NULL);
   submit(workers, one, slot);
   while (!lumo_workers_done(workers, &one->task)) usleep(100);
-  lumo_task_unref(&one->task);
+  CHECK_INT(one->result, 0);
+  CHECK_INT(count(workers).dropped, 1);
+  lumo_workers_abandon(workers, &one->task);
+  CHECK_INT(count(workers).dropped, 1);
   lumo_slot_unref(slot);
   finish(workers);
 

@@ -115,6 +115,15 @@ function app.kill()
   end
 end
 
+--- Ends the request while one of its threads waits for a plan, and collects nothing.
+function app.gone()
+  collectgarbage("stop")
+  ngx.thread.spawn(ngx.var.arg_how == "create"
+    and function() Note:create { text = ngx.var.arg_text } end
+    or function() Note:query():where("text", "like", "%" .. ngx.var.arg_text):exec() end)
+  ngx.exit(200)
+end
+
 --- A transaction that holds until it is told to go on.
 function app.hold()
   lumo.transaction(function()

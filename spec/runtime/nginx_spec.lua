@@ -190,6 +190,32 @@ describe("nginx", function()
       assert.is_nil(one:log():match("exited on signal"))
     end)
 
+    it("keep no large result until Lua collects it", function()
+      local one, rows = start(), {}
+      for i = 1, 8 do rows[i] = { text = ("x"):rep(2000000) .. "large" } end
+      for i = 1, 8 do helper.command { { "insert", "notes" }, { "documents", lumo.array { rows[i] } } } end
+      one:get("/gone?text=large") -- its threads and connections are there
+      local pid, before = one:get("/pid").body, nil
+      for n = 1, 12 do
+        if n == 2 then before = nginx.usage(pid).kilobytes end
+        if n > 1 then one:get("/gone?text=large") end
+        assert.is_truthy(nginx.eventually(function()
+          return one:get("/stats").body:match(" 0 0 (%d+)$") == tostring(n)
+        end))
+      end
+      local grown = nginx.usage(pid).kilobytes - before
+      assert.is_true(grown < 64000, ("%d KB more"):format(grown)) -- 11 results are 176 MB
+    end)
+
+    it("begin nothing that still waits for a thread", function()
+      local one = start { env = { POOL_SIZE = 1 } }
+      one:get("/phase")
+      assert.equal(200, one:get("/kill?ms=300&how=exit").status)
+      assert.equal(200, one:get("/gone?text=unasked&how=create").status)
+      assert.is_truthy(nginx.eventually(function() return one:get("/stats").body == "1 0 0 2" end))
+      assert.equal(0, notes("unasked"))
+    end)
+
     it("roll their transactions back, which reach into no later request", function()
       local first = server:get("/exit?text=left").body
       -- nginx uses the coroutine of a request for a later one.

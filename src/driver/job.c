@@ -39,6 +39,7 @@ static void run_plan(lumo_job *job) {
 static void run_job(lumo_task *task) {
   lumo_job *job = job_of(task);
   atomic_store_explicit(&job->started_ms, lumo_clock_ms(), memory_order_relaxed);
+  if (waited_ms(job) > 0 && lumo_slot_is_left(task->slot)) return; /* nobody will hear that it was not done */
   switch (job->kind) {
   case LUMO_JOB_RUN: run_plan(job); break;
   case LUMO_JOB_BEGIN:
@@ -56,6 +57,20 @@ static void fail_job(lumo_task *task, const lumo_error *error) {
   job_of(task)->error = *error;
 }
 
+/* Replies, and clients. The plan itself stays: who has given the job up explains that by it. */
+static void drop_job(lumo_task *task) {
+  lumo_job *job = job_of(task);
+  if (job->kind == LUMO_JOB_RUN) {
+    lumo_plan *plan = job->plan;
+    if (plan->lease) plan->release_lease(plan->lease);
+    plan->lease = NULL;
+    plan->class->restart(plan);
+  } else if (job->kind == LUMO_JOB_BEGIN) {
+    lumo_session_unref(job->session);
+    job->session = NULL;
+  }
+}
+
 static void free_job(lumo_task *task) {
   lumo_job *job = job_of(task);
   lumo_plan_free(job->plan);
@@ -67,7 +82,7 @@ static void free_job(lumo_task *task) {
   lumo_free(job);
 }
 
-static const lumo_task_class job_class = {run_job, fail_job, free_job};
+static const lumo_task_class job_class = {run_job, fail_job, drop_job, free_job};
 
 lumo_job *lumo_job_new(lumo_job_kind kind, lumo_connection *connection, lumo_plan *plan,
                        lumo_session *session, lumo_policy *policy) {

@@ -334,7 +334,7 @@ static void free_end(lumo_task *task) {
 }
 
 void lumo_session_unref(lumo_session *session) {
-  static const lumo_task_class end_class = {run_end, fail_end, free_end};
+  static const lumo_task_class end_class = {run_end, fail_end, NULL, free_end};
   lumo_error ignored;
   lumo_workers *workers = NULL;
   if (!session || atomic_fetch_sub_explicit(&session->references, 1, memory_order_acq_rel) != 1) return;

@@ -83,6 +83,11 @@ void lumo_slot_wake(lumo_slot *slot) {
   /* Any other failure means that the waiter has closed its end. */
 }
 
+bool lumo_slot_is_left(const lumo_slot *slot) {
+  char byte;
+  return slot && slot->is_socket && recv(slot->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* ---- the listener ---- */
 
 #define FOLDER "lumo-wait-" /* then the process, and what makes it unique */

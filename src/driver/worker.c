@@ -215,15 +215,16 @@ static bool is_over(const lumo_workers *workers) {
   return workers->closed && workers->queued == 0;
 }
 
-/* Under the lock: the end of a task. True if it was abandoned. */
-static bool settle(lumo_workers *workers, lumo_task *task) {
+/* Under the lock: the end of a task, whose waiter may have left. True if it was abandoned. */
+static bool settle(lumo_workers *workers, lumo_task *task, bool left) {
   workers->running--;
   if (task->line)
     task->line->busy = false;
   else
     workers->running_plain--;
   task->state = LUMO_TASK_DONE;
-  if (task->abandoned && !task->detached) workers->dropped++;
+  task->dropped = left || (task->abandoned && !task->detached);
+  workers->dropped += task->dropped;
   return task->abandoned;
 }
 
@@ -231,8 +232,10 @@ static bool settle(lumo_workers *workers, lumo_task *task) {
  * once then calls this thread, which need not have slept, and not another one. */
 static void run_task(lumo_workers *workers, seat *place, lumo_task *task) {
   task->class->run(task);
+  bool left = lumo_slot_is_left(task->slot);
+  if (left) task->class->drop(task); /* now: a collector that knows nothing of its size takes its time */
   pthread_mutex_lock(&workers->lock);
-  bool abandoned = settle(workers, task);
+  bool abandoned = settle(workers, task, left);
   bool sits = !abandoned && !find_next(workers) && !is_over(workers);
   lumo_slot *slot = task->slot;
   task->slot = NULL;
@@ -383,7 +386,7 @@ void lumo_workers_cancel(lumo_workers *workers, lumo_task *task, const lumo_erro
 void lumo_workers_abandon(lumo_workers *workers, lumo_task *task) {
   pthread_mutex_lock(&workers->lock);
   bool withdrawn = withdraw(workers, task);
-  if (withdrawn || task->state == LUMO_TASK_DONE) workers->dropped++;
+  if (withdrawn || (task->state == LUMO_TASK_DONE && !task->dropped)) workers->dropped++;
   task->abandoned = true;
   if (task->state == LUMO_TASK_RUNNING) count_leaving(1);
   pthread_mutex_unlock(&workers->lock);

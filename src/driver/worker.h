@@ -39,6 +39,9 @@ lumo_slot *lumo_listener_accept(lumo_listener *listener, const char *token, lumo
 /* So many wakes are to come, of which the last one wakes the waiter. NULL is allowed. */
 void lumo_slot_expect(lumo_slot *slot, size_t wakes);
 void lumo_slot_wake(lumo_slot *slot);
+/* Whether the waiter is gone, as far as that can be seen: of sockets. NULL is allowed: nobody waited there.
+ */
+bool lumo_slot_is_left(const lumo_slot *slot);
 
 /* ---- tasks ---- */
 
@@ -53,6 +56,10 @@ typedef struct lumo_task_class {
   void (*run)(lumo_task *task); /* on a thread of the pool */
   /* In place of run: it was not started, and will not be. */
   void (*fail)(lumo_task *task, const lumo_error *error);
+  /* After run, on its thread: nobody will read the result. Frees what of it is large or held from others, and
+   * touches nothing that a submitter reads while the task runs. Only of tasks that are submitted with a slot.
+   */
+  void (*drop)(lumo_task *task);
   void (*free)(lumo_task *task); /* with the last reference, on any thread */
 } lumo_task_class;
 
@@ -67,6 +74,7 @@ struct lumo_task {
   enum { LUMO_TASK_NEW, LUMO_TASK_QUEUED, LUMO_TASK_RUNNING, LUMO_TASK_DONE } state;
   bool abandoned; /* nobody waits for it: … */
   bool detached;  /* … from the beginning */
+  bool dropped;   /* its result has been dropped, and counted */
   lumo_task *next;
 };
 /* One reference, the submitter's. */
