@@ -190,21 +190,23 @@ describe("nginx", function()
       assert.is_nil(one:log():match("exited on signal"))
     end)
 
-    it("keep no large result until Lua collects it", function()
+    it("keep no large result and no descriptor until Lua collects them", function()
       local one, rows = start(), {}
       for i = 1, 8 do rows[i] = { text = ("x"):rep(2000000) .. "large" } end
       for i = 1, 8 do helper.command { { "insert", "notes" }, { "documents", lumo.array { rows[i] } } } end
       one:get("/gone?text=large") -- its threads and connections are there
       local pid, before = one:get("/pid").body, nil
       for n = 1, 12 do
-        if n == 2 then before = nginx.usage(pid).kilobytes end
+        if n == 2 then before = nginx.usage(pid) end
         if n > 1 then one:get("/gone?text=large") end
         assert.is_truthy(nginx.eventually(function()
           return one:get("/stats").body:match(" 0 0 (%d+)$") == tostring(n)
         end))
       end
-      local grown = nginx.usage(pid).kilobytes - before
+      local after = nginx.usage(pid)
+      local grown = after.kilobytes - before.kilobytes
       assert.is_true(grown < 64000, ("%d KB more"):format(grown)) -- 11 results are 176 MB
+      assert.is_true(after.descriptors <= before.descriptors + 3, after.descriptors .. " after " .. before.descriptors)
     end)
 
     it("begin nothing that still waits for a thread", function()

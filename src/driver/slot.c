@@ -20,7 +20,7 @@
 struct lumo_slot {
   atomic_uint references;
   atomic_size_t expected; /* wakes to come */
-  int fd;                 /* an eventfd, or our end of a connection */
+  int fd;                 /* an eventfd, or our end of a connection; below 0 when its waiter has left */
   bool is_socket;
 };
 
@@ -57,7 +57,7 @@ lumo_slot *lumo_slot_ref(lumo_slot *slot) {
 
 void lumo_slot_unref(lumo_slot *slot) {
   if (!slot || atomic_fetch_sub_explicit(&slot->references, 1, memory_order_acq_rel) != 1) return;
-  close(slot->fd);
+  if (slot->fd >= 0) close(slot->fd);
   lumo_free(slot);
 }
 
@@ -80,7 +80,11 @@ void lumo_slot_wake(lumo_slot *slot) {
   ssize_t written;
   do written = slot->is_socket ? send(slot->fd, "!", 1, MSG_NOSIGNAL) : write(slot->fd, &one, sizeof one);
   while (written < 0 && errno == EINTR);
-  /* Any other failure means that the waiter has closed its end. */
+  if (written > 0 || !slot->is_socket) return;
+  /* The waiter has closed its end, and this was the last use of ours: a descriptor is too dear to wait for
+   * the collector. */
+  close(slot->fd);
+  slot->fd = -1;
 }
 
 bool lumo_slot_is_left(const lumo_slot *slot) {
