@@ -273,9 +273,9 @@ end
 --- transaction itself.
 local function attempt(trx, fn)
   trx.touched = setmetatable({}, BY_RECORD)
-  core.watch_records(1)
+  local watch = core.watch_records()
   local packed, results = pcall(ambient.run, trx, fn)
-  core.watch_records(-1)
+  core.unwatch_records(watch)
   if not packed then -- no memory for the results
     if trx.session then roll_back_anyway(trx) end
     error(results, 0)

@@ -261,7 +261,8 @@ static int64_t number_of(const lumo_value *document, const char *key) {
   lumo_value v = find(document, key);
   if (v.type == LUMO_BSON_INT32) return lumo_value_int32(&v);
   if (v.type == LUMO_BSON_INT64) return lumo_value_int64(&v);
-  return v.type == LUMO_BSON_DOUBLE ? (int64_t)lumo_value_double(&v) : 0;
+  double number = v.type == LUMO_BSON_DOUBLE ? lumo_value_double(&v) : 0;
+  return number > -0x1p62 && number < 0x1p62 ? (int64_t)number : 0;
 }
 
 typedef struct lumo_join {

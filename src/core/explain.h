@@ -41,7 +41,7 @@ typedef struct lumo_explanation {
   lumo_buf indexes; /* elements of an array of names, each once */
   lumo_buf joins; /* of an array of {how: "lookup" or "union", from, indexes: […], known, scans}; not known:
                             queryPlanner does not tell */
-  uint32_t index_count, join_count;
+  uint32_t join_count;
 } lumo_explanation;
 /* Fills a zeroed one. False: no memory. Whatever is strange in a reply is passed over. */
 bool lumo_explanation_read(lumo_explanation *out, const uint8_t *reply, uint32_t len);

@@ -141,7 +141,8 @@ typedef struct lumo_job {
 /* Takes the plan (NULL but for RUN), unless there is no memory: NULL. One reference, of who waits for it. */
 lumo_job *lumo_job_new(lumo_job_kind kind, lumo_connection *connection, lumo_plan *plan,
                        lumo_session *session, lumo_policy *policy);
-/* Submits jobs of one connection; the slot is woken once, when all are done. */
+/* Submits jobs of one connection; the slot is woken once, when all are done. What has waited for a thread
+ * until its waiter left is not begun, but for the end of a transaction. */
 void lumo_jobs_submit(lumo_job *const *jobs, size_t count, lumo_slot *slot);
 /* False also for a job that was submitted before this process was forked: it is never done here. */
 bool lumo_job_done(lumo_job *job);

@@ -184,8 +184,9 @@ static bool look(lumo_run_state *run, const lumo_step *step, const lumo_explaina
   bool asked = ask(run, step, command, &reply);
   lumo_log_pause(false);
   if (!asked) {
+    /* What the server refuses to tell it will refuse again; of a broken connection nothing follows. */
+    if (strcmp(run->error->code, "E_NETWORK") != 0) remember(shape);
     lumo_error_reset(run->error);
-    remember(shape);
     return true;
   }
   bool kept = keep(inspector, one, &reply, &item, run->error);

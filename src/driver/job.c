@@ -8,6 +8,21 @@ static lumo_job *job_of(lumo_task *task) {
   return (lumo_job *)task; /* its head */
 }
 
+static lumo_context context_of(const lumo_job *job) {
+  return (lumo_context){.op = job->plan->name,
+                        .database = job->connection->database,
+                        .to_write = job->plan->writes,
+                        .in_transaction = job->session != NULL};
+}
+
+/* For errors that own nothing, of a job that sends nothing. */
+static void fail_with(lumo_job *job, const lumo_error *error) {
+  job->error = *error;
+  if (!job->plan) return;
+  lumo_context context = context_of(job);
+  lumo_error_complete(&job->error, &context);
+}
+
 static void say_busy(const lumo_job *job, lumo_error *error) {
   lumo_error_set(error, "E_TIMEOUT",
                  "all %d threads of the connection stayed busy for its timeout (pool_size)",
@@ -28,7 +43,10 @@ static int64_t waited_ms(const lumo_job *job) {
 static void run_plan(lumo_job *job) {
   /* Too late: nobody would wait for its answer. */
   if (waited_ms(job) > job->connection->timeout_ms - margin_ms(job)) {
-    say_busy(job, &job->error);
+    lumo_error busy;
+    lumo_error_init(&busy);
+    say_busy(job, &busy);
+    fail_with(job, &busy);
     return;
   }
   lumo_run_result result = lumo_run(job->connection, job->plan, job->session, &job->answered, &job->error);
@@ -39,7 +57,9 @@ static void run_plan(lumo_job *job) {
 static void run_job(lumo_task *task) {
   lumo_job *job = job_of(task);
   atomic_store_explicit(&job->started_ms, lumo_clock_ms(), memory_order_relaxed);
-  if (waited_ms(job) > 0 && lumo_slot_is_left(task->slot)) return; /* nobody will hear that it was not done */
+  bool is_end = job->kind == LUMO_JOB_COMMIT || job->kind == LUMO_JOB_ABORT;
+  /* Nobody will hear that it was not done. A transaction that was to end must not keep its locks for that. */
+  if (!is_end && waited_ms(job) > 0 && lumo_slot_is_left(task->slot)) return;
   switch (job->kind) {
   case LUMO_JOB_RUN: run_plan(job); break;
   case LUMO_JOB_BEGIN:
@@ -52,9 +72,8 @@ static void run_job(lumo_task *task) {
   }
 }
 
-/* These errors own nothing. */
 static void fail_job(lumo_task *task, const lumo_error *error) {
-  job_of(task)->error = *error;
+  fail_with(job_of(task), error);
 }
 
 /* Replies, and clients. The plan itself stays: who has given the job up explains that by it. */
@@ -118,7 +137,7 @@ void lumo_jobs_submit(lumo_job *const *jobs, size_t count, lumo_slot *slot) {
       jobs[i]->workers = lumo_workers_ref(workers);
       lumo_workers_submit(workers, &jobs[i]->task, slot);
     } else {
-      jobs[i]->error = error;
+      fail_with(jobs[i], &error);
       jobs[i]->task.state = LUMO_TASK_DONE;
       lumo_slot_wake(slot);
     }
@@ -144,9 +163,11 @@ static void cancel(lumo_job *job) {
 }
 
 /* After a short wait for the thread libmongoc's own limit ends the wait for the answer soon enough, and its
- * error says more. */
+ * error says more. Where the URI lets answers take longer than the timeout, that limit stands alone. */
 static bool is_overdue(const lumo_job *job) {
-  return job->kind == LUMO_JOB_RUN && waited_ms(job) > margin_ms(job) &&
+  const lumo_connection *connection = job->connection;
+  bool bounded = connection->socket_timeout_ms > 0 && connection->socket_timeout_ms <= connection->timeout_ms;
+  return bounded && job->kind == LUMO_JOB_RUN && waited_ms(job) > margin_ms(job) &&
          !atomic_load_explicit(&job->answered, memory_order_relaxed);
 }
 
@@ -163,15 +184,11 @@ bool lumo_jobs_expire(lumo_job *const *jobs, size_t count) {
 }
 
 void lumo_job_explain(const lumo_job *job, lumo_error *error) {
-  const lumo_connection *connection = job->connection;
-  lumo_context context = {.op = job->plan->name,
-                          .database = connection->database,
-                          .to_write = job->plan->writes,
-                          .in_transaction = job->session != NULL};
+  lumo_context context = context_of(job);
   lumo_error_set(error, "E_TIMEOUT",
                  "%s: no answer within %d ms, of which %d were spent waiting for a thread "
                  "(pool_size)",
-                 job->plan->name, connection->timeout_ms, (int)waited_ms(job));
+                 job->plan->name, job->connection->timeout_ms, (int)waited_ms(job));
   if (job->plan->writes && !job->session) error->outcome = LUMO_UNKNOWN;
   error->retryable = !job->plan->writes && !job->session;
   lumo_error_complete(error, &context);

@@ -76,7 +76,7 @@ bool lumo_policy_append_write(const lumo_policy *policy, bson_t *opts);
 
 /* ---- connection.c: pools and clients ---- */
 
-/* Guards the state of all connections and the log of commands; never held over I/O. One for the process, so
+/* Guards the state of all connections, and what inspect.c knows; never held over I/O. One for the process, so
  * that it is whole in a forked child. */
 void lumo_driver_lock(void);
 void lumo_driver_unlock(void);

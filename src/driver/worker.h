@@ -69,7 +69,7 @@ struct lumo_task {
   const lumo_task_class *class;
   atomic_uint references;
   lumo_line *line; /* or NULL */
-  lumo_slot *slot; /* a reference from submit on; NULL: nobody is woken */
+  lumo_slot *slot; /* a reference from submit until it is done; NULL: nobody is woken */
   /* Under the lock of the workers: */
   enum { LUMO_TASK_NEW, LUMO_TASK_QUEUED, LUMO_TASK_RUNNING, LUMO_TASK_DONE } state;
   bool abandoned; /* nobody waits for it: … */

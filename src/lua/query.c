@@ -241,7 +241,6 @@ static void select_one(lua_State *L, const lumo_query_box *box, int arg, int ind
   lumo_query_select(draft, (const char *)path->data, path->len);
 }
 
-/* select(a, b, …) or select{a, b, …}; the primary key always comes along */
 /* How many elements the list at i has; a list that is empty or has holes raises. */
 static int check_list(lua_State *L, int i, const char *method) {
   int count = 0;
@@ -256,6 +255,7 @@ static int check_list(lua_State *L, int i, const char *method) {
   return count;
 }
 
+/* select(a, b, …) or select{a, b, …}; the primary key always comes along. */
 static int select_columns(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "select");
   int n = lua_gettop(L);

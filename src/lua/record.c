@@ -23,7 +23,7 @@ static const char CLASS = 0, UNSET = 0, UNDECLARED = 0, CONTENTS = 0;
 /* How many functions of transactions, which may be run again, are under way: while there are any, slot_touch
  * is told of each record that its user changes, or may change through a table of its. */
 static atomic_int watchers;
-static const char slot_touch;
+static const char slot_touch, slot_watch;
 
 /* ---- buffers to write with ---- */
 
@@ -206,16 +206,29 @@ static void tell_touched(lua_State *L, int i) {
   lua_call(L, 1, 0);
 }
 
-/* core.on_record_touched(fn): fn(record) before a record changes, while core.watch_records(1) has been called
- * more often than core.watch_records(-1). */
+/* core.on_record_touched(fn): fn(record) before a record changes, while there is a watch. */
 static int on_record_touched(lua_State *L) {
   lua_settop(L, 1);
   lumo_set(L, &slot_touch);
   return 0;
 }
 
+/* core.watch_records(): a watch, which core.unwatch_records ends, or the collector: a coroutine may be left
+ * in its transaction. */
 static int watch_records(lua_State *L) {
-  atomic_fetch_add(&watchers, (int)lua_tointeger(L, 1));
+  bool *open = lua_newuserdata(L, sizeof *open);
+  *open = false;
+  lumo_get(L, &slot_watch);
+  lua_setmetatable(L, -2);
+  *open = true;
+  atomic_fetch_add(&watchers, 1);
+  return 1;
+}
+
+static int unwatch_records(lua_State *L) {
+  bool *open = lua_touserdata(L, 1);
+  if (*open) atomic_fetch_sub(&watchers, 1);
+  *open = false;
   return 0;
 }
 
@@ -1850,6 +1863,7 @@ void lumo_open_record(lua_State *L) {
       {"record_deleted", record_deleted},
       {"on_record_touched", on_record_touched},
       {"watch_records", watch_records},
+      {"unwatch_records", unwatch_records},
       {"record_snapshot", record_snapshot},
       {"record_restore", record_restore},
       {"insert_plan", insert_plan},
@@ -1859,8 +1873,10 @@ void lumo_open_record(lua_State *L) {
       {NULL, NULL},
   };
   static const luaL_Reg work_metamethods[] = {{"__gc", work_gc}, {NULL, NULL}};
+  static const luaL_Reg watch_metamethods[] = {{"__gc", unwatch_records}, {NULL, NULL}};
   lumo_metatable(L, &slot_work_meta, "lumo.work", NULL, work_metamethods);
-  lua_pop(L, 1);
+  lumo_metatable(L, &slot_watch, "lumo.watch", NULL, watch_metamethods);
+  lua_pop(L, 2);
   lua_pushboolean(L, 0);
   lumo_set(L, &slot_work);
   luaL_setfuncs(L, functions, 0);
