@@ -121,13 +121,29 @@ local function mine(by_coroutine, fn)
   return by_coroutine[key]
 end
 
---- Adds an event to the lists of all calls of count_commands that this coroutine is in. What a listener sends is for
---- those that the listener itself has made.
+--- Whether a coroutine waits for one that it has resumed, and so for this one.
+local function is_resuming(coroutine_or_main)
+  return coroutine_or_main == MAIN or coroutine.status(coroutine_or_main) == "normal"
+end
+
+--- The innermost calls of count_commands that this coroutine is in, by coroutine: its own, and those of what resumed
+--- it.
+local function counters()
+  local key, found = this_coroutine(), {}
+  found[key] = mine(counting, events.count_commands)
+  for other, counter in pairs(counting) do
+    if other ~= key and is_resuming(other) then found[other] = counter end
+  end
+  return found
+end
+
+--- Adds an event to the lists of all these calls. What a listener sends is for those that the listener itself has made.
 local function count(event)
-  local counter, is_inside = mine(counting, events.count_commands), inside[this_coroutine()]
-  while counter do
-    if counter.inside == is_inside then table.insert(counter.commands, event) end
-    counter = counter.outer
+  for key, counter in pairs(counters()) do
+    while counter do
+      if counter.inside == inside[key] then table.insert(counter.commands, event) end
+      counter = counter.outer
+    end
   end
 end
 
@@ -163,7 +179,7 @@ end
 
 --- Whether somebody wants to know of the commands that this coroutine sends.
 local function is_told()
-  return is_listening or mine(counting, events.count_commands) ~= nil
+  return is_listening or next(counters()) ~= nil
 end
 
 --- Before a plan that is watched is run.
@@ -242,8 +258,8 @@ end
 -- Counting --------------------------------------------------------------------------------------------------
 
 --- Runs fn and gives how many commands it sent (commits and getMores included, handshakes and monitoring not)
---- and a list of them. Counted is what this coroutine sends, and its preloads that run at once; not what other
---- coroutines do meanwhile, those that fn has started included. Raises what fn raises. Sends nothing itself.
+--- and a list of them. Counted is what this coroutine sends, its preloads that run at once, and what coroutines send
+--- that fn resumes itself; not what an event loop or nginx runs meanwhile. Raises what fn raises. Sends nothing itself.
 ---@param fn function
 ---@return integer count
 ---@return lumo.CommandEvent[] commands

@@ -394,8 +394,10 @@ end
 --- filter it is E_ARGUMENT
 --- unless everything() was said. Commands: update.
 ---@param values table<string, any> lumo.null stores null
+---@param ... nil nothing: conditions are where's
 ---@return integer matched
-function Query:update(values)
+function Query:update(values, ...)
+  if select("#", ...) > 0 then raise("E_ARGUMENT", "update takes one table: where says what is to change") end
   local stored = accessors.prepared(kept_of(self).state, values)
   return bulk(self, core.query_update_plan(self, stored), "nMatched")
 end
@@ -425,8 +427,10 @@ function Query:decrement(column, n)
 end
 
 --- Removes all documents that match. Commands: delete.
+---@param ... nil nothing: conditions are where's
 ---@return integer removed
-function Query:delete()
+function Query:delete(...)
+  if select("#", ...) > 0 then raise("E_ARGUMENT", "delete takes no arguments: where says what is to go") end
   return bulk(self, core.query_delete_plan(self), "nRemoved")
 end
 

@@ -678,6 +678,19 @@ local function inner_options(options, key)
   return names.options(("serialize of \"%s\""):format(key), inner, SERIALIZE_OPTIONS)
 end
 
+--- The relations by the names that they have in JSON, with one more. Relations may share a name, but not in one record.
+local function one_name(state, taken, key, name)
+  taken = taken or {}
+  if taken[key] then
+    local first, second = taken[key], name
+    if second < first then first, second = second, first end
+    raise("E_ARGUMENT", "relations \"%s\" and \"%s\" of \"%s\" are both loaded, and serialized as \"%s\"",
+      first, second, state.name, key)
+  end
+  taken[key] = name
+  return taken
+end
+
 local function to_table(self, serialized, options)
   local state = core.record_is(self)
   check_relations(state, options.relations)
@@ -686,12 +699,13 @@ local function to_table(self, serialized, options)
   for name, value in pairs(core.record_table(self, serialized)) do
     if wanted(name) then result[name] = value end
   end
-  local side = core.record_side(self)
+  local side, taken = core.record_side(self), nil
   for name, list in pairs(side and side.preloaded or {}) do
     local relation = state.relations[name]
     local key = name
     if serialized then key = relation.serialize_as end
     if key then
+      taken = serialized and one_name(state, taken, key, name)
       local inner = inner_options(options, key)
       result[key] = relation.is_one and to_table(list, serialized, inner)
         or record.list_to_table(list, serialized, inner)
@@ -733,11 +747,12 @@ function Record:to_json(...)
   if select("#", ...) > 0 then raise("E_ARGUMENT", "to_json takes no options: serialize does") end
   local side = core.record_side(self)
   if not (side and side.preloaded) then return core.record_json(self) end
-  local members = {}
+  local members, taken = {}, nil
   for name, list in pairs(side.preloaded) do
     local relation = state.relations[name]
     local key = relation.serialize_as
     if key then
+      taken = one_name(state, taken, key, name)
       local json = relation.is_one and list:to_json() or record.list_to_json(list)
       members[#members + 1] = core.json_string(key) .. ":" .. json
     end

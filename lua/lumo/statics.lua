@@ -134,38 +134,42 @@ function Model:find_or_fail(id, options)
   return queries.first_or_fail(query_by_key(registry.check(self, "find_or_fail"), id, options, "find_or_fail"))
 end
 
-local function query_by(state, column, value, n, method)
-  if n == 0 then core.raise("E_ARGUMENT", method .. " needs a column and a value, or a table") end
-  local q = queries.of_model(state)
-  if type(column) == "table" then return q:where(column) end
-  return q:where(column, value)
+--- (column, value, options) or (table, options)
+local function query_by(self, method, column, ...)
+  local state, given = registry.check(self, method), select("#", ...)
+  local is_table = type(column) == "table"
+  if given > (is_table and 1 or 2) then
+    raise("E_ARGUMENT", "%s takes a column and a value, or a table; and options", method)
+  end
+  local options = select(is_table and 1 or 2, ...)
+  local q = queries.of_model(state, options)
+  if is_table then return q:where(column) end
+  return q:where(column, (...))
 end
 
 --- The first record in which a column has this value (or all columns of a table theirs), or nil. Commands:
 --- find.
 ---@param column string|table<string, any>
----@param ... any the value
+---@param ... any the value, and lumo.ClientOptions
 ---@return lumo.Record|nil
 function Model:find_by(column, ...)
-  return query_by(registry.check(self, "find_by"), column, (...), select("#", column, ...), "find_by"):first()
+  return query_by(self, "find_by", column, ...):first()
 end
 
 --- The same; raises E_ROW_NOT_FOUND when there is none.
 ---@param column string|table<string, any>
----@param ... any the value
+---@param ... any the value, and lumo.ClientOptions
 ---@return lumo.Record
 function Model:find_by_or_fail(column, ...)
-  return query_by(registry.check(self, "find_by_or_fail"), column, (...), select("#", column, ...), "find_by_or_fail")
-    :first_or_fail()
+  return query_by(self, "find_by_or_fail", column, ...):first_or_fail()
 end
 
 --- All records in which a column has this value (or all columns of a table theirs). Commands: find.
 ---@param column string|table<string, any>
----@param ... any the value
+---@param ... any the value, and lumo.ClientOptions
 ---@return lumo.Record[]
 function Model:find_many_by(column, ...)
-  local state = registry.check(self, "find_many_by")
-  return query_by(state, column, (...), select("#", column, ...), "find_many_by"):exec()
+  return query_by(self, "find_many_by", column, ...):exec()
 end
 
 -- Finding or making ---------------------------------------------------------------------------------------

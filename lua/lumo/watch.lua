@@ -135,7 +135,7 @@ end
 
 --- How long the server is to wait for events. The connection's own timeout would end a longer wait.
 local function await_ms(options, connection)
-  local limit, wait = core.connection_socket_timeout(connection.handle), options.max_await_ms
+  local limit, wait = core.connection_socket_timeout(ambient.handle(connection)), options.max_await_ms
   if wait and wait >= limit then
     raise("E_ARGUMENT", "option \"max_await_ms\" of watch must be below the connection's timeout, %d ms", limit)
   end

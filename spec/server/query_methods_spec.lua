@@ -447,6 +447,10 @@ describe("more filters", function()
       function() q():where_elem_match("labels", function(label) label:where_in({ "a" }, { "b" }) end) end,
       function() q():limit(5, 10) end,
       function() q():offset(5, 10) end,
+      function() q():order_by("n", "asc", "name") end,
+      function() q():order_by({ "n" }, "desc") end,
+      function() q():where("n", 1):delete { name = "Bert" } end,
+      function() q():where("n", 1):update({ n = 2 }, { name = "Bert" }) end,
     } do
       expect_refused("E_ARGUMENT", fn)
     end

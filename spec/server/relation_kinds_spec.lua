@@ -429,6 +429,30 @@ describe("keys", function()
     assert.same({ 1, 1 }, { #up.numbers:exec(), #up.anything:exec() })
   end)
 
+  it("of type uuid and binary may be equal", function()
+    local Child = lumo.model("KindBytesChild", { columns = { up_key = "binary" } })
+    local Up = lumo.model("KindBytesUp", { columns = { key = "uuid" }, relations = {
+      children = lumo.has_many(Child, { local_key = "key", foreign_key = "up_key" }),
+    } })
+    local up = Up:create { key = lumo.uuid() }
+    Child:create { up_key = up.key }
+    assert.equal(1, #up.children:exec())
+  end)
+
+  it("that share a name in JSON are not serialized from one record", function()
+    local Child = lumo.model("KindSharedChild", { columns = { up_id = "objectid" } })
+    local function many() return lumo.has_many(Child, { foreign_key = "up_id", serialize_as = "list" }) end
+    local Up = lumo.model("KindSharedUp", { columns = {}, relations = { a = many(), b = many() } })
+    local up = Up:create():load("a")
+    assert.matches('"list":[]', up:to_json(), 1, true)
+    up:load("b")
+    for _, name in ipairs { "to_json", "serialize" } do
+      local err = refused("E_ARGUMENT", function() up[name](up) end)
+      assert.matches('relations "a" and "b" of "KindSharedUp"', err.message, 1, true)
+    end
+    assert.same({}, up:to_table().b)
+  end)
+
   it("may be columns with prepare and consume", function()
     local columns = {
       owner = {

@@ -380,16 +380,24 @@ static int order(lua_State *L, const char *method, lumo_side side, lumo_query_bo
   return 1;
 }
 
+/* (column, direction) or (list), and nothing after it. */
+static void check_order(lua_State *L, const char *method) {
+  if (!lua_isnoneornil(L, 4) || (lua_istable(L, 2) && !lua_isnoneornil(L, 3)))
+    lumo_raise_code(L, "E_ARGUMENT", "%s takes a column and its direction, or one list of such pairs",
+                    method);
+  lua_settop(L, 3);
+}
+
 /* order_by(column, direction), order_by_pivot(column, direction) */
 static int order_by(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "order_by");
-  lua_settop(L, 3);
+  check_order(L, "order_by");
   return order(L, "order_by", LUMO_SIDE_RELATED, box, &box->query.sort);
 }
 
 static int order_by_pivot(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "order_by_pivot");
-  lua_settop(L, 3);
+  check_order(L, "order_by_pivot");
   return order(L, "order_by_pivot", LUMO_SIDE_PIVOT, box, &box->query.sort);
 }
 
@@ -435,7 +443,7 @@ static int group_limit(lua_State *L) {
 static int group_order_by(lua_State *L) {
   lumo_query_box *box = lumo_check_query(L, 1, "group_order_by");
   bool preload = is_preload(L, box, "group_order_by");
-  lua_settop(L, 3);
+  check_order(L, "group_order_by");
   return order(L, "group_order_by", LUMO_SIDE_RELATED, box, preload ? &box->group_sort : &box->query.sort);
 }
 

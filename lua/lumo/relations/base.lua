@@ -103,6 +103,7 @@ function base.check_key(self, key, state)
 end
 
 local NUMBERS = { integer = true, int32 = true, int64 = true, number = true, decimal = true }
+local BYTES = { binary = true, uuid = true }
 local OPEN = { any = true, array = true, object = true }
 
 --- Raises E_ARGUMENT for two keys of which none can ever be equal to the other, so that nothing would be found.
@@ -110,7 +111,8 @@ local OPEN = { any = true, array = true, object = true }
 ---@param to { state: lumo.State, key: string }
 function base.check_types(self, from, to)
   local a, b = from.state.by_attribute[from.key], to.state.by_attribute[to.key]
-  if a.type == b.type or NUMBERS[a.type] and NUMBERS[b.type] or OPEN[a.type] or OPEN[b.type] then return end
+  if a.type == b.type or OPEN[a.type] or OPEN[b.type] then return end
+  if NUMBERS[a.type] and NUMBERS[b.type] or BYTES[a.type] and BYTES[b.type] then return end
   if a.prepare or b.prepare then return end -- stored as something else
   raise("E_ARGUMENT", "relation \"%s.%s\" compares \"%s.%s\" (%s) with \"%s.%s\" (%s), which are never equal",
     self.state.name, self.relation_name, from.state.name, from.key, a.type, to.state.name, to.key, b.type)

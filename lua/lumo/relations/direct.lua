@@ -82,7 +82,7 @@ local methods = {}
 function methods:related_query(method, parent, client, flag)
   local q
   if parent then
-    events.loads(self, parent)
+    if method ~= "delete" then events.loads(self, parent) end -- which no preload would spare
     q = queries.of_relation(core.bound_query(self:boot().handle, method, parent), self.related_state, nil, client,
       flag or "is_related_query")
   else

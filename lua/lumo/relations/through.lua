@@ -117,7 +117,7 @@ end
 ---@param flag string|nil of the builder; "is_related_query" when nil
 ---@return lumo.Query
 function methods:related_query(method, parent, client, flag)
-  if parent then events.loads(self, parent) end
+  if parent and method ~= "delete" then events.loads(self, parent) end -- which no preload would spare
   local q = core.related_query(self:boot().handle, method, parent)
   return base.apply_on_query(self, queries.of_relation(q, self.related_state, self, client, flag or "is_related_query"))
 end
