@@ -187,7 +187,7 @@ function cases.counts()
       end)
     end)
   end
-  counts[5] = lumo.count_commands(loop.run) -- nothing is this coroutine's
+  counts[5] = lumo.count_commands(loop.run) -- which resumes all of them
   off()
   counts[6] = seen
   print(table.concat(counts, " "))
